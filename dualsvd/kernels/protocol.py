@@ -1,0 +1,174 @@
+"""The scalar protocol: the few operations in which the Jacobi text and the closed forms are written.
+
+A text over this protocol runs unchanged on Python and NumPy numbers (float32, float64, complex64, complex128), on `Dual` of any
+of these, nested or not, and, compiled, on the same types, on SIMD packs (one matrix a lane) and on CUDA threads.
+`scalars` compiles these very functions: it runs them at code-generation time on operands that stand for LLVM values.
+
+Besides the functions below a scalar has + - * / (unary -) and the comparisons < <= > >=, which look at the primal only and
+give a bool, or a mask of lanes on a pack. So that every scalar takes the text:
+
+* decide with `where(mask, a, b)` and `any_true(mask)`, combine masks by & and |, never by `and`, `or`, `not`;
+* write constants as `like(x, c)`: a bare literal would turn float32 into float64;
+* keep matrices in buffers (`Buffer` here): one flat index, no slices.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..dual import Dual, Staged, absolute, conj, imag, maximum, minimum, primal, real, sqrt, where
+
+__all__ = [
+    "Buffer",
+    "abs2",
+    "absolute",
+    "any_true",
+    "conj",
+    "count",
+    "eps_of",
+    "imag",
+    "infadd",
+    "infdiv",
+    "infsub",
+    "like",
+    "maximum",
+    "minimum",
+    "order",
+    "partial",
+    "primal",
+    "real",
+    "setprimal",
+    "sqrt",
+    "squelch",
+    "tiny_of",
+    "where",
+]
+
+
+def any_true(mask):
+    """Whether any lane of the mask is true; a single truth value is its own answer."""
+    return mask.any_true() if isinstance(mask, Staged) else bool(mask)
+
+
+def like(x, constant: float):
+    """The constant as a scalar of the type of x, without tangent."""
+    if isinstance(x, Dual):
+        return Dual(like(x.value, constant), [like(p, 0.0) for p in x.partials], x.tag)
+    if isinstance(x, Staged):
+        return x.like(constant)
+    return type(x)(constant)
+
+
+def abs2(x):
+    """|x|^2 = x conj(x), a real scalar."""
+    # d|x|^2 = 2 Re(conj(x) dx)
+    if isinstance(x, Dual):
+        twice = x.value + x.value
+        return Dual(abs2(x.value), [real(conj(twice) * p) for p in x.partials], x.tag)
+    re, im = real(x), imag(x)
+    return re * re + im * im if is_complex(x) else re * re
+
+
+def is_complex(x) -> bool:
+    """Whether the scalar has an imaginary part."""
+    x = primal(x)
+    return x.is_complex() if isinstance(x, Staged) else isinstance(x, complex) or getattr(x, "dtype", None) == "complex64"
+
+
+def squelch(mask, x):
+    """Zero the primal where the mask is false and keep every partial: the rotation that a converged pair still owes its tangent."""
+    if isinstance(x, Dual):
+        return Dual(squelch(mask, x.value), x.partials, x.tag)
+    return where(mask, x, like(x, 0.0))
+
+
+def setprimal(x, value):
+    """x with its value replaced and its partials kept; `value` is one level below x."""
+    return Dual(value, x.partials, x.tag)
+
+
+def infdiv(g, d, ok):
+    """The infinitesimal g/d: value 0, partials dg/d where `ok`, else 0. `d` is one level below g."""
+    zero = like(g.value, 0.0)
+    divisor = where(ok, d, like(d, 1.0))
+    return Dual(zero, [where(ok, p / divisor, zero) for p in g.partials], g.tag)
+
+
+def infadd(x, t, y):
+    """x + t y for an infinitesimal t: the value of x stays, its partials receive dt y."""
+    return Dual(x.value, [p + dt * y.value for p, dt in zip(x.partials, t.partials, strict=True)], x.tag)
+
+
+def infsub(x, t, y):
+    """x - t y for an infinitesimal t: the value of x stays, its partials receive -dt y."""
+    return Dual(x.value, [p - dt * y.value for p, dt in zip(x.partials, t.partials, strict=True)], x.tag)
+
+
+def order(x) -> int:
+    """How many levels of derivatives the scalar carries; known when the text is compiled."""
+    return 1 + order(x.value) if isinstance(x, Dual) else 0
+
+
+def count(x) -> int:
+    """The number of partials of the outermost level, 0 for a plain number; known when the text is compiled."""
+    return len(x.partials) if isinstance(x, Dual) else 0
+
+
+def partial(x, k: int):
+    """Partial k of the outermost level; zero of its own type for a plain number. Compiled, k must be a literal or `range`d index."""
+    return x.partials[k] if isinstance(x, Dual) else like(x, 0.0)
+
+
+# Machine epsilon of the leaf type, and a norm below which squares are no longer to be trusted: (smallest normal)^(1/1) with head
+# room for a sum of a thousand squares.
+_EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+_TINY = {"float32": 1e-36, "float64": 1e-290}
+
+
+def _precision(x) -> str:
+    x = primal(x)
+    if isinstance(x, Staged):
+        return x.precision()
+    return "float32" if str(getattr(x, "dtype", "")) in ("float32", "complex64") else "float64"
+
+
+def eps_of(x) -> float:
+    """Distance from 1 to the next number of the leaf type, a Python float."""
+    return _EPS[_precision(x)]
+
+
+def tiny_of(x) -> float:
+    """A square below this has lost digits to underflow, a Python float."""
+    return _TINY[_precision(x)]
+
+
+class Buffer:
+    """A flat store of scalars, indexed by one integer. Compiled, the same text reads `scalars.buffer(array, kind)`.
+
+    >>> b = Buffer.zeros(3, 1.0)
+    >>> b[1] = 2.5
+    >>> list(b)
+    [0.0, 2.5, 0.0]
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self, items):
+        self.items = list(items)
+
+    @classmethod
+    def zeros(cls, size: int, x) -> Buffer:
+        """`size` zeros of the type of x."""
+        return cls([like(x, 0.0)] * size)
+
+    def __getitem__(self, k: int):
+        return self.items[k]
+
+    def __setitem__(self, k: int, x) -> None:
+        self.items[k] = x
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self):
+        return iter(self.items)

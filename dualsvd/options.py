@@ -1,0 +1,93 @@
+"""Settings for everything inside a `with` block, `np.linalg` calls included."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+CHOICES = {
+    "algorithm": ("auto", "jacobi", "lapack"),
+    "tangents": ("closed-form", "sweeps"),
+    "ties": ("directional", "raise", "warn", "subspace"),
+    "refine": (0, 1, 2),
+    "nonfinite": ("raise", "propagate"),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """The settings in force; `options(...)` changes them for a block.
+
+    algorithm   who computes the primal: "auto" (by size), "jacobi" (high relative accuracy), "lapack"
+    tangents    who computes the tangents of an SVD: "closed-form" rules, or "sweeps" (carried through every rotation)
+    ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", or, in reverse mode,
+                "subspace": the caller vouches that the result depends on the spectral subspaces only
+    refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
+    nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
+    threads     threads for batches; None: as many as Numba uses
+    max_bytes   memory that the tangents carried at one time may take
+    """
+
+    algorithm: str = "auto"
+    tangents: str = "closed-form"
+    ties: str = "directional"
+    refine: int = 0
+    nonfinite: str = "raise"
+    threads: int | None = None
+    max_bytes: int = 1 << 28
+
+
+DEFAULTS = Options()
+_current: contextvars.ContextVar[Options] = contextvars.ContextVar("dualsvd.options", default=DEFAULTS)
+
+
+def get() -> Options:
+    """The settings in force here."""
+    return _current.get()
+
+
+def check(**settings: Any) -> None:
+    """Raise ValueError for a setting that does not exist or a value that it does not take."""
+    for name, value in settings.items():
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise ValueError(f"option {name} must be one of {CHOICES[name]}, got {value!r}")
+        elif name == "threads":
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"option threads must be a positive integer or None, got {value!r}")
+        elif name == "max_bytes":
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"option max_bytes must be a positive integer, got {value!r}")
+        else:
+            known = ", ".join(f.name for f in dataclasses.fields(Options))
+            raise ValueError(f"no option {name!r}; the options are {known}")
+
+
+def resolve(**settings: Any) -> Options:
+    """The settings in force, with those given (not None) in their place: what one call uses."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return get()
+    check(**given)
+    return dataclasses.replace(get(), **given)
+
+
+@contextlib.contextmanager
+def options(**settings: Any) -> Iterator[Options]:
+    """Change settings for a block; nested blocks add up, threads and coroutines each see their own.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> with ds.options(tangents="sweeps"):
+    ...     ds.gradient(lambda X: np.linalg.svd(X, compute_uv=False)[0], np.diag([3.0, 2.0]), mode="forward")
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    check(**settings)
+    token = _current.set(dataclasses.replace(get(), **settings))
+    try:
+        yield get()
+    finally:
+        _current.reset(token)
