@@ -14,9 +14,8 @@ give a bool, or a mask of lanes on a pack. So that every scalar takes the text:
 
 from __future__ import annotations
 
-import math
-
-from ..dual import Dual, Staged, absolute, conj, imag, maximum, minimum, primal, real, sqrt, where
+from ..dual import Dual, Staged, conj, imag, is_complex, primal, real, sqrt, where
+from ..dual import absolute as complex_absolute
 
 __all__ = [
     "Buffer",
@@ -56,7 +55,7 @@ def like(x, constant: float):
         return Dual(like(x.value, constant), [like(p, 0.0) for p in x.partials], x.tag)
     if isinstance(x, Staged):
         return x.like(constant)
-    return type(x)(constant)
+    return type(x)(constant)  # float, complex or a NumPy scalar
 
 
 def abs2(x):
@@ -65,18 +64,35 @@ def abs2(x):
     if isinstance(x, Dual):
         twice = x.value + x.value
         return Dual(abs2(x.value), [real(conj(twice) * p) for p in x.partials], x.tag)
-    re, im = real(x), imag(x)
-    return re * re + im * im if is_complex(x) else re * re
+    if is_complex(x):
+        re, im = real(x), imag(x)
+        return re * re + im * im
+    return x * x
 
 
-def is_complex(x) -> bool:
-    """Whether the scalar has an imaginary part."""
-    x = primal(x)
-    return x.is_complex() if isinstance(x, Staged) else isinstance(x, complex) or getattr(x, "dtype", None) == "complex64"
+def absolute(x):
+    """|x|, a real scalar. A real x takes the branch x >= 0 at zero, its derivative included, as `where(x < 0, -x, x)` does."""
+    # d|z| = Re(conj(z) dz) / |z|
+    if is_complex(x):
+        return complex_absolute(x)
+    return where(x < like(primal(x), 0.0), -x, x)
+
+
+def maximum(a, b):
+    """The larger of two reals, the first of equals, with its partials."""
+    return where(a < b, b, a)
+
+
+def minimum(a, b):
+    """The smaller of two reals, the first of equals, with its partials."""
+    return where(b < a, b, a)
 
 
 def squelch(mask, x):
-    """Zero the primal where the mask is false and keep every partial: the rotation that a converged pair still owes its tangent."""
+    """Zero the primal where the mask is false, and keep every partial.
+
+    A pair whose primal is orthogonal needs no rotation, but its tangent is owed one.
+    """
     if isinstance(x, Dual):
         return Dual(squelch(mask, x.value), x.partials, x.tag)
     return where(mask, x, like(x, 0.0))
@@ -115,20 +131,20 @@ def count(x) -> int:
 
 
 def partial(x, k: int):
-    """Partial k of the outermost level; zero of its own type for a plain number. Compiled, k must be a literal or `range`d index."""
+    """Partial k of the outermost level; zero for a plain number."""
     return x.partials[k] if isinstance(x, Dual) else like(x, 0.0)
 
 
-# Machine epsilon of the leaf type, and a norm below which squares are no longer to be trusted: (smallest normal)^(1/1) with head
-# room for a sum of a thousand squares.
+# Machine epsilon of the leaf type, and a bound for squared norms: below it the terms of the sum may have lost digits to
+# underflow (it is the smallest normal, 1.2e-38 or 2.2e-308, divided by eps).
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
-_TINY = {"float32": 1e-36, "float64": 1e-290}
+_TINY = {"float32": 1e-31, "float64": 1e-292}
 
 
 def _precision(x) -> str:
     x = primal(x)
     if isinstance(x, Staged):
-        return x.precision()
+        return x.precision
     return "float32" if str(getattr(x, "dtype", "")) in ("float32", "complex64") else "float64"
 
 
