@@ -1,0 +1,148 @@
+"""Forward mode: `DualArray`, a value with its partial derivatives along N directions."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .dual import Dual
+from .errors import DTypeError, MissingRuleError, ShapeError
+from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, primal
+
+
+class DualArray(Tracer):
+    """An array with its partial derivatives along N directions.
+
+    value     shape S
+    partials  shape (N,) + S: partials[k] is the derivative of value along direction k
+
+    NumPy's functions and operators carry the partials along; comparisons look at the value. `tag` is the run-time id of
+    the derivative the partials belong to, 0 for arrays made by hand. A value may itself be a DualArray (of a smaller
+    tag): that is a second derivative.
+
+    Raises ShapeError where the shapes do not fit, DTypeError for numbers that carry no derivative.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> x = ds.DualArray(np.array([1.0, 2.0]), np.eye(2))
+    >>> np.sum(x * x)
+    DualArray(5.0, partials=[2. 4.])
+    """
+
+    __slots__ = ("numba_type", "partials")
+    partials: Any
+    numba_type: ClassVar[Any]
+
+    def __init__(self, value: Any, partials: Any, tag: int = 0) -> None:
+        value = as_inexact(value, "value")
+        partials = as_inexact(partials, "partials")
+        if np.shape(partials)[1:] != np.shape(value) or not np.ndim(partials):
+            raise ShapeError(
+                f"partials must have one leading axis, the directions, before the shape of the value: expected (N, "
+                f"{', '.join(map(str, np.shape(value)))}), got {np.shape(partials)}"
+            )
+        if np.iscomplexobj(partials) and not np.iscomplexobj(value):
+            raise DTypeError("partials are complex but the value is real; give the value a complex dtype")
+        depth_of(tag)
+        self.value, self.partials, self.tag = value, partials, tag
+
+    @classmethod
+    def wrap(cls, value: Any, partials: Any, tag: int) -> DualArray:
+        """A DualArray of parts that are known to fit."""
+        self = object.__new__(cls)
+        self.value, self.partials, self.tag = value, partials, tag
+        return self
+
+    @classmethod
+    def from_number(cls, number: Dual) -> DualArray:
+        """A Python `Dual` as a 0-d array."""
+        value, *partials = (cls.from_number(p) if isinstance(p, Dual) else p for p in (number.value, *number.partials))
+        return cls.wrap(as_inexact(value), np.stack([as_inexact(p) for p in partials]), number.tag)
+
+    @property
+    def directions(self) -> int:
+        """N, the number of directions carried."""
+        return np.shape(self.partials)[0]
+
+    def __repr__(self) -> str:
+        gap = "\n" if self.ndim > 1 else " "
+        tag = f", tag={self.tag}" if self.tag else ""
+        return f"DualArray({self.value},{gap}partials={self.partials}{tag})"
+
+    # -- what forward mode does with a rule
+
+    @classmethod
+    def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
+        depth_of(tag)
+        values, tangents, directions = [], [], None
+        for operand in operands:
+            if isinstance(operand, Dual):
+                operand = cls.from_number(operand)
+            if isinstance(operand, DualArray) and operand.tag == tag:
+                if directions is None:
+                    directions = operand.directions
+                elif directions != operand.directions:
+                    raise ShapeError(
+                        f"{rule.name} met arrays with {directions} and {operand.directions} directions; "
+                        "arrays that meet must carry the same directions"
+                    )
+                values.append(operand.value)
+                tangents.append(operand.partials)
+            else:
+                values.append(operand)
+                tangents.append(None)
+        if rule.jvp is not None:
+            y, dy = rule.jvp(tuple(values), tuple(tangents), **params)
+        else:
+            y = rule(*values, **params)
+            dy = _pushforward(rule)(y, tuple(values), tuple(tangents), **params)
+        if isinstance(y, tuple):
+            outputs = [cls.carry(v, dv, directions, tag) for v, dv in zip(y, dy)]
+            return type(y)(*outputs) if hasattr(y, "_fields") else tuple(outputs)
+        return cls.carry(y, dy, directions, tag)
+
+    @classmethod
+    def carry(cls, y: Any, dy: Any, directions: int | None, tag: int) -> Any:
+        """y with its partials dy, which a rule may leave still to be broadcast over the shape of y."""
+        if dy is None:
+            return y
+        shape = (directions, *np.shape(y))
+        if np.shape(dy) != shape:
+            dy = np.broadcast_to(dy, shape) + np.zeros((), dtype=np.result_type(primal(y)))
+        return cls.wrap(y, dy, tag)
+
+    # -- writing in place
+
+    def __setitem__(self, index: Any, x: Any) -> None:
+        depth_of(self.tag)
+        index = primal(index) if not isinstance(index, tuple) else tuple(primal(i) for i in index)
+        if isinstance(x, Dual):
+            x = DualArray.from_number(x)
+        rows = (slice(None), *index) if isinstance(index, tuple) else (slice(None), index)
+        if isinstance(x, DualArray) and x.tag == self.tag:
+            if x.directions != self.directions:
+                raise ShapeError(f"cannot write {x.directions} directions into an array of {self.directions}")
+            value, partials = x.value, x.partials
+            missing = np.ndim(self.value[index]) - np.ndim(value)
+            if missing > 0:
+                partials = np.reshape(partials, (x.directions,) + (1,) * missing + np.shape(value))
+        elif isinstance(x, Tracer) and x.tag > self.tag:
+            raise ShapeError(
+                "cannot write a number of an inner derivative into an array of an outer one; "
+                "make the array inside, with np.zeros_like of the inner variable"
+            )
+        else:
+            value, partials = x, 0.0
+        if np.ndim(self.value) == 0:
+            self.value, self.partials = self.value * 0 + value, self.partials * 0 + partials
+            return
+        self.value[index] = value
+        self.partials[rows] = partials
+
+
+def _pushforward(rule: Rule) -> Any:
+    if rule.pushforward is None:
+        raise MissingRuleError(
+            f"{rule.name} has a pullback but no pushforward: use mode='reverse', or give custom_rule a pushforward"
+        )
+    return rule.pushforward

@@ -1,0 +1,160 @@
+"""Reverse mode: `TapeArray`, an array that remembers how it was made.
+
+A tape is data: a list of nodes, each a rule with the operands it met and the output it gave. Two interpreters read it:
+`pull` walks it backwards with cotangents, `push` walks it forwards with tangents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from .errors import MissingRuleError
+from .rules.registry import Operands, Rule, Tracer, depth_of, fit
+from .rules.structural import get_item, is_basic, set_item
+
+Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
+
+
+@dataclasses.dataclass(slots=True)
+class Node:
+    """One line of the tape: output = rule(*operands, **params), and where each traced operand came from."""
+
+    rule: Rule | None  # None for an input
+    operands: Operands
+    params: dict[str, Any]
+    output: Any
+    parents: tuple[Slot | None, ...]
+
+
+class Tape:
+    """What one level of reverse mode recorded."""
+
+    __slots__ = ("nodes", "tag")
+
+    def __init__(self, tag: int) -> None:
+        self.tag, self.nodes = tag, list[Node]()
+
+    def input(self, value: Any) -> TapeArray:
+        """A variable to differentiate by."""
+        self.nodes.append(Node(None, (), {}, value, ()))
+        return TapeArray(value, self, (len(self.nodes) - 1, None))
+
+    def record(self, rule: Rule, operands: Operands, params: dict[str, Any], parents: tuple[Slot | None, ...]) -> Any:
+        """Evaluate a rule on the values one level down, and write it on the tape."""
+        y = rule(*operands, **params)
+        self.nodes.append(Node(rule, operands, params, y, parents))
+        node = len(self.nodes) - 1
+        if isinstance(y, tuple):
+            outputs = [TapeArray(v, self, (node, k)) for k, v in enumerate(y)]
+            return type(y)(*outputs) if hasattr(y, "_fields") else tuple(outputs)
+        return TapeArray(y, self, (node, None))
+
+    def pull(self, seeds: list[tuple[Slot, Any]], inputs: list[Slot]) -> list[Any]:
+        """The cotangents of `inputs`, given cotangents of some outputs; None where no path leads to an input."""
+        bars: dict[int, Any] = {}
+        for (node, k), y_bar in seeds:
+            self._accumulate(bars, node, k, y_bar)
+        for i in range(max(bars, default=-1), -1, -1):
+            node = self.nodes[i]
+            if i not in bars or node.rule is None:
+                continue
+            if node.rule.pullback is None:
+                raise MissingRuleError(
+                    f"{node.rule.name} has a pushforward but no pullback: "
+                    "use mode='forward', or give custom_rule a pullback"
+                )
+            cotangents = node.rule.pullback(bars.pop(i), node.output, node.operands, **node.params)
+            for parent, x_bar, x in zip(node.parents, cotangents, node.operands):
+                if parent is None or x_bar is None:
+                    continue
+                self._accumulate(bars, *parent, fit(x_bar() if callable(x_bar) else x_bar, x))
+        return [bars.get(node) for node, _ in inputs]
+
+    def _accumulate(self, bars: dict[int, Any], node: int, k: int | None, y_bar: Any) -> None:
+        if k is None:
+            bars[node] = y_bar if node not in bars else bars[node] + y_bar
+            return
+        parts = list(bars.get(node) or [None] * len(self.nodes[node].output))
+        parts[k] = y_bar if parts[k] is None else parts[k] + y_bar
+        bars[node] = tuple(parts)
+
+    def push(self, tangents: dict[int, Any], outputs: list[Slot]) -> list[Any]:
+        """The tangents of `outputs` along those of some inputs (each with its leading axis); None stands for zero."""
+        dots: dict[int, Any] = dict(tangents)
+
+        def dot(slot: Slot | None) -> Any:
+            if slot is None or slot[0] not in dots:
+                return None
+            whole = dots[slot[0]]
+            return whole if slot[1] is None else whole[slot[1]]
+
+        for i, node in enumerate(self.nodes):
+            incoming = tuple(dot(parent) for parent in node.parents)
+            if node.rule is None or all(t is None for t in incoming):
+                continue
+            if node.rule.pushforward is None:
+                raise MissingRuleError(f"{node.rule.name} has a pullback but no pushforward: give custom_rule one")
+            dots[i] = node.rule.pushforward(node.output, node.operands, incoming, **node.params)
+        return [dot(slot) for slot in outputs]
+
+
+class TapeArray(Tracer):
+    """An array of reverse mode: its value, and its place on the tape that records what is done to it.
+
+    Writing in place moves the array to a new place on the tape, where a node with the written elements stands. A
+    basic slice remembers its base, so that it sees what is written there and writes through, as NumPy's views do.
+    """
+
+    __slots__ = ("base", "index", "slot", "tape", "version")
+
+    def __init__(self, value: Any, tape: Tape, slot: Slot) -> None:
+        self.value, self.tag, self.tape, self.slot = value, tape.tag, tape, slot
+        self.base: TapeArray | None = None  # of a slice: what it is a slice of, at which index and version
+        self.index: Any = None
+        self.version = 0  # counts the writes
+
+    def __repr__(self) -> str:
+        return f"TapeArray({self.value}, node={self.slot[0]})"
+
+    @classmethod
+    def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
+        depth_of(tag)
+        tape, values, parents = None, [], []
+        for operand in operands:
+            if isinstance(operand, TapeArray) and operand.tag == tag:
+                operand.refresh()
+                tape = operand.tape
+                values.append(operand.value)
+                parents.append(operand.slot)
+            else:
+                values.append(operand)
+                parents.append(None)
+        assert tape is not None
+        return tape.record(rule, tuple(values), params, tuple(parents))
+
+    def __getitem__(self, index: Any) -> Any:
+        y = super().__getitem__(index)
+        if y.ndim and is_basic(index):
+            y.base, y.index, y.version = self, index, self.version
+        return y
+
+    def __setitem__(self, index: Any, x: Any) -> None:
+        self.refresh()
+        self._move(set_item(self, x, index=index))
+        if self.base is not None:
+            self.base[self.index] = self
+            self.version = self.base.version
+
+    def refresh(self) -> None:
+        """See what has been written to the base since this slice was taken."""
+        if self.base is not None:
+            self.base.refresh()
+            if self.version != self.base.version:
+                self._move(get_item(self.base, index=self.index))
+                self.version = self.base.version
+
+    def _move(self, to: TapeArray) -> None:
+        self.value, self.slot = to.value, to.slot
+        if self.base is None:
+            self.version += 1

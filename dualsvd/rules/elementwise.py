@@ -1,0 +1,213 @@
+"""Elementwise functions of arrays: every row of the table becomes a rule, and every operator of a traced array."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..elementary import EXTRA, TABLE, Row, array_function, compile_row
+from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linear, primal
+
+
+def align(tangent: Any, ndim: int) -> Any:
+    """A tangent whose operand has fewer axes than the result, with axes of length one after its directions."""
+    shape = np.shape(tangent)
+    missing = ndim - (len(shape) - 1)
+    return tangent if missing <= 0 else np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
+
+
+def times(slope: Any, constant: str, tangent: Any) -> Any:
+    """slope * tangent, without the product where the table says 1 or -1."""
+    return tangent if constant == "1" else -tangent if constant == "-1" else slope * tangent
+
+
+def examples_of(row: Row) -> Examples:
+    """Operands inside the row's intervals: plain, broadcast, scalar, float32, and complex where it is holomorphic."""
+
+    def draw(rng: np.random.Generator, shape: tuple[int, ...], k: int) -> Any:
+        return rng.uniform(*row.intervals[k], size=shape)
+
+    def examples(rng: np.random.Generator) -> Any:
+        shapes: list[tuple[tuple[int, ...], ...]] = [((3, 2),) * row.arity, ((),) * row.arity, ((0, 2),) * row.arity]
+        if row.arity == 2:
+            shapes += [((3, 2), (2,)), ((2, 1), (1, 3)), ((), (4,))]
+        for shape in shapes:
+            operands = tuple(draw(rng, s, k) for k, s in enumerate(shape))
+            yield operands, {}
+        if row.name != "polygamma":
+            yield tuple(draw(rng, (3,), k).astype(np.float32) for k in range(row.arity)), {}
+        if row.complex:
+            yield tuple(draw(rng, (3,), k) + 0.3j * rng.standard_normal(3) for k in range(row.arity)), {}
+
+    return examples
+
+
+def elementwise(row: Row) -> Rule:
+    """The rule of a row: a diagonal Jacobian, so both directions multiply by the slope."""
+    slopes = compile_row(row, NAMESPACE)
+    constants = row.partials
+
+    def pushforward(y: Any, operands: Operands, tangents: Operands) -> Any:
+        dy = None
+        for slope, constant, tangent in zip(slopes, constants, tangents):
+            if tangent is None or constant == "0":
+                continue
+            at = None if constant in ("1", "-1") else slope(*operands, y)
+            term = times(at, constant, align(tangent, np.ndim(y)))
+            dy = term if dy is None else dy + term
+        return np.zeros((1,) * (np.ndim(y) + 1)) if dy is None else dy
+
+    def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
+        def cotangent(slope: Any, constant: str) -> Any:
+            return lambda: times(None if constant in ("1", "-1") else np.conj(slope(*operands, y)), constant, y_bar)
+
+        return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
+
+    return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row))
+
+
+#: what an expression of the table may call, over arrays; NumPy's functions dispatch on traced arguments by themselves
+NAMESPACE: dict[str, Any] = {name: array_function(name) for name in TABLE if name not in EXTRA} | {"where": np.where}
+ELEMENTWISE: dict[str, Rule] = {name: elementwise(row) for name, row in TABLE.items()}
+NAMESPACE.update({name: ELEMENTWISE[name] for name in EXTRA})
+
+for _name, _rule in ELEMENTWISE.items():
+    NUMPY[_name] = _rule
+    for _alias in (_name, *TABLE[_name].aliases):
+        NUMPY[_alias] = _rule
+        if hasattr(np, _alias):
+            NUMPY[getattr(np, _alias)] = _rule
+
+erf, erfc, gamma, lgamma = (ELEMENTWISE[name] for name in ("erf", "erfc", "gamma", "lgamma"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Complex numbers: linear over the reals, not holomorphic
+
+
+def _complex_examples(rng: np.random.Generator) -> Any:
+    z = rng.standard_normal((3, 2)) + 1j * rng.standard_normal((3, 2))
+    yield (z,), {}
+    yield (z.astype(np.complex64),), {}
+    yield (z.real,), {}
+
+
+conj = linear("conj", np.conj, lambda y_bar, z: np.conj(y_bar), _complex_examples)
+real = linear("real", np.real, lambda y_bar, z: y_bar, _complex_examples)
+imag = linear("imag", np.imag, lambda y_bar, z: 1j * y_bar, _complex_examples)
+implements(np.conj, np.conjugate)(conj)
+implements(np.real)(real)
+implements(np.imag)(imag)
+
+
+def _modulus_slope(y: Any, z: Any) -> Any:
+    """z / |z|, and 0 at 0: the least element of the subdifferential."""
+    return z / np.where(primal(y) == 0, 1, y)
+
+
+modulus = Rule(
+    "modulus",
+    np.absolute,
+    lambda y, operands, tangents: np.real(np.conj(_modulus_slope(y, operands[0])) * tangents[0]),
+    lambda y_bar, y, operands: (y_bar * _modulus_slope(y, operands[0]),),
+    _complex_examples,
+)
+
+
+@implements(np.absolute, np.fabs, "absolute")
+def absolute(x: Any) -> Any:
+    return modulus(x) if np.iscomplexobj(x) else ELEMENTWISE["absolute"](x)
+
+
+@implements(np.angle)
+def angle(z: Any, deg: bool = False) -> Any:
+    phase = np.arctan2(np.imag(z), np.real(z))
+    return np.degrees(phase) if deg else phase
+
+
+@implements(np.iscomplexobj)
+def iscomplexobj(x: Any) -> bool:
+    return np.iscomplexobj(primal(x))
+
+
+@implements(np.isrealobj)
+def isrealobj(x: Any) -> bool:
+    return not iscomplexobj(x)
+
+
+@implements(np.clip)
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    low, high = a_min if min is None else min, a_max if max is None else max
+    a = a if low is None else np.maximum(a, low)
+    return a if high is None else np.minimum(a, high)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operators
+
+
+_BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.divide,
+    "pow": np.power,
+    "mod": np.remainder,
+    "floordiv": np.floor_divide,
+}
+_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+
+
+def _as_operand(x: Any) -> Any:
+    """A Python list beside a traced array is an array, as NumPy has it."""
+    return np.stack([_as_operand(i) for i in x]) if isinstance(x, (list, tuple)) else x
+
+
+def _install_operators() -> None:
+    def binary(rule: Rule) -> tuple[Any, Any]:
+        def forward(self: Any, other: Any) -> Any:
+            return rule(self, _as_operand(other))
+
+        def reflected(self: Any, other: Any) -> Any:
+            return rule(_as_operand(other), self)
+
+        return forward, reflected
+
+    def in_place(rule: Rule) -> Any:
+        def write(self: Any, other: Any) -> Any:
+            self[...] = rule(self, _as_operand(other))
+            return self
+
+        return write
+
+    def comparison(compare: Any) -> Any:
+        return lambda self, other: compare(primal(self), primal(other))
+
+    for name, ufunc in _BINARY.items():
+        rule = ELEMENTWISE[ufunc.__name__]
+        forward, reflected = binary(rule)
+        setattr(Tracer, f"__{name}__", forward)
+        setattr(Tracer, f"__r{name}__", reflected)
+        setattr(Tracer, f"__i{name}__", in_place(rule))
+    for name in _COMPARISONS:
+        compare = getattr(operator, name)
+        setattr(Tracer, f"__{name}__", comparison(compare))
+        NUMPY[getattr(np, _COMPARISON_UFUNCS[name])] = comparison(compare)
+    Tracer.__neg__ = lambda self: ELEMENTWISE["negative"](self)  # type: ignore[attr-defined]
+    Tracer.__pos__ = lambda self: ELEMENTWISE["positive"](self)  # type: ignore[attr-defined]
+    Tracer.__abs__ = lambda self: absolute(self)  # type: ignore[attr-defined]
+    Tracer.__matmul__ = lambda self, other: np.matmul(self, other)  # type: ignore[attr-defined]
+    Tracer.__rmatmul__ = lambda self, other: np.matmul(other, self)  # type: ignore[attr-defined]
+
+
+_COMPARISON_UFUNCS = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}
+_install_operators()

@@ -1,0 +1,371 @@
+"""What a rule is, how one is registered, and how NumPy's functions find it.
+
+A `Rule` is a function together with its derivative in both directions. Called with plain arrays it is the function;
+called with traced arrays it hands itself to the topmost level of differentiation, which unwraps one level and calls
+it again. So nested derivatives need nothing of their own: a rule's pushforward and pullback are written with NumPy
+functions, and those dispatch on whatever level remains.
+
+    a rule                      pushforward(y, operands, tangents, **params) -> dy
+                                pullback(y_bar, y, operands, **params)       -> one cotangent per operand
+    a NumPy function of it      @implements(np.sum)
+
+Conventions. A tangent has one leading axis, the directions, before its operand's shape; `None` stands for zero. The
+inner product is Re tr(X^H Y), so the pullback of y = c x is conj(c) y_bar. A pullback may return a cotangent that is
+still broadcast, or complex for a real operand: `fit` brings it back to its operand. It may also return a function of
+no arguments in its place, which is called only if that operand is differentiated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
+
+Operands = tuple[Any, ...]
+Examples = Callable[[np.random.Generator], Iterable[tuple[Operands, dict[str, Any]]]]
+
+#: every rule, in the order of registration; validation and the tests run over all of them
+RULES: list[Rule] = []
+#: NumPy's functions and ufuncs, and what serves them when an argument is traced
+NUMPY: dict[Any, Callable[..., Any]] = {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Levels of differentiation
+
+
+_ids = itertools.count(1)
+_depths: dict[int, int] = {0: 0}  # of the levels that are open; 0 is for numbers that users make by hand
+_stack: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("dualsvd.levels", default=())
+
+
+@contextlib.contextmanager
+def level() -> Iterator[int]:
+    """Open a level of differentiation; its tag is a fresh run-time id, larger than that of every level around it."""
+    tag = next(_ids)
+    stack = (*_stack.get(), tag)
+    _depths[tag] = len(stack)
+    token = _stack.set(stack)
+    try:
+        yield tag
+    finally:
+        _stack.reset(token)
+        del _depths[tag]
+
+
+def depth_of(tag: int) -> int:
+    """How deep the level of that tag is nested: 0 for numbers made by hand, 1 for the outermost transform."""
+    try:
+        return _depths[tag]
+    except KeyError:
+        raise TagError(
+            f"a number of derivative {tag} was used at {caller()}, but that derivative has already been computed; "
+            "return what you need from the function instead of storing it outside"
+        ) from None
+
+
+def tag_at(depth: int) -> int:
+    """The tag of the open level that is nested that deep: the inverse of `depth_of`."""
+    return _stack.get()[depth - 1] if depth else 0
+
+
+class NeedsAllDirections(Exception):
+    """A tie was met while only a chunk of the directions was carried: the transform starts again with all of them."""
+
+
+_is_chunk: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.chunk", default=False)
+
+
+@contextlib.contextmanager
+def chunked(partial: bool) -> Iterator[None]:
+    """Say that the directions carried inside are only some of those asked for."""
+    token = _is_chunk.set(partial)
+    try:
+        yield
+    finally:
+        _is_chunk.reset(token)
+
+
+def need_all_directions() -> None:
+    """Called by a rule whose derivative at this point depends on all directions together (lexicographic, at a tie)."""
+    if _is_chunk.get():
+        raise NeedsAllDirections
+
+
+def caller() -> str:
+    """File and line of the innermost frame that is neither dualsvd's nor NumPy's."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__", "").partition(".")[0]
+        if module not in ("dualsvd", "numpy", "contextlib"):
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rules
+
+
+class Rule:
+    """A function with its derivative in both directions; calling it evaluates it at whatever level its operands have.
+
+    name         what people read in tables and messages
+    function     the primal: plain arrays in, an array or a tuple of arrays out; `params` are never differentiated
+    pushforward  (y, operands, tangents, **params) -> dy, of the structure of y, with the leading axis of the tangents
+    pullback     (y_bar, y, operands, **params) -> a tuple, one cotangent or None per operand
+    examples     rng -> (operands, params) pairs, at which validation tests the rule
+    jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction
+    jacobian     (y, operands, **params) -> the whole Jacobian by the first operand, where that is cheaper than columns
+    """
+
+    __slots__ = ("__weakref__", "examples", "function", "jacobian", "jvp", "name", "pullback", "pushforward")
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        pushforward: Callable[..., Any] | None,
+        pullback: Callable[..., Any] | None,
+        examples: Examples,
+        *,
+        jvp: Callable[..., Any] | None = None,
+        jacobian: Callable[..., Any] | None = None,
+        register: bool = True,
+    ) -> None:
+        self.name, self.function, self.pushforward, self.pullback = name, function, pushforward, pullback
+        self.examples, self.jvp, self.jacobian = examples, jvp, jacobian
+        if register:
+            RULES.append(self)
+
+    def __call__(self, *operands: Any, **params: Any) -> Any:
+        top = topmost(operands)
+        return self.function(*operands, **params) if top is None else top.apply(self, operands, params, top.tag)
+
+    def __repr__(self) -> str:
+        return f"<rule {self.name}>"
+
+
+def linear(name: str, function: Callable[..., Any], transpose: Callable[..., Any], examples: Examples) -> Rule:
+    """A rule for a function linear in its one operand: forward is the function itself, reverse its named transpose.
+
+    `function` must leave a leading axis alone (negative axes do); `transpose(y_bar, x, **params)` gives x_bar.
+    """
+
+    def pushforward(y: Any, operands: Operands, tangents: Operands, **params: Any) -> Any:
+        return function(tangents[0], **params)
+
+    def pullback(y_bar: Any, y: Any, operands: Operands, **params: Any) -> tuple[Any]:
+        return (transpose(y_bar, operands[0], **params),)
+
+    return Rule(name, function, pushforward, pullback, examples)
+
+
+def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a callable with NumPy's signature as what those NumPy functions do to traced arrays."""
+
+    def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            NUMPY[function] = implementation
+        return implementation
+
+    return register
+
+
+def topmost(operands: Iterable[Any]) -> Tracer | None:
+    """The operand of the innermost open derivative, or None where all are plain."""
+    top = None
+    for operand in operands:
+        if isinstance(operand, Tracer) and (top is None or operand.tag > top.tag):
+            top = operand
+    return top
+
+
+def fit(cotangent: Any, operand: Any) -> Any:
+    """Bring a cotangent to its operand's shape and kind: sum what was broadcast, drop a real operand's imaginary part."""
+    shape = np.shape(operand)
+    if np.shape(cotangent) != shape:
+        extra = np.ndim(cotangent) - len(shape)
+        if extra > 0:
+            cotangent = np.sum(cotangent, axis=tuple(range(extra)))
+        kept = tuple(i for i, n in enumerate(shape) if n == 1 and np.shape(cotangent)[i] != 1)
+        if kept:
+            cotangent = np.sum(cotangent, axis=kept, keepdims=True)
+        if np.shape(cotangent) != shape:
+            cotangent = np.broadcast_to(cotangent, shape)
+    if np.iscomplexobj(cotangent) and not np.iscomplexobj(operand):
+        cotangent = np.real(cotangent)
+    return cotangent
+
+
+def primal(x: Any) -> Any:
+    """The plain value below every level of differentiation: what decisions look at."""
+    while isinstance(x, Tracer):
+        x = x.value
+    return x
+
+
+def as_inexact(x: Any, name: str = "x") -> Any:
+    """x as an array (or tracer) of floating-point numbers; integers become float64, other kinds are refused."""
+    if isinstance(x, Tracer):
+        return x
+    x = np.asarray(x)
+    kind = x.dtype.kind
+    if kind in "iub":
+        return x.astype(np.float64)
+    if kind not in "fc" or x.dtype.char not in "fdFD":
+        raise DTypeError(
+            f"{name} must hold float32, float64, complex64 or complex128 numbers (integers become float64), "
+            f"got {x.dtype}; convert it with {name}.astype(np.float64)"
+        )
+    return x
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Traced arrays
+
+
+class Tracer:
+    """Base of DualArray and TapeArray: looks like an ndarray, sends every operation to its rule."""
+
+    __slots__ = ("tag", "value")
+    __array_priority__ = 1000.0
+    value: Any
+    tag: int
+    #: what a level does with a rule: (rule, operands, params, tag) -> the traced result
+    apply: ClassVar[Callable[..., Any]]
+
+    # -- what an ndarray tells of itself
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.shape(self.value)
+
+    @property
+    def ndim(self) -> int:
+        return np.ndim(self.value)
+
+    @property
+    def size(self) -> int:
+        return int(np.size(self.value))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype if hasattr(self.value, "dtype") else np.asarray(self.value).dtype
+
+    @property
+    def T(self) -> Any:
+        return np.transpose(self)
+
+    @property
+    def mT(self) -> Any:
+        return np.swapaxes(self, -1, -2)
+
+    @property
+    def real(self) -> Any:
+        return np.real(self)
+
+    @property
+    def imag(self) -> Any:
+        return np.imag(self)
+
+    @property
+    def flat(self) -> Any:
+        return iter(np.ravel(self))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d array")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    # -- NumPy's dispatch
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        key = ufunc if method == "__call__" else (ufunc, method)
+        implementation = NUMPY.get(key) or by_name(ufunc, method)
+        if implementation is None:
+            raise MissingRuleError(missing(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"))
+        result = implementation(*inputs, **kwargs)
+        return result if out is None else write_out(out[0], result)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        implementation = NUMPY.get(function)
+        if implementation is None:
+            module = getattr(function, "__module__", "numpy")
+            raise MissingRuleError(missing(f"{module}.{getattr(function, '__name__', function)}"))
+        return implementation(*args, **kwargs)
+
+    # -- comparisons decide on the primal, and so do truth and hashing by identity
+
+    def __bool__(self) -> bool:
+        return bool(primal(self))
+
+    __hash__ = object.__hash__
+
+    # -- ways out of the world of differentiation
+
+    def __float__(self) -> float:
+        raise MissingRuleError(leaving("float(x)", "keep x as it is, or take a plain number from x.value"))
+
+    def __int__(self) -> int:
+        raise MissingRuleError(leaving("int(x)", "take a plain number from x.value, which is not differentiated"))
+
+    __index__ = __int__
+
+    def __complex__(self) -> complex:
+        raise MissingRuleError(leaving("complex(x)", "use np.real, np.imag or a multiplication by 1j"))
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise MissingRuleError(
+            leaving(
+                "making a plain array of x (np.array, np.asarray, out[i] = x into an array of np.zeros)",
+                "use np.stack([...]) to build arrays, np.zeros_like(x) (np.zeros_like(x, shape=...)) for arrays to "
+                "write into, or take plain numbers from x.value",
+            )
+        )
+
+    def item(self, *index: Any) -> Any:
+        raise MissingRuleError(leaving("x.item()", "use x[...] with indices, which stays differentiable"))
+
+    def tolist(self) -> Any:
+        raise MissingRuleError(leaving("x.tolist()", "use list(x), whose elements stay differentiable"))
+
+
+def missing(name: str) -> str:
+    """The message for a function without a rule."""
+    return (
+        f"{name} has no derivative rule, called at {caller()}; write it with functions that have one, "
+        "or give it one with dualsvd.custom_rule"
+    )
+
+
+def leaving(what: str, remedy: str) -> str:
+    """The message for a step out of the world of differentiation."""
+    return f"{what} at {caller()} would lose the derivative; {remedy}"
+
+
+def by_name(ufunc: Any, method: str) -> Callable[..., Any] | None:
+    """What serves a ufunc of another package (scipy.special.erf) that goes by a name of the table."""
+    return NUMPY.get(ufunc.__name__) if method == "__call__" else None
+
+
+def write_out(out: Any, result: Any) -> Any:
+    """`out=` of a ufunc, which is also what `x += y` means."""
+    if not isinstance(out, Tracer):
+        raise MissingRuleError(
+            leaving("writing into a plain array (out=, +=)", "make the array with np.zeros_like(x) or write x = x + y")
+        )
+    if np.shape(result) != out.shape:
+        raise ShapeError(f"out has shape {out.shape}, but the result has shape {np.shape(result)}")
+    out[...] = result
+    return out

@@ -1,0 +1,54 @@
+"""Nested tuples, lists and dicts of arrays: taken apart into leaves, and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Rebuild = Callable[[Sequence[Any]], Any]
+
+
+def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
+    """The leaves of a structure, and the function that puts leaves in their place.
+
+    >>> leaves, rebuild = flatten({"W": 1, "layers": [2, (3,)]})
+    >>> leaves
+    [1, 2, 3]
+    >>> rebuild("abc")
+    {'W': 'a', 'layers': ['b', ('c',)]}
+    """
+    if isinstance(tree, dict):
+        keys, children = list(tree), list(tree.values())
+        return _join(children, lambda parts: dict(zip(keys, parts)))
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return _join(list(tree), lambda parts: type(tree)(*parts))
+    if isinstance(tree, (tuple, list)):
+        return _join(list(tree), type(tree))
+    return [tree], lambda leaves: leaves[0]
+
+
+def _join(children: list[Any], make: Callable[[list[Any]], Any]) -> tuple[list[Any], Rebuild]:
+    parts = [flatten(child) for child in children]
+
+    def rebuild(leaves: Sequence[Any]) -> Any:
+        built, start = [], 0
+        for own, put in parts:
+            built.append(put(leaves[start : start + len(own)]))
+            start += len(own)
+        return make(built)
+
+    return [leaf for own, _ in parts for leaf in own], rebuild
+
+
+def describe(tree: Any) -> str:
+    """The structure in words, with the shape of each leaf.
+
+    >>> describe({"W": 1.0, "b": (2.0, 3.0)})
+    '{W: (), b: ((), ())}'
+    """
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key}: {describe(child)}" for key, child in tree.items()) + "}"
+    if isinstance(tree, (tuple, list)):
+        inside = ", ".join(describe(child) for child in tree)
+        return f"({inside})" if isinstance(tree, tuple) else f"[{inside}]"
+    return str(getattr(tree, "shape", ()))

@@ -1,0 +1,551 @@
+"""The transforms: from a function of arrays to its derivatives.
+
+Forward mode runs the function once on DualArrays, a chunk of directions at a time. Reverse mode runs it once on
+TapeArrays, and then reads the tape backwards for each output. Everything here seeds, calls, and collects; the
+derivatives themselves are in the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import options
+from .errors import DTypeError, ShapeError
+from .forward import DualArray
+from .reverse import Slot, Tape, TapeArray
+from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
+from .structure import Rebuild, describe, flatten
+
+MODES = ("auto", "forward", "reverse")
+
+# Directions carried at a time: the tangents of one operand, and about as many intermediates alive beside them.
+_TANGENTS_ALIVE = 16
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments and results
+
+
+def _variable(x: Any, name: str) -> Any:
+    """A leaf that can be differentiated by, as a floating-point array of its own (f may write into it)."""
+    x = as_inexact(x, name)
+    return x if isinstance(x, Tracer) else np.array(x)
+
+
+def _variables(tree: Any, name: str) -> tuple[list[Any], Rebuild]:
+    leaves, rebuild = flatten(tree)
+    if not leaves:
+        raise ShapeError(f"{name} holds no array to differentiate by, got {describe(tree)}")
+    return [_variable(leaf, name) for leaf in leaves], rebuild
+
+
+def _of_argument(f: Callable[..., Any], x: Any, args: tuple[Any, ...], argnum: int) -> tuple[Any, Any, Any]:
+    """f as a function of the leaves of its argument `argnum`; those leaves; and how to put results in their place."""
+    everything = (x, *args)
+    if not isinstance(argnum, int) or not -len(everything) <= argnum < len(everything):
+        raise ShapeError(f"argnum must name one of the {len(everything)} arguments, got {argnum!r}")
+    argnum %= len(everything)
+    leaves, rebuild = _variables(everything[argnum], f"argument {argnum}")
+
+    def of_leaves(*variables: Any) -> Any:
+        return f(*everything[:argnum], rebuild(variables), *everything[argnum + 1 :])
+
+    return of_leaves, leaves, rebuild
+
+
+def _result(y: Any) -> Any:
+    """A value f returned, as an array; what is none is refused."""
+    if isinstance(y, Tracer):
+        return y
+    try:
+        y = np.asarray(y)
+    except ValueError:
+        y = np.empty((), dtype=object)
+    if y.dtype.kind not in "iubfc":
+        raise DTypeError(f"the function must return numbers or arrays of numbers, got {y.dtype} ({type(y).__name__})")
+    return y.astype(np.float64) if y.dtype.kind in "iub" else y
+
+
+def _single(y: list[Any], whom: str) -> Any:
+    if len(y) != 1:
+        raise ShapeError(f"{whom} takes a function that returns one array, got a structure of {len(y)}")
+    return y[0]
+
+
+def _scalar(y: Any, real: bool = True) -> Any:
+    if np.shape(y) != ():
+        raise ShapeError(
+            f"gradient takes a function that returns a scalar, got shape {np.shape(y)}. Perhaps you meant jacobian?"
+        )
+    if real and np.iscomplexobj(y):
+        raise DTypeError(
+            "gradient takes a real function, got a complex value. Perhaps you meant jacobian(holomorphic=True)?"
+        )
+    return y
+
+
+def _tidy(x: Any) -> Any:
+    """0-d arrays as NumPy's scalars, as NumPy's own functions return them."""
+    return x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forward: one call on DualArrays
+
+
+def _push(
+    f: Callable[..., Any], values: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[list[Any], list[Any], Rebuild]:
+    """f at `values` along `tangents` (each with its leading axis): leaves of y, leaves of dy, and y's structure."""
+    with level() as tag:
+        y = f(*(DualArray.wrap(v, dv, tag) for v, dv in zip(values, tangents)))
+        leaves, rebuild = flatten(y)
+        directions = np.shape(tangents[0])[:1]
+        primals, dots = [], []
+        for leaf in leaves:
+            if isinstance(leaf, DualArray) and leaf.tag == tag:
+                primals.append(leaf.value)
+                dots.append(leaf.partials)
+            else:
+                leaf = _result(leaf)
+                primals.append(leaf)
+                dots.append(np.zeros(directions + np.shape(leaf), dtype=primal(leaf).dtype))
+    return primals, dots, rebuild
+
+
+def _seeds(leaves: Sequence[Any], start: int, stop: int, scale: complex = 1.0 + 0.0j) -> list[Any]:
+    """Rows start:stop of the identity over all elements of all leaves, cut into the leaves' shapes."""
+    seeds, offset = [], 0
+    for leaf in leaves:
+        size = math.prod(np.shape(leaf))
+        seed = np.zeros((stop - start, size), dtype=primal(leaf).dtype)
+        low, high = max(start, offset), min(stop, offset + size)
+        if low < high:
+            rows = np.arange(low, high)
+            seed[rows - start, rows - offset] = scale if seed.dtype.kind == "c" else scale.real
+        seeds.append(seed.reshape((stop - start, *np.shape(leaf))))
+        offset += size
+    return seeds
+
+
+def _chunks(leaves: Sequence[Any], chunk: int | None, progress: bool) -> Iterator[tuple[int, int]]:
+    """The ranges of directions that forward mode carries at a time."""
+    total = sum(math.prod(np.shape(leaf)) for leaf in leaves)
+    if chunk is None:
+        bytes_each = sum(primal(leaf).nbytes for leaf in leaves) * _TANGENTS_ALIVE
+        chunk = max(1, options.get().max_bytes // max(1, bytes_each))
+    elif not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk must be a positive integer or None, got {chunk!r}")
+    ranges = [(k, min(k + chunk, total)) for k in range(0, total, chunk)]
+    return iter(_with_progress(ranges, progress))
+
+
+def _with_progress(items: Sequence[Any], progress: bool) -> Any:
+    if not progress:
+        return items
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return items
+    return tqdm(items, desc="directions", unit="chunk")
+
+
+def _jacobian_forward(
+    f: Callable[..., Any], leaves: Sequence[Any], chunk: int | None, progress: bool, scale: complex = 1.0 + 0.0j
+) -> tuple[Any, Any]:
+    """(y, J): J has shape y.shape + (number of elements of all leaves,)."""
+    ranges = list(_chunks(leaves, chunk, False))
+    total = ranges[-1][1] if ranges else 0
+    if not ranges:
+        y, _, _ = _push(f, leaves, _seeds(leaves, 0, 0))
+        y = [_single(y, "jacobian")]
+        return y[0], np.zeros((*np.shape(y[0]), 0), dtype=primal(y[0]).dtype)
+    columns: list[Any] = []
+    y = None
+    try:
+        with chunked(len(ranges) > 1):
+            for start, stop in _with_progress(ranges, progress):
+                ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale))
+                y = _single(ys, "jacobian")
+                columns.append(dots[0])
+    except NeedsAllDirections:
+        ys, dots, _ = _push(f, leaves, _seeds(leaves, 0, total, scale))
+        y, columns = _single(ys, "jacobian"), dots
+    stacked = columns[0] if len(columns) == 1 else np.concatenate(columns)
+    return y, np.moveaxis(stacked, 0, -1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reverse: one call on TapeArrays
+
+
+class _Recording:
+    """One call of f on a tape."""
+
+    def __init__(self, f: Callable[..., Any], values: Sequence[Any]) -> None:
+        with level() as tag:
+            self.tape = Tape(tag)
+            variables = [self.tape.input(value) for value in values]
+            self.inputs: list[Slot] = [variable.slot for variable in variables]
+            self.values = values
+            leaves, self.rebuild = flatten(f(*variables))
+            self.y: list[Any] = []
+            self.slots: list[Slot | None] = []
+            for leaf in leaves:
+                if isinstance(leaf, TapeArray) and leaf.tag == tag:
+                    leaf.refresh()
+                    self.y.append(leaf.value)
+                    self.slots.append(leaf.slot)
+                else:
+                    self.y.append(_result(leaf))
+                    self.slots.append(None)
+
+    def pull(self, y_bars: Sequence[Any]) -> list[Any]:
+        """The cotangents of the inputs, given those of the outputs."""
+        seeds = [(slot, y_bar) for slot, y_bar in zip(self.slots, y_bars) if slot is not None]
+        x_bars = self.tape.pull(seeds, self.inputs)
+        return [np.zeros_like(x) if x_bar is None else x_bar for x, x_bar in zip(self.values, x_bars)]
+
+    def push(self, tangents: Sequence[Any]) -> list[Any]:
+        """The tangents of the outputs, given those of the inputs, each with its leading axis."""
+        dots = self.tape.push(
+            {slot[0]: dx for slot, dx in zip(self.inputs, tangents)},
+            [slot if slot is not None else (-1, None) for slot in self.slots],
+        )
+        shape = np.shape(tangents[0])[:1]
+        return [
+            np.zeros(shape + np.shape(y), dtype=primal(y).dtype)
+            if dy is None
+            else np.broadcast_to(dy, shape + np.shape(y))
+            for y, dy in zip(self.y, dots)
+        ]
+
+    def whole_jacobian(self, out: Any) -> Any:
+        """The Jacobian in one stroke, where f is a single rule that offers it; else None."""
+        slot = self.slots[0]
+        if slot is None or slot[1] is not None or len(self.inputs) != 1:
+            return None
+        node = self.tape.nodes[slot[0]]
+        if node.rule is None or node.rule.jacobian is None or node.parents[0] != self.inputs[0]:
+            return None
+        if any(parent is not None for parent in node.parents[1:]):
+            return None
+        return node.rule.jacobian(node.output, node.operands, out=out, **node.params)
+
+
+def _jacobian_reverse(recording: _Recording, progress: bool, holomorphic: bool) -> list[Any]:
+    """One block per leaf, of shape y.shape + leaf.shape."""
+    y = _single(recording.y, "jacobian")
+    shape, size = np.shape(y), math.prod(np.shape(y))
+    dtype = primal(y).dtype
+    rows: list[list[Any]] = []
+    for k in _with_progress(range(size), progress):
+        one = np.zeros(size, dtype=dtype)
+        one[k] = 1.0
+        bars = recording.pull([one.reshape(shape)])
+        if dtype.kind == "c":
+            if holomorphic:
+                bars = [np.conj(bar) for bar in bars]
+            else:  # Re(J^H 1) and Re(J^H i): a complex function of real variables
+                bars = [a + 1j * b for a, b in zip(bars, recording.pull([1j * one.reshape(shape)]))]
+        rows.append(bars)
+    blocks = []
+    for i, x in enumerate(recording.values):
+        if rows:
+            blocks.append(np.reshape(np.stack([row[i] for row in rows]), shape + np.shape(x)))
+        else:
+            blocks.append(np.zeros(shape + np.shape(x), dtype=primal(x).dtype))
+    return blocks
+
+
+def _prefers_forward(f: Any, mode: str) -> bool:
+    """Compiled functions are carried through by dual numbers only."""
+    return mode == "forward" or (mode == "auto" and hasattr(f, "py_func"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The public transforms
+
+
+def derivative(f: Callable[..., Any], t: Any) -> Any:
+    """The derivative of a function of one number, which may return an array: df/dt, of the shape of f(t).
+
+    Forward mode. Calls nest. Complex t: the derivative of a holomorphic f.
+
+    Raises ShapeError if t is not a single number.
+
+    >>> derivative(lambda x: x * derivative(lambda y: x + y, 1.0), 1.0)
+    np.float64(1.0)
+    """
+    if np.shape(t) != ():
+        raise ShapeError(
+            f"derivative takes a function of one number, got an argument of shape {np.shape(t)}. "
+            "Perhaps you meant gradient or jacobian?"
+        )
+    t = _variable(t, "t")
+    _, dots, rebuild = _push(f, [t], [np.ones((1,), dtype=primal(t).dtype)])
+    return rebuild([_tidy(dot[0]) for dot in dots])
+
+
+def gradient(
+    f: Callable[..., Any], x: Any, *args: Any, argnum: int = 0, mode: str = "auto", chunk: int | None = None
+) -> Any:
+    """The gradient of a real scalar function by its argument `argnum`: the structure of that argument.
+
+    x       an array, a number, or a nested tuple, list or dict of them; integers become float64
+    mode    "reverse" (one call and one pass backwards), "forward" (dual numbers), "auto" (reverse)
+    chunk   directions carried at a time in forward mode; the result does not depend on it
+
+    For complex x the gradient G satisfies df = Re tr(G^H dx).
+
+    Raises ShapeError where f is not scalar, DTypeError where it is not real, MissingRuleError for a function without a
+    rule.
+
+    >>> import numpy as np
+    >>> gradient(lambda X: np.linalg.svd(X, compute_uv=False)[0], np.diag([3.0, 2.0]))
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    return value_and_gradient(f, x, *args, argnum=argnum, mode=mode, chunk=chunk)[1]
+
+
+def value_and_gradient(
+    f: Callable[..., Any], x: Any, *args: Any, argnum: int = 0, mode: str = "auto", chunk: int | None = None
+) -> tuple[Any, Any]:
+    """(f(x), gradient), from one pass. Arguments as those of `gradient`.
+
+    >>> value_and_gradient(lambda x: x**3, 2.0)
+    (np.float64(8.0), np.float64(12.0))
+    """
+    _check_mode(mode)
+    of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
+    if not _prefers_forward(f, mode):
+        recording = _Recording(of_leaves, leaves)
+        y = _scalar(_single(recording.y, "gradient"))
+        parts = recording.pull([np.ones((), dtype=primal(y).dtype)])
+        return _tidy(y), rebuild([_tidy(part) for part in parts])
+    y, J = _jacobian_forward(of_leaves, leaves, chunk, False)
+    _scalar(y)
+    if any(np.iscomplexobj(leaf) for leaf in leaves):
+        # df along 1 is Re G and along i is Im G
+        J = J + 1j * _jacobian_forward(of_leaves, leaves, chunk, False, scale=1j)[1]
+    return _tidy(y), rebuild([_tidy(part) for part in _cut(J, leaves)])
+
+
+def _cut(J: Any, leaves: Sequence[Any]) -> list[Any]:
+    """The last axis of J, all elements of all leaves, cut into the leaves' shapes (and real where the leaf is)."""
+    parts, offset = [], 0
+    for leaf in leaves:
+        size = math.prod(np.shape(leaf))
+        part = np.reshape(J[..., offset : offset + size], np.shape(J)[:-1] + np.shape(leaf))
+        parts.append(np.real(part) if np.ndim(J) == 1 and not np.iscomplexobj(leaf) else part)
+        offset += size
+    return parts
+
+
+def jacobian(
+    f: Callable[..., Any],
+    x: Any,
+    *args: Any,
+    argnum: int = 0,
+    mode: str = "auto",
+    chunk: int | None = None,
+    out: Any = None,
+    progress: bool = False,
+    holomorphic: bool = False,
+) -> Any:
+    """The Jacobian of an array function by its argument `argnum`: shape f(x).shape + x.shape.
+
+    mode         "forward", "reverse", or "auto": reverse where the output is smaller than the input, else forward
+    chunk        directions carried at a time in forward mode; None: as many as `options(max_bytes=...)` allows
+    out          an array to write the result into
+    progress     show a progress bar (tqdm, where installed)
+    holomorphic  required for complex x: f is then taken to be holomorphic and J is dy/dx
+
+    Raises ShapeError where f returns a structure or `out` does not fit, DTypeError for complex x without
+    `holomorphic`.
+
+    >>> import numpy as np
+    >>> jacobian(lambda X: np.linalg.svd(X, compute_uv=False), np.diag([3.0, 2.0])).shape
+    (2, 2, 2)
+    """
+    return value_and_jacobian(
+        f, x, *args, argnum=argnum, mode=mode, chunk=chunk, out=out, progress=progress, holomorphic=holomorphic
+    )[1]
+
+
+def value_and_jacobian(
+    f: Callable[..., Any],
+    x: Any,
+    *args: Any,
+    argnum: int = 0,
+    mode: str = "auto",
+    chunk: int | None = None,
+    out: Any = None,
+    progress: bool = False,
+    holomorphic: bool = False,
+) -> tuple[Any, Any]:
+    """(f(x), Jacobian), from one pass. Arguments as those of `jacobian`.
+
+    >>> value_and_jacobian(lambda x: x * x, [3.0])[1]
+    [array(6.)]
+    """
+    _check_mode(mode)
+    of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
+    if any(np.iscomplexobj(leaf) for leaf in leaves) and not holomorphic:
+        raise DTypeError(
+            "the Jacobian of a complex variable exists only for holomorphic functions; say holomorphic=True if f is "
+            "one, or take gradient, jvp or vjp, whose meaning for complex numbers is fixed"
+        )
+    if not _prefers_forward(f, mode):
+        recording = _Recording(of_leaves, leaves)
+        y = _single(recording.y, "jacobian")
+        size = math.prod(np.shape(y))
+        if mode == "reverse" or size < sum(math.prod(np.shape(leaf)) for leaf in leaves):
+            whole = recording.whole_jacobian(out)
+            if whole is not None:
+                return _tidy(y), rebuild([whole])
+            return _tidy(y), _deliver(_jacobian_reverse(recording, progress, holomorphic), rebuild, out)
+    y, J = _jacobian_forward(of_leaves, leaves, chunk, progress)
+    return _tidy(y), _deliver(_cut(J, leaves), rebuild, out)
+
+
+def _deliver(blocks: list[Any], rebuild: Rebuild, out: Any) -> Any:
+    if out is None:
+        return rebuild(blocks)
+    block = _single(blocks, "jacobian(out=...)")
+    if np.shape(out) != np.shape(block):
+        raise ShapeError(f"out must have shape {np.shape(block)}, got {np.shape(out)}")
+    out[...] = block
+    return out
+
+
+def hessian(
+    f: Callable[..., Any], x: Any, *args: Any, argnum: int = 0, mode: str = "auto", chunk: int | None = None
+) -> Any:
+    """The Hessian of a real scalar function of a real array: shape x.shape + x.shape.
+
+    mode    "auto": forward over reverse; "forward": forward over forward; "reverse": reverse over reverse
+    chunk   directions carried at a time by the outer forward mode
+
+    Raises ShapeError where f is not scalar or x is a structure, DTypeError for complex x (take `hvp`).
+
+    >>> import numpy as np
+    >>> hessian(lambda x: x[0] ** 2 * x[1], np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
+    """
+    _check_mode(mode)
+    variable = (x, *args)[argnum]
+    if isinstance(variable, (tuple, list, dict)):
+        raise ShapeError("hessian takes one array; put the parts of a structure into one array, or take hvp")
+    if np.iscomplexobj(variable):
+        raise DTypeError("the Hessian is defined here for real variables; for complex ones take hvp along directions")
+    inner = "forward" if mode == "forward" or hasattr(f, "py_func") else "reverse"
+    outer = "reverse" if mode == "reverse" else "forward"
+
+    def slope(*arguments: Any) -> Any:
+        return gradient(f, *arguments, argnum=argnum, mode=inner)
+
+    return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=chunk)
+
+
+def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
+    """The leaves of `tangents`, checked against the structure, shapes and kinds of `primals`."""
+    wanted, given = flatten(primals)[0], flatten(tangents)[0]
+    same = len(wanted) == len(given) and all(np.shape(w) == np.shape(g) for w, g in zip(wanted, given))
+    if not same:
+        raise ShapeError(f"{what} must have the structure and shapes {describe(primals)}, got {describe(tangents)}")
+    result = []
+    for w, g in zip(wanted, given):
+        g = as_inexact(g, what)
+        if np.iscomplexobj(g) and not np.iscomplexobj(w):
+            raise DTypeError(f"{what} is complex where the variable is real; give the variable a complex dtype")
+        if not isinstance(g, Tracer):
+            g = g.astype(np.result_type(primal(w)) if primal(w).dtype.kind in "fc" else np.float64, copy=False)
+        result.append(g)
+    return result
+
+
+def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """(f(*primals), its derivative along `tangents`): one call on dual numbers.
+
+    `primals` and `tangents` are tuples of equal structure and shapes. At a kink of f this is the one-sided
+    directional derivative.
+
+    Raises ShapeError where they do not match.
+
+    >>> import numpy as np
+    >>> jvp(np.sin, (0.0,), (2.0,))
+    (np.float64(0.0), np.float64(2.0))
+    """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise ShapeError(
+            f"primals and tangents must be tuples, one entry per argument, got {type(primals).__name__} and "
+            f"{type(tangents).__name__}; write jvp(f, (x,), (v,))"
+        )
+    values, put = _variables(tuple(primals), "primals")
+    directions = _matching(put(values), tuple(tangents), "tangents")
+    y, dots, rebuild = _push(lambda *leaves: f(*put(leaves)), values, [v[None] for v in directions])
+    return rebuild([_tidy(leaf) for leaf in y]), rebuild([_tidy(dot[0]) for dot in dots])
+
+
+def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """(f(*primals), pullback): pullback(y_bar) gives a tuple, one cotangent per primal; call it as often as you like.
+
+    Raises ShapeError where y_bar does not have the structure and shapes of the value.
+
+    >>> y, pullback = vjp(lambda a, b: a * b, 2.0, 3.0)
+    >>> pullback(1.0)
+    (np.float64(3.0), np.float64(2.0))
+    """
+    values, put = _variables(tuple(primals), "primals")
+    recording = _Recording(lambda *leaves: f(*put(leaves)), values)
+    y = recording.rebuild([_tidy(leaf) for leaf in recording.y])
+
+    def pullback(y_bar: Any) -> tuple[Any, ...]:
+        bars = _matching(y, y_bar, "y_bar")
+        return tuple(put([_tidy(part) for part in recording.pull(bars)]))
+
+    return y, pullback
+
+
+def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """(f(*primals), push): push(*tangents) is the derivative along them, reusing every factorisation of the value.
+
+    Raises ShapeError where the tangents do not match the primals.
+
+    >>> y, push = linearize(lambda a: a * a, 3.0)
+    >>> push(1.0), push(2.0)
+    (np.float64(6.0), np.float64(12.0))
+    """
+    values, put = _variables(tuple(primals), "primals")
+    recording = _Recording(lambda *leaves: f(*put(leaves)), values)
+
+    def push(*tangents: Any) -> Any:
+        directions = _matching(put(values), tuple(tangents), "tangents")
+        return recording.rebuild([_tidy(dy[0]) for dy in recording.push([v[None] for v in directions])])
+
+    return recording.rebuild([_tidy(leaf) for leaf in recording.y]), push
+
+
+def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
+    """The Hessian of a real scalar function times `v`, without the Hessian: forward mode over the gradient.
+
+    `v` has the structure and shapes of x; so has the result.
+
+    >>> import numpy as np
+    >>> hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
+    """
+    inner = "forward" if hasattr(f, "py_func") else "reverse"
+    return jvp(lambda z: gradient(f, z, mode=inner), (x,), (v,))[1]
