@@ -29,7 +29,7 @@ from .errors import NonFiniteError as NonFiniteError
 from .errors import ShapeError as ShapeError
 from .errors import TagError as TagError
 from .forward import DualArray as DualArray
-from .options import options as options
+from .settings import options as options
 from .reverse import TapeArray as TapeArray
 from .rules.custom import custom_rule as custom_rule
 from .rules.elementwise import erf as erf

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import options
+from . import settings
 from .errors import DTypeError, ShapeError
 from .forward import DualArray
 from .reverse import Slot, Tape, TapeArray
@@ -142,7 +142,7 @@ def _chunks(leaves: Sequence[Any], chunk: int | None, progress: bool) -> Iterato
     total = sum(math.prod(np.shape(leaf)) for leaf in leaves)
     if chunk is None:
         bytes_each = sum(primal(leaf).nbytes for leaf in leaves) * _TANGENTS_ALIVE
-        chunk = max(1, options.get().max_bytes // max(1, bytes_each))
+        chunk = max(1, settings.get().max_bytes // max(1, bytes_each))
     elif not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be a positive integer or None, got {chunk!r}")
     ranges = [(k, min(k + chunk, total)) for k in range(0, total, chunk)]
