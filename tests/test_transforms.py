@@ -1,0 +1,371 @@
+"""The transforms: nesting, modes against each other, chunks, structures, complex numbers, and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dualsvd as ds
+
+MODES = ("forward", "reverse", "auto")
+
+
+def rosenbrock(x):
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+
+def rosenbrock_gradient(x):
+    return np.array([-2 * (1 - x[0]) - 400 * x[0] * (x[1] - x[0] ** 2), 200 * (x[1] - x[0] ** 2)])
+
+
+def rosenbrock_hessian(x):
+    return np.array([[2 - 400 * (x[1] - 3 * x[0] ** 2), -400 * x[0]], [-400 * x[0], 200.0]])
+
+
+# The classics of perturbation confusion (Siskind and Pearlmutter 2005; Manzyuk et al. 2019): name, what came, what is right.
+def _outer_constant(d):
+    return d(lambda x: x * d(lambda y: x + y, 1.0), 1.0), 1.0
+
+
+def _outer_factor(d):
+    return d(lambda x: x * d(lambda y: x * y, 2.0), 3.0), 6.0
+
+
+def _same_function(d):
+    def f(x):
+        return x**3
+
+    return d(lambda x: d(lambda y: f(y) * x, x), 2.0), 6 * 2.0 * 2.0 + 3 * 4.0
+
+
+def _function_valued(d):
+    def shifted(offset):
+        return lambda x: d(lambda y: np.sin(y + offset), x)
+
+    return d(lambda offset: shifted(offset)(0.5), 0.25), -np.sin(0.75)
+
+
+def _inner_ignores_its_variable(d):
+    return d(lambda x: d(lambda y: x * x, 1.0) + x, 1.0), 1.0
+
+
+def _three_levels(d):
+    return d(lambda x: d(lambda y: d(lambda z: np.exp(x * y * z), 1.0), 1.0), 1.0), 5 * np.e
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        _outer_constant,
+        _outer_factor,
+        _same_function,
+        _function_valued,
+        _inner_ignores_its_variable,
+        _three_levels,
+    ],
+)
+@pytest.mark.parametrize("mode", ("dual", "forward", "reverse"))
+def test_nested_derivatives_are_not_confused(case, mode):
+    def d(f, t):
+        return ds.derivative(f, t) if mode == "dual" else ds.gradient(f, t, mode=mode)
+
+    came, right = case(d)
+    np.testing.assert_allclose(came, right, rtol=1e-14)
+
+
+@pytest.mark.parametrize("outer", ("forward", "reverse"))
+@pytest.mark.parametrize("inner", ("forward", "reverse"))
+def test_modes_nest_in_any_order(outer, inner):
+    x = np.array([1.2, -0.7])
+    H = ds.jacobian(lambda z: ds.gradient(rosenbrock, z, mode=inner), x, mode=outer)
+    np.testing.assert_allclose(H, rosenbrock_hessian(x), rtol=1e-13)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("x", ([1.2, 1.0], [-0.5, 2.0], [1.0, 1.0]), ids=str)
+def test_rosenbrock(mode, x):
+    x = np.array(x)
+    y, G = ds.value_and_gradient(rosenbrock, x, mode=mode)
+    assert y == rosenbrock(x)
+    np.testing.assert_allclose(G, rosenbrock_gradient(x), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(ds.hessian(rosenbrock, x, mode=mode), rosenbrock_hessian(x), rtol=1e-13)
+    v = np.array([0.3, -2.0])
+    np.testing.assert_allclose(ds.hvp(rosenbrock, x, v), rosenbrock_hessian(x) @ v, rtol=1e-13)
+
+
+def test_third_derivative_by_nesting():
+    d = ds.derivative
+    third = d(lambda x: d(lambda y: d(lambda z: np.sin(z) ** 3, y), x), 0.3)
+    s, c = np.sin(0.3), np.cos(0.3)
+    np.testing.assert_allclose(third, 6 * c**3 - 21 * s**2 * c, rtol=1e-13)
+
+
+def network(x):
+    W = np.arange(12.0).reshape(4, 3) / 10
+    return np.tanh(W @ x) * np.sum(x * x)
+
+
+@pytest.mark.parametrize("chunk", (1, 2, 3, 7, None))
+def test_the_result_does_not_depend_on_the_chunk(chunk):
+    x = np.array([0.3, -1.0, 2.0])
+    whole = ds.jacobian(network, x, mode="forward", chunk=3)
+    assert np.array_equal(ds.jacobian(network, x, mode="forward", chunk=chunk), whole)
+    np.testing.assert_allclose(ds.jacobian(network, x, mode="reverse"), whole, rtol=1e-13, atol=1e-15)
+
+
+def test_max_bytes_bounds_the_chunk_and_not_the_result():
+    x = np.linspace(0.1, 1.0, 3)
+    whole = ds.jacobian(network, x, mode="forward")
+    with ds.options(max_bytes=1):
+        assert np.array_equal(ds.jacobian(network, x, mode="forward"), whole)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_structures_keep_their_shape(mode):
+    x = {"W": np.array([[1.0, 2.0], [3.0, 4.0]]), "rest": [np.array([0.5, -0.5]), (2.0,)]}
+
+    def f(p):
+        return np.sum(p["W"] @ p["rest"][0]) * p["rest"][1][0]
+
+    G = ds.gradient(f, x, mode=mode)
+    assert G["W"].shape == (2, 2) and isinstance(G["rest"], list) and isinstance(G["rest"][1], tuple)
+    np.testing.assert_allclose(G["W"], np.tile([1.0, -1.0], (2, 1)))
+    np.testing.assert_allclose(G["rest"][0], [8.0, 12.0])
+    np.testing.assert_allclose(G["rest"][1][0], -1.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_argnum_and_further_arguments(mode):
+    G = ds.gradient(lambda a, b: np.sum(a * b**2), np.ones(3), np.array([1.0, 2.0, 3.0]), argnum=1, mode=mode)
+    np.testing.assert_allclose(G, [2.0, 4.0, 6.0])
+    assert np.array_equal(ds.gradient(lambda a, b: np.sum(a * b), 1.0, np.ones(2), argnum=-1, mode=mode), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_complex_gradient_pairs_with_tangents_by_the_real_inner_product(mode):
+    rng = np.random.default_rng(0)
+    A, D = (rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3)) for _ in range(2))
+
+    def f(A):
+        return np.sum(np.abs(A) ** 3) + np.real(np.sum(A * A))
+
+    G = ds.gradient(f, A, mode=mode)
+    h = 1e-6
+    np.testing.assert_allclose(np.vdot(G, D).real, (f(A + h * D) - f(A - h * D)) / (2 * h), rtol=1e-8)
+    _, dy = ds.jvp(f, (A,), (D,))
+    np.testing.assert_allclose(np.vdot(G, D).real, dy, rtol=1e-13)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_holomorphic_jacobian(mode):
+    z = np.array([0.3 + 0.4j, -1.0 + 0.2j])
+    J = ds.jacobian(lambda z: np.exp(z) * np.sum(z), z, mode=mode, holomorphic=True)
+    np.testing.assert_allclose(J, np.diag(np.exp(z) * np.sum(z)) + np.exp(z)[:, None], rtol=1e-13)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_complex_values_of_real_variables(mode):
+    x = np.array([0.3, -1.0])
+    J = ds.jacobian(lambda x: np.exp(1j * x), x, mode=mode)
+    np.testing.assert_allclose(J, np.diag(1j * np.exp(1j * x)), rtol=1e-13)
+
+
+def test_vjp_is_the_adjoint_of_jvp_and_can_be_called_again():
+    rng = np.random.default_rng(1)
+    a, b, da, db = rng.standard_normal((4, 3))
+
+    def f(a, b):
+        return {"outer": a[:, None] * b, "sum": np.sum(np.sin(a))}
+
+    y, dy = ds.jvp(f, (a, b), (da, db))
+    value, pullback = ds.vjp(f, a, b)
+    _, push = ds.linearize(f, a, b)
+    assert np.array_equal(value["outer"], y["outer"])
+    for seed in (2, 3):
+        bars = {"outer": np.random.default_rng(seed).standard_normal((3, 3)), "sum": 1.5}
+        a_bar, b_bar = pullback(bars)
+        left = np.vdot(bars["outer"], dy["outer"]) + bars["sum"] * dy["sum"]
+        np.testing.assert_allclose(left, a_bar @ da + b_bar @ db, rtol=1e-13)
+    pushed = push(da, db)
+    np.testing.assert_allclose(pushed["outer"], dy["outer"], rtol=1e-14)
+    np.testing.assert_allclose(pushed["sum"], dy["sum"], rtol=1e-14)
+
+
+def _running_product(x):
+    out = np.zeros_like(x)
+    out[0] = x[0]
+    for i in range(1, len(x)):
+        out[i] = out[i - 1] * np.sin(x[i])
+    return out
+
+
+def _through_a_view(x):
+    table = np.zeros_like(x, shape=(2, 3))
+    row = table[1]
+    row[:] = x * x
+    table[0] = row + 1.0
+    table[1, 2] = x[0]
+    return row * table[0]
+
+
+def _added_in_place(x):
+    y = np.copy(x)
+    y += x**2
+    y[1:] *= x[:-1]
+    return y
+
+
+@pytest.mark.parametrize("f", (_running_product, _through_a_view, _added_in_place))
+def test_in_place_writing(f):
+    x = np.array([0.3, 1.2, -0.7])
+    kept = x.copy()
+    h = 1e-6
+    differences = np.stack([(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(3)], axis=-1)
+    for mode in ("forward", "reverse"):
+        np.testing.assert_allclose(ds.jacobian(f, x, mode=mode), differences, rtol=1e-8, atol=1e-9)
+    assert np.array_equal(x, kept)
+
+
+def test_the_argument_of_the_caller_is_never_written():
+    def f(x):
+        x *= 2
+        return np.sum(x)
+
+    for mode in MODES:
+        x = np.ones(3)
+        assert np.array_equal(ds.gradient(f, x, mode=mode), np.full(3, 2.0))
+        assert np.array_equal(x, np.ones(3))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [(lambda x: 3.0, 0.0), (lambda x: np.sum(np.ones(2)), 0.0), (lambda x: np.sum(x[:0]), 0.0)],
+    ids=("number", "plain array", "empty slice"),
+)
+def test_constants_have_zero_derivative(mode, f, expected):
+    assert np.array_equal(ds.gradient(f, np.ones(3), mode=mode), np.full(3, expected))
+
+
+@pytest.mark.parametrize("mode", ("forward", "reverse"))
+@pytest.mark.parametrize("shape", ((0,), (2, 0), ()), ids=str)
+def test_empty_and_scalar_arguments(mode, shape):
+    x = np.ones(shape)
+    assert ds.gradient(lambda x: np.sum(x * x), x, mode=mode).shape == shape
+    assert ds.jacobian(lambda x: x * 2, x, mode=mode).shape == shape + shape
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_is_kept_and_integers_become_float64(mode):
+    assert ds.gradient(lambda x: np.sum(np.sin(x) * 2), np.ones(2, np.float32), mode=mode).dtype == np.float32
+    assert ds.gradient(lambda x: np.sum(x * x), np.array([1, 2]), mode=mode).dtype == np.float64
+
+
+def test_out_is_written():
+    x = np.array([1.0, 2.0])
+    for mode in MODES:
+        out = np.full((2, 2), np.nan)
+        assert ds.jacobian(lambda x: x * x, x, mode=mode, out=out) is out
+        assert np.array_equal(out, np.diag([2.0, 4.0]))
+
+
+def _kept_after_the_end():
+    kept = []
+    ds.gradient(lambda x: (kept.append(x), np.sum(x))[1], np.ones(2))
+    return kept[0] + 1
+
+
+def _kept_dual_after_the_end():
+    kept = []
+    ds.derivative(lambda x: (kept.append(x), x)[1], 1.0)
+    return np.sin(kept[0])
+
+
+def _into_a_plain_array(x):
+    out = np.zeros(2)
+    out[0] = x[0]
+    return out[0]
+
+
+def _plain_array_plus_equals(x):
+    out = np.zeros(2)
+    out += x
+    return out[0]
+
+
+ones = np.ones(2)
+BAD = {
+    "gradient of a vector": (lambda: ds.gradient(lambda x: x, ones), ds.ShapeError, "Perhaps you meant jacobian"),
+    "derivative of a vector": (lambda: ds.derivative(np.sin, ones), ds.ShapeError, "Perhaps you meant gradient"),
+    "hessian of a vector": (lambda: ds.hessian(lambda x: x, ones), ds.ShapeError, "scalar"),
+    "complex value": (lambda: ds.gradient(lambda x: np.sum(x) * 1j, ones), ds.DTypeError, "real function"),
+    "complex jacobian": (lambda: ds.jacobian(np.sin, ones * 1j), ds.DTypeError, "holomorphic=True"),
+    "complex hessian": (lambda: ds.hessian(np.sum, ones * 1j), ds.DTypeError, "hvp"),
+    "float16": (lambda: ds.gradient(np.sum, ones.astype(np.float16)), ds.DTypeError, "float16"),
+    "object": (lambda: ds.gradient(np.sum, np.array([1, None])), ds.DTypeError, "object"),
+    "strings": (lambda: ds.gradient(np.sum, np.array(["a"])), ds.DTypeError, "<U1"),
+    "wrong tangent shape": (lambda: ds.jvp(np.sin, (ones,), (np.ones(3),)), ds.ShapeError, r"\(2,\).*\(3,\)"),
+    "wrong tangent structure": (lambda: ds.jvp(np.sin, (ones,), (ones, ones)), ds.ShapeError, "tangents"),
+    "tangents not a tuple": (lambda: ds.jvp(np.sin, ones, ones), ds.ShapeError, "tuples"),
+    "complex tangent": (lambda: ds.jvp(np.sin, (ones,), (ones * 1j,)), ds.DTypeError, "complex"),
+    "wrong cotangent": (lambda: ds.vjp(np.sin, ones)[1](np.ones(3)), ds.ShapeError, "y_bar"),
+    "None returned": (lambda: ds.gradient(lambda x: None, ones), ds.DTypeError, "NoneType"),
+    "structure returned": (lambda: ds.jacobian(lambda x: (x, x), ones), ds.ShapeError, "one array"),
+    "no rule": (lambda: ds.gradient(lambda x: np.sum(np.fft.fft(x)), ones), ds.MissingRuleError, "numpy.fft"),
+    "float(x)": (lambda: ds.gradient(lambda x: float(x[0]), ones), ds.MissingRuleError, "test_transforms.py"),
+    "np.asarray(x)": (lambda: ds.gradient(lambda x: np.asarray(x)[0], ones), ds.MissingRuleError, "np.stack"),
+    "into np.zeros": (
+        lambda: ds.gradient(_into_a_plain_array, ones, mode="forward"),
+        ds.MissingRuleError,
+        "zeros_like",
+    ),
+    "np.zeros +=": (lambda: ds.gradient(_plain_array_plus_equals, ones), ds.MissingRuleError, "zeros_like"),
+    "kept after the end": (_kept_after_the_end, ds.TagError, "already been computed"),
+    "dual kept after the end": (_kept_dual_after_the_end, ds.TagError, "already been computed"),
+    "unknown mode": (lambda: ds.gradient(np.sum, ones, mode="backward"), ValueError, "mode"),
+    "zero chunk": (lambda: ds.jacobian(np.sin, ones, mode="forward", chunk=0), ValueError, "chunk"),
+    "wrong out": (lambda: ds.jacobian(np.sin, ones, out=np.zeros(2)), ds.ShapeError, "out"),
+    "wrong argnum": (lambda: ds.gradient(np.sum, ones, argnum=1), ds.ShapeError, "argnum"),
+    "nothing to differentiate": (lambda: ds.gradient(lambda p: 1.0, {}), ds.ShapeError, "no array"),
+    "unknown option": (lambda: ds.options(algoritm="jacobi").__enter__(), ValueError, "algorithm"),
+    "wrong option": (lambda: ds.options(ties="drop").__enter__(), ValueError, "directional"),
+    "partials of another shape": (lambda: ds.DualArray(ones, np.ones(3)), ds.ShapeError, r"\(3,\)"),
+    "numbers of different directions": (
+        lambda: ds.DualArray(ones, np.ones((1, 2))) + ds.DualArray(ones, np.ones((3, 2))),
+        ds.ShapeError,
+        "1 and 3 directions",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_its_own_clear_error(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_custom_rule_in_the_modes_given():
+    x = np.array([0.5, 2.0])
+
+    def both(x):
+        return x**3
+
+    forward_only = ds.custom_rule(both, pushforward=lambda y, ops, t: 3 * ops[0] ** 2 * t[0])
+    reverse_only = ds.custom_rule(both, pullback=lambda y_bar, y, ops: 3 * ops[0] ** 2 * y_bar)
+    assert np.array_equal(forward_only(x), x**3)
+    for rule, mode, other in ((forward_only, "forward", "reverse"), (reverse_only, "reverse", "forward")):
+        np.testing.assert_allclose(ds.gradient(lambda x, r=rule: np.sum(r(x)), x, mode=mode), 3 * x**2)
+        with pytest.raises(ds.MissingRuleError, match=f"mode='{mode}'"):
+            ds.gradient(lambda x, r=rule: np.sum(r(x)), x, mode=other)
+    with pytest.raises(ValueError, match="pushforward"):
+        ds.custom_rule(both)
+
+
+def test_comparisons_and_branches_look_at_the_primal():
+    def f(x):
+        return np.sum(x**2) if x[0] > 0 else np.sum(x**3)
+
+    for mode in MODES:
+        np.testing.assert_allclose(ds.gradient(f, np.array([1.0, 2.0]), mode=mode), [2.0, 4.0])
+        np.testing.assert_allclose(ds.gradient(f, np.array([-1.0, 2.0]), mode=mode), [3.0, 12.0])
