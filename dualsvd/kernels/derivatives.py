@@ -1,0 +1,153 @@
+"""Closed-form pushforward and pullback of the thin SVD of small matrices, over the scalar protocol.
+
+With M = U^H D V, Sy and Sk its Hermitian and skew-Hermitian parts, the derivative of A = U S V^H along D is
+
+    ds_i = Re M_ii
+    a_ij = Sy_ij / (s_j - s_i),  a_ii = 0                      singular only at a tie
+    b_ij = Sk_ij / (s_j + s_i)                                 singular only at two zeros
+    dU = U (a + b) + (D V - U M) / s,   dV = V (a - b)         the quotient by s only if m > n
+
+and the pullback is the transpose of that map: with p = sk(U^H gU + V^H gV), q = sk(U^H gU - V^H gV), sk(Z) = (Z - Z^H)/2,
+
+    G_ij = p_ij / (s_j - s_i) + q_ij / (s_j + s_i) + delta_ij gs_i,   gA = (U G + (gU - U U^H gU) / s) V^H.
+
+(Townsend 2016; Wan and Zhang 2019 for complex phases; here split into 1/(s_j - s_i) and 1/(s_j + s_i), so that nothing is squared.)
+The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Quotients at ties and zeros count as 0: the caller sees to it that the
+basis follows the direction there, or that the cotangent does not ask.
+
+Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjugate transpose, with U and V exchanged.
+"""
+
+from __future__ import annotations
+
+from .jacobi import tie_tolerance
+from .protocol import conj, eps_of, like, real, where
+
+
+def coefficients(S, F, n):
+    """F: 1/(s_j - s_i) above the diagonal (i < j), 1/(s_j + s_i) below and on it; 0 at a tie, or at two zeros."""
+    zero = like(S[0], 0.0)
+    tie = S[0] * like(zero, tie_tolerance(eps_of(zero), n))
+    one = like(zero, 1.0)
+    for j in range(n):
+        for i in range(j):
+            F[j * n + i] = reciprocal(S[i] - S[j], tie, one, -one)
+            F[i * n + j] = reciprocal(S[j] + S[i], tie, one, one)
+        F[j * n + j] = reciprocal(S[j] + S[j], tie + tie, one, one)
+
+
+def reciprocal(x, least, one, numerator):
+    """numerator / x, 0 where x <= least."""
+    safe = x > least
+    return where(safe, numerator, one - one) / where(safe, x, one)
+
+
+def pushforward(U, S, V, F, D, dU, dS, dV, X, Y, T, m, n):
+    """dU, dS and dV along D, from the `coefficients` F. X, Y (n n) and T (m n) are scratch."""
+    multiply(D, 1, m, False, V, 1, n, False, T, m, n, n, False)
+    multiply(U, m, 1, True, T, 1, m, False, X, n, m, n, False)
+    for i in range(n):
+        dS[i] = real(X[i * n + i])
+    tall = m > n
+    generators(X, Y, F, n, tall)
+    if tall:
+        divide_columns(T, F, dU, m, n)
+    multiply(U, 1, m, False, X, 1, n, False, dU, m, n, n, tall)
+    multiply(V, 1, n, False, Y, 1, n, False, dV, n, n, n, False)
+
+
+def generators(X, Y, F, n, tall):
+    """From M in X: a + b to X, less M / s if the residual (D V - U M) / s is still to come, and a - b to Y."""
+    half = like(F[0], 0.5)
+    for j in range(n):
+        over_s = F[j * n + j] + F[j * n + j] if tall else like(half, 0.0)
+        for i in range(j):
+            over_si = F[i * n + i] + F[i * n + i] if tall else like(half, 0.0)
+            x, y = X[j * n + i], conj(X[i * n + j])
+            a, b = (x + y) * (half * F[j * n + i]), (x - y) * (half * F[i * n + j])
+            X[j * n + i], Y[j * n + i] = a + b - x * over_s, a - b
+            X[i * n + j], Y[i * n + j] = conj(-(a + b) - y * over_si), conj(b - a)
+        x = X[j * n + j]
+        b = (x - conj(x)) * (half * F[j * n + j])
+        X[j * n + j], Y[j * n + j] = b - x * over_s, -b
+
+
+def pullback(U, S, V, F, gU, gS, gV, gA, X, T, m, n):
+    """gA from the cotangents, which are all given. X (n n) and T (m n) are scratch."""
+    multiply(U, m, 1, True, gU, 1, m, False, X, n, m, n, False)
+    multiply(V, n, 1, True, gV, 1, n, False, gA, n, n, n, False)
+    tall = m > n
+    join(X, gA, gS, F, n, tall)
+    if tall:
+        divide_columns(gU, F, T, m, n)
+    multiply(U, 1, m, False, X, 1, n, False, T, m, n, n, tall)
+    multiply(T, 1, m, False, V, n, 1, True, gA, m, n, n, False)
+
+
+def join(X, Y, gS, F, n, tall):
+    """From U^H gU in X and V^H gV in Y: G to X, less U^H gU / s if the residual (gU - U U^H gU) / s is still to come."""
+    half = like(F[0], 0.5)
+    for j in range(n):
+        over_s = F[j * n + j] + F[j * n + j] if tall else like(half, 0.0)
+        for i in range(j):
+            over_si = F[i * n + i] + F[i * n + i] if tall else like(half, 0.0)
+            x, y = X[j * n + i], conj(X[i * n + j])
+            u, v = (x - y) * half, (Y[j * n + i] - conj(Y[i * n + j])) * half
+            p, q = (u + v) * F[j * n + i], (u - v) * F[i * n + j]
+            X[j * n + i] = p + q - x * over_s
+            X[i * n + j] = conj(p - q - y * over_si)
+        x, y = X[j * n + j], Y[j * n + j]
+        q = (x - conj(x)) - (y - conj(y))
+        X[j * n + j] = q * (half * F[j * n + j]) - x * over_s + gS[j]
+
+
+def divide_columns(T, F, C, m, n):
+    """C = T / s."""
+    for j in range(n):
+        over_s = F[j * n + j] + F[j * n + j]
+        for i in range(j * m, j * m + m):
+            C[i] = T[i] * over_s
+
+
+# ---- products
+
+
+def multiply(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add):
+    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two by two, so that a loaded number serves twice."""
+    for j in range(0, cols - 1, 2):
+        for i in range(0, rows - 1, 2):
+            multiply_block(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)
+        if rows % 2:
+            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj, br, cb, C, j * rows + rows - 1, depth, add)
+            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj + bj, br, cb, C, (j + 2) * rows - 1, depth, add)
+    if cols % 2:
+        for i in range(rows):
+            multiply_entry(A, i * ai, ar, ca, B, (cols - 1) * bj, br, cb, C, (cols - 1) * rows + i, depth, add)
+
+
+def multiply_block(A, P, ai, ar, ca, B, R, bj, br, cb, C, k, rows, depth, add):
+    """Four entries of C from C[k]."""
+    zero = like(A[P], 0.0)
+    ax, bx = (C[k], C[k + 1]) if add else (zero, zero)
+    ay, by = (C[k + rows], C[k + rows + 1]) if add else (zero, zero)
+    for r in range(depth):
+        a, b = conjugate_if(ca, A[P + r * ar]), conjugate_if(ca, A[P + ai + r * ar])
+        x, y = conjugate_if(cb, B[R + r * br]), conjugate_if(cb, B[R + bj + r * br])
+        ax = ax + a * x
+        bx = bx + b * x
+        ay = ay + a * y
+        by = by + b * y
+    C[k], C[k + 1], C[k + rows], C[k + rows + 1] = ax, bx, ay, by
+
+
+def multiply_entry(A, P, ar, ca, B, R, br, cb, C, k, depth, add):
+    """The entry C[k]."""
+    total = C[k] if add else like(A[P], 0.0)
+    for r in range(depth):
+        total = total + conjugate_if(ca, A[P + r * ar]) * conjugate_if(cb, B[R + r * br])
+    C[k] = total
+
+
+def conjugate_if(conjugated, x):
+    """conj(x) or x."""
+    return conj(x) if conjugated else x
