@@ -1,0 +1,120 @@
+"""Runs compiled device code on the CPU: PTX is translated to C (`ptx.py`), compiled by gcc, called through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from .ptx import GAP, align_up, translate
+
+HERE = Path(__file__).parent
+FAULTS = ("", "out-of-bounds access", "misaligned access", "race on shared memory", "divergent barrier",
+          "value taken from a lane outside the mask", "endless loop", "trap")  # fmt: skip
+GCC = ("gcc", "-O1", "-march=native", "-fwrapv", "-fno-strict-aliasing", "-w", "-shared", "-fPIC",
+       "-ffp-contract=off")  # a*b + c is fused only where the PTX says so # fmt: skip
+
+
+class DeviceFault(Exception):
+    """The kernel did what real hardware forbids or leaves undefined; `kind` is one of FAULTS."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+
+
+class Region(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_uint64))
+
+
+class Emulated:
+    """A compiled kernel on the CPU: `kernel.launch(blocks, threads, *arguments)` changes its array arguments."""
+
+    def __init__(self, ptx: str, folder: Path) -> None:
+        self.module = translate(ptx)
+        self.lines = ptx.split("\n")
+        digest = hashlib.sha256((self.module.code + (HERE / "machine.h").read_text()).encode()).hexdigest()[:24]
+        library = folder / f"{digest}.so"
+        if not library.exists():
+            source = folder / f"{digest}.c"
+            source.write_text(self.module.code)
+            subprocess.run([*GCC, f"-I{HERE}", source, "-o", library, "-lm"], check=True)
+        self.function = ctypes.CDLL(str(library)).launch
+        self.function.restype = ctypes.c_int64
+
+    def launch(
+        self, blocks: int, threads: int, *arguments: object, shared: int = 0, seed: int = 0, budget: int = 10**9
+    ) -> None:
+        """Run the grid, the threads in an order drawn from `seed`.
+
+        `shared`: bytes of dynamic shared memory; after `budget` turns of loops the kernel counts as endless.
+        """
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        memory, places = arena(arrays)
+        spans = [x for begin, end in self.module.shared for x in (begin, end or begin + shared)]
+        report = (ctypes.c_int64 * 5)()
+        kind = self.function(
+            self.parameters(arguments, places),
+            (Region * (len(arrays) + 1))(*[(p, a.nbytes) for p, a in zip(places, arrays, strict=True)]),
+            ctypes.c_int(len(arrays)),
+            (ctypes.c_uint32 * (len(spans) + 1))(*spans),
+            ctypes.c_int(len(spans) // 2),
+            (ctypes.c_uint32 * 3)(blocks, 1, 1),
+            (ctypes.c_uint32 * 3)(threads, 1, 1),
+            ctypes.c_uint32(max(spans, default=0)),
+            ctypes.c_uint32(shared),
+            ctypes.c_uint64(seed),
+            ctypes.c_int64(budget),
+            report,
+        )
+        for a, place in zip(arrays, places, strict=True):
+            at = place - memory.ctypes.data
+            a[...] = memory[at : at + a.nbytes].view(a.dtype).reshape(a.shape)
+        if kind:
+            line, block, thread, address = report[1:]
+            where = f"block {block}, thread {thread}, {describe(address, arrays, places)}"
+            raise DeviceFault(FAULTS[kind], f"{where}PTX line {line}: {self.lines[line - 1].strip()}")
+
+    def parameters(self, arguments: tuple[object, ...], places: list[int]) -> ctypes.Array:
+        """The arguments as numba-cuda passes them.
+
+        An array is (meminfo, parent, items, item size, data, shape, strides).
+        """
+        words: list[object] = []
+        data = iter(places)
+        for a in arguments:
+            if isinstance(a, np.ndarray):
+                words += [0, 0, a.size, a.itemsize, next(data), *a.shape, *np.ascontiguousarray(a).strides]
+            else:
+                words.append(a)
+        entry = self.module.entry
+        offsets, size = entry.layout()
+        if len(words) != len(entry.params):
+            raise TypeError(f"the kernel takes {len(entry.params)} words of parameters, {len(words)} came")
+        block = np.zeros(size + 8, np.uint8)
+        for word, param, offset in zip(words, entry.params, offsets, strict=True):
+            dtype = f"{'f' if param.kind[0] == 'f' else 'i'}{param.size}"
+            block[offset : offset + param.size] = np.array([word]).astype(dtype).view(np.uint8)
+        return (ctypes.c_uint8 * len(block))(*block)
+
+
+def arena(arrays: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
+    """Copies of the arrays in one block of memory with gaps between, so that an overrun meets no neighbour."""
+    memory = np.zeros(sum(a.nbytes + 2 * GAP for a in arrays) + GAP, np.uint8)
+    places, at = [], align_up(memory.ctypes.data, GAP)
+    for a in arrays:
+        places.append(at)
+        begin = at - memory.ctypes.data
+        memory[begin : begin + a.nbytes] = np.ascontiguousarray(a).reshape(-1).view(np.uint8)
+        at = align_up(at + a.nbytes + GAP, GAP)
+    return memory, places
+
+
+def describe(address: int, arrays: list[np.ndarray], places: list[int]) -> str:
+    for k, (a, place) in enumerate(zip(arrays, places, strict=True)):
+        if place - GAP // 2 <= address < place + a.nbytes + GAP // 2:
+            return f"byte {address - place} of the {a.nbytes} of array {k}, "
+    return f"address {address:#x}, " if address else ""
