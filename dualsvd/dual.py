@@ -18,6 +18,7 @@ The same rules are run at code-generation time on operands that stand for compil
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable
@@ -265,9 +266,9 @@ def _refuse(x: Dual, target: str) -> NoReturn:
     )
 
 
-def _depth(x: Any, tag: int) -> int:
+def depth(x: Any, tag: int) -> int:
     """How many levels with this tag are nested in x."""
-    return 1 + max(_depth(p, tag) for p in (x.value, *x.partials)) if isinstance(x, Dual) and x.tag == tag else 0
+    return 1 + max(depth(p, tag) for p in (x.value, *x.partials)) if isinstance(x, Dual) and x.tag == tag else 0
 
 
 def _outer(a: Dual, b: Any) -> int | None:
@@ -278,7 +279,7 @@ def _outer(a: Dual, b: Any) -> int | None:
         return 1 if a.tag > b.tag else -1
     if not isinstance(a.value, Dual) and not isinstance(b.value, Dual):
         return 0
-    difference = _depth(a, a.tag) - _depth(b, b.tag)
+    difference = depth(a, a.tag) - depth(b, b.tag)
     return (difference > 0) - (difference < 0)
 
 
@@ -305,12 +306,12 @@ def primal(x: Any) -> Any:
 def _linear(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Extend a real-linear function of numbers to duals: it acts on every part."""
 
+    @functools.wraps(function)
     def extended(x: Any) -> Any:
         if isinstance(x, Dual):
             return Dual(extended(x.value), map(extended, x.partials), x.tag)
         return function(x)
 
-    extended.__doc__ = function.__doc__
     return extended
 
 
@@ -439,6 +440,12 @@ sqrt = functions["sqrt"]
 # ---- NumPy's names
 
 
+def clip(x: Any, a_min: Any, a_max: Any) -> Any:
+    """np.clip: the nearest number between the bounds, of which one may be None."""
+    x = x if a_min is None else functions["maximum"](x, a_min)
+    return x if a_max is None else functions["minimum"](x, a_max)
+
+
 def _of_primals(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: function(*map(primal, arguments))
 
@@ -470,18 +477,13 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "divide": _reflected("truediv"),
     **{name: _of_primals(getattr(np, name)) for name in _DECISIONS + _LOGIC},
     "conjugate": conj,
-    "clip": lambda x, low, high: functions["minimum"](functions["maximum"](x, low), high),
+    "clip": clip,
 }
-
-
-def _clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
-    x = x if a_min is None else functions["maximum"](x, a_min)
-    return x if a_max is None else functions["minimum"](x, a_max)
 
 
 _ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: where,
-    np.clip: _clip,
+    np.clip: lambda x, a_min=None, a_max=None: clip(x, a_min, a_max),
     np.sinc: functions["sinc"],
     np.real: real,
     np.imag: imag,

@@ -1,0 +1,720 @@
+"""Numbers that stand for compiled values: running a rule on them records LLVM instructions.
+
+The rules of `dual` and `protocol` are plain Python. While Numba compiles a function they are run on
+
+    Leaf      a real number, an integer, or a pack of reals: one LLVM value
+    Complex   a real and an imaginary leaf
+    Mask      a truth value, or one a lane of a pack
+    Dual      the Python class itself, holding any of these
+
+and what they do with + - * / is written down as instructions. Without a builder the same run finds the type of the result.
+A new kind of number needs the arithmetic of its leaf, and inherits every rule.
+"""
+
+from __future__ import annotations
+
+import cmath
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, errors, types
+from numba.extending import models, register_model
+
+from ..dual import Dual, Staged
+from ..elementary import TABLE, polygamma
+from .caching import FINGERPRINT
+
+INTEGER = types.int64
+REAL = {32: types.float32, 64: types.float64}
+COMPLEX = {32: types.complex64, 64: types.complex128}
+
+
+class Refusal(errors.TypingError):
+    """A use of duals that cannot be compiled, in this library's words."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"dualsvd: {message}")
+
+
+# ---- types
+
+
+class ScalarType(types.Type):
+    """A number of this library: a dual or a pack."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (self.name, FINGERPRINT)  # what Numba has cached on disk holds the rules of its day
+
+
+class DualType(ScalarType):
+    """`Dual` with `count` partials, all parts of the type `part`; `level` orders nested derivatives as `Dual.tag` does."""
+
+    def __init__(self, part: types.Type, count: int, level: int = 0) -> None:
+        self.part, self.count, self.level = part, count, level
+        super().__init__(f"Dual({part}, {count}, level={level})" if level else f"Dual({part}, {count})")
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the outermost level stands among nested ones: its level, then how often that is nested in itself."""
+        below = self.part.place if isinstance(self.part, DualType) else (-1, 0)
+        return (self.level, 1 + below[1] if below[0] == self.level else 1)
+
+    @property
+    def bitwidth(self) -> int:
+        return (1 + self.count) * self.part.bitwidth
+
+    def can_convert_from(self, typingctx: Any, other: types.Type) -> Any:
+        if isinstance(other, (DualType, types.Number)) and join(self, other) == self:
+            return typingctx.can_convert(lane_type(other), lane_type(self))
+        return None
+
+    def unify(self, typingctx: Any, other: types.Type) -> types.Type | None:
+        return join(self, other) if isinstance(other, (DualType, types.Number)) else None
+
+
+class PackType(ScalarType):
+    """`lanes` numbers of one type in SIMD registers."""
+
+    def __init__(self, lanes: int, lane: types.Type = types.float64) -> None:
+        self.lanes, self.lane = lanes, lane
+        super().__init__(f"Pack({lanes} x {lane})")
+
+    @property
+    def bitwidth(self) -> int:
+        return self.lanes * self.lane.bitwidth
+
+
+class MaskType(types.Type):
+    """One truth value a lane."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(f"Mask({lanes})")
+
+
+@register_model(DualType)
+class _DualModel(models.StructModel):
+    def __init__(self, manager: Any, t: DualType) -> None:
+        super().__init__(manager, t, [("value", t.part), ("partials", types.UniTuple(t.part, t.count))])
+
+
+@register_model(PackType)
+class _PackModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, t: PackType) -> None:
+        super().__init__(manager, t, _vector(t))
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, t: MaskType) -> None:
+        super().__init__(manager, t, ir.VectorType(ir.IntType(1), t.lanes))
+
+
+def _vector(t: PackType) -> ir.Type:
+    plane = ir.VectorType(ir.FloatType() if precision(t) == 32 else ir.DoubleType(), t.lanes)
+    return ir.LiteralStructType([plane, plane]) if is_complex_type(t) else plane
+
+
+def leaf_type(t: types.Type) -> types.Type:
+    """The type of the plain number inside all levels."""
+    return leaf_type(t.part) if isinstance(t, DualType) else t
+
+
+def lane_type(t: types.Type) -> types.Type:
+    """The type of a single number of a leaf."""
+    t = leaf_type(t)
+    return t.lane if isinstance(t, PackType) else t
+
+
+def is_complex_type(t: types.Type) -> bool:
+    return isinstance(lane_type(t), types.Complex)
+
+
+def precision(t: types.Type) -> int:
+    """Bits of the real numbers of a leaf, 32 or 64."""
+    lane = lane_type(t)
+    return lane.underlying_float.bitwidth if isinstance(lane, types.Complex) else lane.bitwidth
+
+
+def real_type(t: types.Type) -> types.Type:
+    """The leaf type of the real part."""
+    if isinstance(t, PackType):
+        return PackType(t.lanes, real_type(t.lane))
+    return REAL[precision(t)] if isinstance(t, types.Complex) else t
+
+
+def complex_type(t: types.Type) -> types.Type:
+    """The leaf type whose real part has the type t."""
+    return PackType(t.lanes, complex_type(t.lane)) if isinstance(t, PackType) else COMPLEX[precision(t)]
+
+
+def join(a: types.Type, b: types.Type) -> types.Type:
+    """The type that holds both: the outer level of duals, packs over single numbers, complex over real, 64 bits over 32.
+
+    An integer takes the precision of the other: 2*x keeps the type of x, as Python's integers do in NumPy.
+    """
+    if isinstance(a, DualType) and isinstance(b, DualType) and a.place == b.place:
+        if a.count != b.count:
+            raise Refusal(
+                f"two Duals of one level must have equally many partials, got {a.count} and {b.count}; "
+                "seed both with the same number of directions"
+            )
+        return DualType(join(a.part, b.part), a.count, a.level)
+    if isinstance(a, DualType) and not (isinstance(b, DualType) and b.place > a.place):
+        return DualType(join(a.part, b), a.count, a.level)
+    if isinstance(b, DualType):
+        return DualType(join(a, b.part), b.count, b.level)
+    packs = [t for t in (a, b) if isinstance(t, PackType)]
+    if packs:
+        return complex_type(real_type(packs[0])) if is_complex_type(a) or is_complex_type(b) else packs[0]
+    inexact = [t for t in (a, b) if isinstance(t, (types.Float, types.Complex))]
+    if not inexact:
+        return INTEGER
+    bits = max(map(precision, inexact))
+    return (COMPLEX if any(map(is_complex_type, inexact)) else REAL)[bits]
+
+
+# ---- numbers
+
+
+class Number(Staged):
+    """What leaves and complex numbers share."""
+
+    __slots__ = ()
+    emitter: Emitter
+    type: types.Type
+
+    @property
+    def precision(self) -> str:
+        return f"float{precision(self.type)}"
+
+    def function(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        return self.emitter.function(name, arguments)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a rule decided on a number that is known only at run time; use where(mask, a, b)")
+
+    def __pow__(self, other: Any) -> Any:
+        return self.emitter.function("power", (self, other))
+
+    def __rpow__(self, other: Any) -> Any:
+        return self.emitter.function("power", (other, self))
+
+
+class Leaf(Number):
+    """A real number, an integer, or a pack of reals; `value` is None while only types are asked for."""
+
+    __slots__ = ("emitter", "type", "value")
+    is_complex = False
+
+    def __init__(self, emitter: Emitter, type: types.Type, value: Any) -> None:
+        self.emitter, self.type, self.value = emitter, type, value
+
+    @property
+    def real(self) -> Leaf:
+        return self
+
+    @property
+    def imag(self) -> Leaf:
+        return self.like(0)
+
+    def conjugate(self) -> Leaf:
+        return self
+
+    def like(self, constant: Any) -> Leaf:
+        """A constant, or a number of another type, in the type of this one."""
+        return self.emitter.convert(constant, self.type)
+
+    def __neg__(self) -> Leaf:
+        return self.like(-0.0) - self  # libNVVM has no fneg
+
+    def __pos__(self) -> Leaf:
+        return self
+
+    def __abs__(self) -> Leaf:
+        if isinstance(self.type, types.Integer):
+            return self.emitter.call(abs, self)
+        return self.emitter.clear_sign(self)
+
+
+class Complex(Number):
+    """A complex number, or a pack of them, as two leaves."""
+
+    __slots__ = ("im", "re")
+    is_complex = True
+
+    def __init__(self, re: Leaf, im: Leaf) -> None:
+        self.re, self.im = re, im
+
+    @property
+    def emitter(self) -> Emitter:  # type: ignore[override]
+        return self.re.emitter
+
+    @property
+    def type(self) -> types.Type:  # type: ignore[override]
+        return complex_type(self.re.type)
+
+    @property
+    def real(self) -> Leaf:
+        return self.re
+
+    @property
+    def imag(self) -> Leaf:
+        return self.im
+
+    def conjugate(self) -> Complex:
+        return Complex(self.re, -self.im)
+
+    def like(self, constant: Any) -> Complex:
+        return self.emitter.convert(constant, self.type)
+
+    def __neg__(self) -> Complex:
+        return Complex(-self.re, -self.im)
+
+    def __pos__(self) -> Complex:
+        return self
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, Dual):
+            return NotImplemented
+        if _is_real(other):
+            return Complex(self.re + other, self.im)
+        return Complex(self.re + other.real, self.im + other.imag)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        if isinstance(other, Dual):
+            return NotImplemented
+        if _is_real(other):
+            return Complex(self.re - other, self.im)
+        return Complex(self.re - other.real, self.im - other.imag)
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
+
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, Dual):
+            return NotImplemented
+        if _is_real(other):
+            return Complex(self.re * other, self.im * other)
+        c, d = other.real, other.imag
+        return Complex(self.re * c - self.im * d, self.re * d + self.im * c)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, Dual):
+            return NotImplemented
+        if _is_real(other):
+            return Complex(self.re / other, self.im / other)
+        return _divide(self.re, self.im, self.re.like(other.real), self.re.like(other.imag))
+
+    def __rtruediv__(self, other: Any) -> Any:
+        other = self.like(other)
+        return _divide(other.re, other.im, self.re, self.im)
+
+    def __eq__(self, other: Any) -> Any:
+        other = self.like(other)
+        return (self.re == other.re) & (self.im == other.im)
+
+    def __ne__(self, other: Any) -> Any:
+        other = self.like(other)
+        return (self.re != other.re) | (self.im != other.im)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _is_real(x: Any) -> bool:
+    return isinstance(x, (Leaf, Mask, int, float, np.floating, np.integer))
+
+
+def _divide(a: Leaf, b: Leaf, c: Leaf, d: Leaf) -> Complex:
+    """(a + ib)/(c + id) scaled by the larger of c and d (Smith 1962), as Python divides; without a branch, for packs."""
+    swap = abs(c) < abs(d)
+    large, small = swap.select(d, c), swap.select(c, d)
+    ratio = small / large
+    norm = large + small * ratio
+    re = swap.select(b, a) + swap.select(a, b) * ratio
+    im = swap.select(b * ratio - a, b - a * ratio)
+    return Complex(re / norm, im / norm)
+
+
+class Mask(Staged):
+    """A truth value, or one a lane. `origin` is the type of the numbers compared, for constants chosen by the mask."""
+
+    __slots__ = ("emitter", "origin", "value")
+
+    def __init__(self, emitter: Emitter, origin: types.Type, value: Any) -> None:
+        self.emitter, self.origin, self.value = emitter, origin, value
+
+    @property
+    def type(self) -> types.Type:
+        return MaskType(self.origin.lanes) if isinstance(self.origin, PackType) else types.boolean
+
+    def select(self, a: Any, b: Any) -> Any:
+        numbers = [x for x in (a, b) if isinstance(x, Number)]
+        t = functools.reduce(join, [x.type for x in numbers]) if numbers else self.origin
+        if isinstance(t, types.Integer) and any(isinstance(x, float) for x in (a, b)):
+            t = types.float64
+        if isinstance(self.origin, PackType):
+            t = join(real_type(PackType(self.origin.lanes, lane_type(t))), t)
+        a, b = self.emitter.convert(a, t), self.emitter.convert(b, t)
+        if isinstance(a, Complex):
+            return Complex(self.select(a.re, b.re), self.select(a.im, b.im))
+        return self.emitter.record(t, lambda builder: builder.select(self.value, a.value, b.value))
+
+    def any_true(self) -> Mask:
+        if not isinstance(self.origin, PackType):
+            return self
+        bits = ir.IntType(self.origin.lanes)
+        return self.emitter.record_mask(
+            self.origin.lane,
+            lambda builder: builder.icmp_unsigned("!=", builder.bitcast(self.value, bits), ir.Constant(bits, 0)),
+        )
+
+    def __and__(self, other: Mask) -> Mask:
+        return self.emitter.record_mask(self.origin, lambda builder: builder.and_(self.value, other.value))
+
+    def __or__(self, other: Mask) -> Mask:
+        return self.emitter.record_mask(self.origin, lambda builder: builder.or_(self.value, other.value))
+
+    def __xor__(self, other: Mask) -> Mask:
+        return self.emitter.record_mask(self.origin, lambda builder: builder.xor(self.value, other.value))
+
+    def __invert__(self) -> Mask:
+        return self.emitter.record_mask(self.origin, lambda builder: builder.not_(self.value))
+
+    def __bool__(self) -> bool:
+        raise TypeError("a rule branched on a mask that is known only at run time; use where(mask, a, b)")
+
+
+def _arithmetic(operation: Callable[..., Any], instruction: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def forward(a: Leaf, b: Any) -> Any:
+        if isinstance(b, (complex, np.complexfloating)):
+            return operation(Complex(a, a.imag), b)
+        if not _is_real(b):
+            return NotImplemented
+        a, b = a.emitter.alike(a, b)
+        return a.emitter.arithmetic(operation, instruction, a, b)
+
+    def backward(a: Leaf, b: Any) -> Any:
+        if isinstance(b, (complex, np.complexfloating)):
+            return operation(a.emitter.convert(b, complex_type(a.type)), a)
+        if not _is_real(b):
+            return NotImplemented
+        a, b = a.emitter.alike(a, b)
+        return a.emitter.arithmetic(operation, instruction, b, a)
+
+    return forward, backward
+
+
+def _comparison(symbol: str) -> Callable[..., Any]:
+    def compare(a: Leaf, b: Any) -> Any:
+        if not _is_real(b):
+            return NotImplemented
+        a, b = a.emitter.alike(a, b)
+
+        def record(builder: Any) -> Any:
+            if isinstance(a.type, types.Integer):
+                return builder.icmp_signed(symbol, a.value, b.value)
+            return (builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered)(symbol, a.value, b.value)
+
+        return a.emitter.record_mask(a.type, record)
+
+    return compare
+
+
+for _name, _instruction in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul"), ("truediv", "fdiv")):
+    _forward, _backward = _arithmetic(getattr(operator, _name), _instruction)
+    setattr(Leaf, f"__{_name}__", _forward)
+    setattr(Leaf, f"__r{_name}__", _backward)
+for _name, _symbol in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!=")):
+    setattr(Leaf, f"__{_name}__", _comparison(_symbol))
+Leaf.__hash__ = None  # type: ignore[assignment]
+
+
+# ---- functions of the table that leaves write with their own operators; all others are Numba's
+
+
+def _sign(x: Leaf) -> Leaf:
+    return (x > 0).select(1, (x < 0).select(-1, x))
+
+
+def _heaviside(x: Leaf, at_zero: Leaf) -> Leaf:
+    return (x == 0).select(at_zero, (x < 0).select(0, (x > 0).select(1, x)))
+
+
+def _sinc(x: Leaf) -> Leaf:
+    t = (x == 0).select(1, x * math.pi)
+    return (x == 0).select(1, t.emitter.function("sin", (t,)) / t)
+
+
+_OWN: dict[str, Callable[..., Any]] = {
+    "absolute": abs,
+    "square": lambda x: x * x,
+    "reciprocal": lambda x: 1 / x,
+    "degrees": lambda x: x * (180 / math.pi),
+    "radians": lambda x: x * (math.pi / 180),
+    "maximum": lambda a, b: ((a >= b) | (a != a)).select(a, b),  # NaN wins, as in NumPy
+    "minimum": lambda a, b: ((a <= b) | (a != a)).select(a, b),
+    "fmax": lambda a, b: ((a >= b) | (b != b)).select(a, b),  # NaN loses
+    "fmin": lambda a, b: ((a <= b) | (b != b)).select(a, b),
+    "sign": _sign,
+    "heaviside": _heaviside,
+    "sinc": _sinc,
+}
+_OWN_COMPLEX: dict[str, Callable[..., Any]] = {
+    "square": lambda z: z * z,
+    "reciprocal": lambda z: 1 / z,
+    "absolute": lambda z: z.emitter.function("hypot", (z.re, z.im)),
+}
+# where Numba's function of `math` gives an integer, or there is an operator that it compiles better
+_NUMBA: dict[str, Callable[..., Any]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+    "power": operator.pow,
+    "remainder": operator.mod,
+    "floor_divide": operator.floordiv,
+}
+
+
+def _numba_functions(name: str) -> list[Callable[..., Any]]:
+    """The functions under which Numba may know a row of the table at real numbers, best first."""
+    if name in _NUMBA:
+        return [_NUMBA[name]]
+    return [f for f in (getattr(math, TABLE[name].math or "", None), getattr(np, name, None)) if f]
+
+
+class Emitter:
+    """Records instructions into `builder`; without one it only finds types."""
+
+    def __init__(self, typing: Any, context: Any = None, builder: Any = None) -> None:
+        self.typing, self.context, self.builder = typing, context, builder
+
+    def record(self, t: types.Type, instructions: Callable[[Any], Any]) -> Leaf:
+        return Leaf(self, t, None if self.builder is None else instructions(self.builder))
+
+    def record_mask(self, origin: types.Type, instructions: Callable[[Any], Any]) -> Mask:
+        return Mask(self, origin, None if self.builder is None else instructions(self.builder))
+
+    # -- between Numba's values and numbers
+
+    def wrap(self, t: types.Type, value: Any) -> Any:
+        """The number that stands for a value of Numba's."""
+
+        def part(index: int, *more: int) -> Any:
+            return None if self.builder is None else self.builder.extract_value(value, (index, *more))
+
+        if isinstance(t, DualType):
+            partials = [self.wrap(t.part, part(1, k)) for k in range(t.count)]
+            return Dual(self.wrap(t.part, part(0)), partials, t.level)
+        if isinstance(t, MaskType):
+            return Mask(self, PackType(t.lanes), value)
+        if isinstance(t, types.Boolean):
+            return Mask(self, types.float64, value)
+        if is_complex_type(t):
+            plane = real_type(t)
+            return Complex(Leaf(self, plane, part(0)), Leaf(self, plane, part(1)))
+        return Leaf(self, types.unliteral(t), value)
+
+    def unwrap(self, t: types.Type, x: Any) -> Any:
+        """The value of Numba's type t that a number stands for."""
+        x = self.convert(x, t)
+        if isinstance(t, DualType):
+            aggregate = cgutils.get_null_value(self.context.get_value_type(t))
+            aggregate = self.builder.insert_value(aggregate, self.unwrap(t.part, x.value), 0)
+            for k, p in enumerate(x.partials):
+                aggregate = self.builder.insert_value(aggregate, self.unwrap(t.part, p), (1, k))
+            return aggregate
+        if isinstance(x, Complex):
+            aggregate = cgutils.get_null_value(self.context.get_value_type(t))
+            return self.builder.insert_value(self.builder.insert_value(aggregate, x.re.value, 0), x.im.value, 1)
+        return x.value
+
+    def typeof(self, x: Any) -> types.Type:
+        """Numba's type of a number."""
+        if isinstance(x, Dual):
+            parts = functools.reduce(join, map(self.typeof, (x.value, *x.partials)))
+            return DualType(parts, len(x.partials), x.tag)
+        if isinstance(x, Staged):
+            return x.type
+        return {bool: types.boolean, int: INTEGER, float: types.float64, complex: types.complex128}[type(x)]
+
+    def convert(self, x: Any, t: types.Type) -> Any:
+        """x as a number of type t: a constant of a level gets zero partials, a single number is spread over the lanes."""
+        if isinstance(t, DualType):
+            if isinstance(x, Dual) and self.typeof(x).place == t.place:
+                return Dual(self.convert(x.value, t.part), [self.convert(p, t.part) for p in x.partials], t.level)
+            return Dual(self.convert(x, t.part), [self.convert(0, t.part)] * t.count, t.level)
+        if isinstance(t, (types.Boolean, MaskType)):
+            return x if isinstance(x, Mask) else self.record_mask(types.float64, lambda _: cgutils.bool_t(int(x)))
+        if is_complex_type(t):
+            plane = real_type(t)
+            return Complex(self.convert(x.real, plane), self.convert(x.imag, plane))
+        if not isinstance(x, Staged):
+            return self.record(t, lambda _: self._constant(t, x))
+        if isinstance(x, Mask):
+            x = self.record(types.int64, lambda builder: builder.zext(x.value, ir.IntType(64)))
+        if x.type == t:
+            return x
+        if isinstance(t, PackType):
+            if isinstance(x.type, PackType):
+                raise Refusal(f"a {x.type} meets a {t}: packs of one computation must have one width and precision")
+            return self._spread(self.convert(x, t.lane), t)
+        return self.record(t, lambda builder: self.context.cast(builder, x.value, x.type, t))
+
+    def _constant(self, t: types.Type, x: Any) -> Any:
+        if isinstance(t, PackType):
+            return ir.Constant(_vector(t), [ir.Constant(_vector(t).element, float(x))] * t.lanes)
+        return self.context.get_constant(t, int(x) if isinstance(t, types.Integer) else float(x))
+
+    def _spread(self, x: Leaf, t: PackType) -> Leaf:
+        index = ir.IntType(32)
+
+        def shuffle(builder: Any) -> Any:
+            undefined = ir.Constant(_vector(t), ir.Undefined)
+            first = builder.insert_element(undefined, x.value, ir.Constant(index, 0))
+            return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, t.lanes), [0] * t.lanes))
+
+        return self.record(t, shuffle)
+
+    def alike(self, *xs: Any) -> list[Any]:
+        """Reals and constants in the type that holds them all; a constant takes the type of the others."""
+        xs = tuple(self.convert(x, INTEGER) if isinstance(x, Mask) else x for x in xs)
+        t = functools.reduce(join, [x.type for x in xs if isinstance(x, Leaf)])
+        if isinstance(t, types.Integer) and any(isinstance(x, (float, np.floating)) for x in xs):
+            t = types.float64
+        return [self.convert(x, t) for x in xs]
+
+    # -- instructions
+
+    def arithmetic(self, operation: Callable[..., Any], instruction: str, a: Leaf, b: Leaf) -> Leaf:
+        """a op b at one type. Integers, and division of single numbers (what 1/0 does is the user's choice), are Numba's."""
+        single = not isinstance(a.type, PackType)
+        if isinstance(a.type, types.Integer) or (single and operation is operator.truediv):
+            return self.call(operation, a, b)
+        return self.record(a.type, lambda builder: getattr(builder, instruction)(a.value, b.value))
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of Numba's at single numbers."""
+        function_type = self.typing.resolve_value_type(function)
+        found = self.typing.resolve_function_type(function_type, tuple(x.type for x in arguments), {})
+        if self.builder is None:
+            return self.wrap(found.return_type, None)
+        implementation = self.context.get_function(function_type, found)
+        values = [self.unwrap(t, x) for x, t in zip(arguments, found.args)]
+        return self.wrap(found.return_type, implementation(self.builder, values))
+
+    def clear_sign(self, x: Leaf) -> Leaf:
+        """|x| by its bits: libNVVM refuses llvm.fabs, and x86 makes one `and` of it."""
+        bits = precision(x.type)
+        integer: ir.Type = ir.IntType(bits)
+        mask: Any = 2 ** (bits - 1) - 1
+        if isinstance(x.type, PackType):
+            integer, mask = ir.VectorType(integer, x.type.lanes), [ir.Constant(integer, mask)] * x.type.lanes
+
+        def record(builder: Any) -> Any:
+            cleared = builder.and_(builder.bitcast(x.value, integer), ir.Constant(integer, mask))
+            return builder.bitcast(cleared, x.value.type)
+
+        return self.record(x.type, record)
+
+    def intrinsic(self, name: str, x: Leaf) -> Leaf:
+        """An LLVM intrinsic of one argument, at a single number or a pack."""
+
+        def record(builder: Any) -> Any:
+            t = x.value.type
+            suffix = f"v{t.count}f{precision(x.type)}" if isinstance(t, ir.VectorType) else f"f{precision(x.type)}"
+            declared = cgutils.get_or_insert_function(builder.module, ir.FunctionType(t, [t]), f"llvm.{name}.{suffix}")
+            return builder.call(declared, [x.value])
+
+        return self.record(x.type, record)
+
+    # -- functions of the table
+
+    def function(self, name: str, arguments: Sequence[Any]) -> Any:
+        """The function of the row `name` at plain numbers."""
+        xs = [self.convert(x, INTEGER) if isinstance(x, Mask) else x for x in arguments]
+        if any(isinstance(x, (Complex, complex, np.complexfloating)) for x in xs):
+            t = functools.reduce(join, [self.typeof(x) for x in xs])
+            xs = [self.convert(x, t) for x in xs]
+            if name in _OWN_COMPLEX:
+                return _OWN_COMPLEX[name](*xs)
+            return self._lane_by_lane(self._of_single_complex, name, xs)
+        if name == "power" and isinstance(self.typeof(xs[1]), types.Integer):
+            base = xs[0] if isinstance(xs[0], Leaf) else self.convert(float(xs[0]), types.float64)
+            return self._lane_by_lane(self._of_single_reals, name, [self._inexact(base), self.convert(xs[1], INTEGER)])
+        xs = [self._inexact(x) for x in self.alike(*xs)]
+        if name in _OWN:
+            return _OWN[name](*xs)
+        if name == "sqrt":
+            return self.intrinsic("sqrt", xs[0])
+        return self._lane_by_lane(self._of_single_reals, name, xs)
+
+    def _inexact(self, x: Leaf) -> Leaf:
+        return self.convert(x, types.float64) if isinstance(x.type, types.Integer) else x
+
+    def _of_single_reals(self, name: str, xs: list[Any]) -> Any:
+        if name == "polygamma":
+            return self._compiled(polygamma, types.float64, xs)
+        for function in _numba_functions(name):
+            try:
+                return self.call(function, *xs)
+            except errors.TypingError:
+                continue
+        raise Refusal(f"np.{name} cannot be compiled at {', '.join(str(x.type) for x in xs)}")
+
+    def _of_single_complex(self, name: str, xs: list[Any]) -> Any:
+        candidates = [_NUMBA.get(name), getattr(cmath, TABLE[name].math or "", None), getattr(np, name, None)]
+        for function in filter(None, candidates):
+            try:
+                return self.call(function, *xs)
+            except errors.TypingError:
+                continue
+        raise Refusal(f"np.{name} cannot be compiled at complex numbers")
+
+    def _compiled(self, function: Callable[..., Any], t: types.Type, xs: list[Any]) -> Any:
+        """A Python function, compiled on the spot."""
+        if self.builder is None:
+            return Leaf(self, xs[-1].type, None)
+        found = t(*[t] * len(xs))
+        values = [self.unwrap(t, x) for x in xs]
+        return self.convert(
+            self.wrap(t, self.context.compile_internal(self.builder, function, found, values)), xs[-1].type
+        )
+
+    def _lane_by_lane(self, function: Callable[..., Any], name: str, xs: list[Any]) -> Any:
+        pack = next((x.type for x in xs if isinstance(x.type, PackType)), None)
+        if pack is None:
+            return function(name, xs)
+        results = [function(name, [self._lane(x, k) for x in xs]) for k in range(pack.lanes)]
+        return self._gather(results)
+
+    def _lane(self, x: Any, k: int) -> Any:
+        if isinstance(x, Complex):
+            return Complex(self._lane(x.re, k), self._lane(x.im, k))
+        if not isinstance(x.type, PackType):
+            return x
+        index = ir.Constant(ir.IntType(32), k)
+        return self.record(x.type.lane, lambda builder: builder.extract_element(x.value, index))
+
+    def _gather(self, lanes: list[Any]) -> Any:
+        if isinstance(lanes[0], Complex):
+            return Complex(self._gather([x.re for x in lanes]), self._gather([x.im for x in lanes]))
+        t = PackType(len(lanes), lanes[0].type)
+
+        def record(builder: Any) -> Any:
+            vector = ir.Constant(_vector(t), ir.Undefined)
+            for k, x in enumerate(lanes):
+                vector = builder.insert_element(vector, x.value, ir.Constant(ir.IntType(32), k))
+            return vector
+
+        return self.record(t, record)
