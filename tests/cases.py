@@ -87,16 +87,22 @@ def exact(m: int, n: int, values: Iterable[int], complex: bool = False) -> np.nd
     return (reflector(vectors[m])[:, :r] * values) @ reflector(vectors[n])[:, :r].conj().T
 
 
+def grading(m: int, n: int, digits: float, rows: bool, columns: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column factors: powers of two from 10^digits to 10^-digits, not in order (ones where not asked for)."""
+    rng = np.random.default_rng([seed, m, n])
+    factors = (
+        np.round(np.linspace(-1, 1, k) * digits * np.log2(10)) * wanted for k, wanted in ((m, rows), (n, columns))
+    )
+    down, across = (np.exp2(rng.permutation(f)) for f in factors)
+    return down, across
+
+
 def graded(
     m: int, n: int, digits: float, rows: bool, columns: bool, seed: int = 0, dtype: str = "float64"
 ) -> np.ndarray:
-    """D1 B D2 with B well conditioned, D1 and D2 powers of two from 10^digits to 10^-digits, not in order."""
-    exponent = digits * np.log2(10.0)
-    down = np.round(np.linspace(exponent, -exponent, m)) if rows else np.zeros(m)
-    across = np.round(np.linspace(-exponent, exponent, n)) if columns else np.zeros(n)
-    rng = np.random.default_rng([seed, m, n])
-    down, across = rng.permutation(down), rng.permutation(across)
-    return normal(m, n, seed=seed, dtype=dtype) * np.exp2(down)[:, None] * np.exp2(across)
+    """D1 B D2 with B well conditioned and D1, D2 from `grading`: its values span up to 4 * digits powers of ten."""
+    down, across = grading(m, n, digits, rows, columns, seed)
+    return normal(m, n, seed=seed, dtype=dtype) * down[:, None] * across
 
 
 def hadamard(n: int) -> np.ndarray:
