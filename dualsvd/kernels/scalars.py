@@ -15,6 +15,7 @@ import inspect
 import itertools
 import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed, lower_constant
+from numba.core.ir import Loc
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, CallableTemplate, infer_global, signature
 from numba.extending import (
     NativeValue,
@@ -44,7 +46,7 @@ from numba.extending import (
 from .. import dual as rules
 from ..dual import Dual
 from ..elementary import BY_NAME
-from ..errors import DTypeError
+from ..errors import DTypeError, DualSVDError, MissingRuleError, TagError
 from . import protocol
 from .caching import FINGERPRINT
 from .staging import (
@@ -54,7 +56,6 @@ from .staging import (
     Leaf,
     MaskType,
     PackType,
-    Refusal,
     ScalarType,
     is_complex_type,
     join,
@@ -85,10 +86,32 @@ def _is_number(t: types.Type) -> bool:
     return isinstance(t, (ScalarType, MaskType, *_PLAIN))
 
 
+def user_line() -> str:
+    """ "file:line: " of the code that Numba is compiling, for the messages of errors; empty where Numba is not at work."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        location = getattr(frame.f_locals.get("self"), "loc", None)
+        if isinstance(location, Loc):
+            return f"{location.filename}:{location.line}: "
+        frame = frame.f_back
+    return ""
+
+
+def refusal(error: type[Exception], message: str) -> Exception:
+    """An error of this library about the code being compiled.
+
+    Not one of Numba's own errors: those say only that a template does not match, and Numba buries them among the others.
+    """
+    return error(f"{user_line()}{message}")
+
+
 def stage(rule: Callable[..., Any], argument_types: tuple[types.Type, ...], typing: Any) -> types.Type:
     """The type of the result of a rule."""
     emitter = Emitter(typing)
-    return emitter.typeof(rule(*(emitter.wrap(t, None) for t in argument_types)))
+    try:
+        return emitter.typeof(rule(*(emitter.wrap(t, None) for t in argument_types)))
+    except DualSVDError as error:
+        raise refusal(type(error), str(error)) from None
 
 
 def lower(rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,10 +125,14 @@ def lower(rule: Callable[..., Any]) -> Callable[..., Any]:
     return generate
 
 
+def _fits(args: tuple[types.Type, ...], form: tuple[Any, ...]) -> bool:
+    return len(args) == len(form) and all(t is types.Any or isinstance(a, t) for a, t in zip(args, form))
+
+
 def compile_as(
     function: Callable[..., Any],
     rule: Callable[..., Any],
-    *forms: tuple[type[types.Type], ...],
+    *forms: tuple[Any, ...],
     accepts: Callable[..., bool] = lambda *ts: any(map(_is_scalar, ts)),
 ) -> None:
     """Let Numba compile calls of `function` by running `rule`, for argument types of one of the `forms` that are accepted."""
@@ -115,8 +142,7 @@ def compile_as(
 
         def generic(self, args: tuple[types.Type, ...], kws: dict[str, types.Type]) -> Any:
             args = tuple(map(types.unliteral, args))
-            fits = any(len(args) == len(form) and all(map(isinstance, args, form)) for form in forms)
-            if kws or not fits or not accepts(*args):
+            if kws or not any(_fits(args, form) for form in forms) or not accepts(*args):
                 return None
             return signature(stage(rule, args, self.context), *args)
 
@@ -137,7 +163,10 @@ def _forms(arity: int) -> list[tuple[type[types.Type], ...]]:
 
 
 def _register_operators() -> None:
-    for name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv", "lt", "le", "gt", "ge", "eq", "ne"):
+    for name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
+        compile_as(getattr(operator, name), getattr(operator, name), *_forms(2))
+        compile_as(getattr(operator, "i" + name), getattr(operator, name), *_forms(2))
+    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
         compile_as(getattr(operator, name), getattr(operator, name), *_forms(2))
     for name in ("neg", "pos"):
         compile_as(getattr(operator, name), getattr(operator, name), *_forms(1))
@@ -181,7 +210,9 @@ _DECISIONS: dict[str, Callable[..., Any]] = {
 def _partial(x: Any, k: Any) -> Any:
     if not isinstance(x, Dual) or not x.partials:
         return protocol.like(x, 0.0)
-    return functools.reduce(lambda chosen, i: rules.where(k == i, x.partials[i], chosen), range(len(x.partials)))
+    return functools.reduce(
+        lambda chosen, i: rules.where(k == i, x.partials[i], chosen), range(len(x.partials)), x.partials[0]
+    )
 
 
 def _register_protocol() -> None:
@@ -200,9 +231,10 @@ def dual_type(value: types.Type, partials: tuple[types.Type, ...]) -> DualType:
     """The type of Dual(value, partials): all parts in the type that holds them all."""
     part = functools.reduce(join, partials, value)
     if isinstance(part, DualType) and part.level:
-        raise Refusal(
+        raise refusal(
+            TagError,
             f"a Dual made by hand cannot hold {part}, a number of the derivative being computed: the two levels could not be told "
-            "apart; use dualsvd.derivative outside the compiled function instead"
+            "apart; use dualsvd.derivative outside the compiled function instead",
         )
     return DualType(types.float64 if isinstance(part, types.Integer) else part, len(partials))
 
@@ -214,12 +246,13 @@ class _DualCall(CallableTemplate):
     def generic(self) -> Any:
         def typer(value: Any, partials: Any) -> Any:
             if not isinstance(partials, types.BaseTuple):
-                raise Refusal(
-                    f"Dual(value, partials) takes a tuple of partials, got {partials}; write (p,) for a single one"
+                raise refusal(
+                    DTypeError,
+                    f"Dual(value, partials) takes a tuple of partials, got {partials}; write (p,) for a single one",
                 )
             if all(map(_is_number, (value, *partials.types))):
                 return dual_type(types.unliteral(value), tuple(map(types.unliteral, partials.types)))
-            raise Refusal(f"the parts of a Dual are numbers, got {value} and {partials}")
+            raise refusal(DTypeError, f"the parts of a Dual are numbers, got {value} and {partials}")
 
         return typer
 
@@ -264,7 +297,7 @@ def _imag(context: Any, builder: Any, t: DualType, value: Any) -> Any:
 
 
 @overload_method(DualType, "conjugate")
-def _conjugate(x: DualType) -> Callable[..., Any]:
+def _conjugate(x):
     return lambda x: np.conjugate(x)
 
 
@@ -282,7 +315,7 @@ def _refuse(function: Callable[..., Any], advice: Callable[..., str | None]) -> 
         def generic(self, args: tuple[types.Type, ...], kws: dict[str, types.Type]) -> None:
             message = advice(*args)
             if message:
-                raise Refusal(message)
+                raise refusal(MissingRuleError, message)
 
     infer_global(function)(Template)
 
@@ -522,13 +555,13 @@ def leaf_kind(kind: Kind) -> Kind:
 
 
 @overload(lanes)
-def _lanes(kind: KindType) -> Any:
+def _lanes(kind):
     count = lanes_of(kind.number)
     return lambda kind: count
 
 
 @overload(components)
-def _components(kind: KindType) -> Any:
+def _components(kind):
     count = components_of(kind.number)
     return lambda kind: count
 
@@ -539,7 +572,7 @@ def _leaf_kind(typing: Any, kind: KindType) -> Any:
 
 
 @overload(leaf_kind)
-def _overload_leaf_kind(kind: KindType) -> Any:
+def _overload_leaf_kind(kind):
     return lambda kind: _leaf_kind(kind)
 
 
@@ -584,9 +617,11 @@ def buffer(array: np.ndarray, kind: Kind) -> Any:
 @intrinsic
 def _buffer(typing: Any, array: types.Array, kind: KindType) -> Any:
     if array.ndim != 1 or array.layout != "C":
-        raise Refusal(f"a buffer stands on a contiguous array of one axis, got {array}")
+        raise refusal(DTypeError, f"a buffer stands on a contiguous array of one axis, got {array}")
     if precision(array.dtype) != precision(kind.number):
-        raise Refusal(f"a buffer of {kind.number} stands on an array of float{precision(kind.number)}, got {array}")
+        raise refusal(
+            DTypeError, f"a buffer of {kind.number} stands on an array of float{precision(kind.number)}, got {array}"
+        )
     t = BufferType(kind.number, array)
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
@@ -598,7 +633,7 @@ def _buffer(typing: Any, array: types.Array, kind: KindType) -> Any:
 
 
 @overload(buffer)
-def _overload_buffer(array: types.Array, kind: KindType) -> Any:
+def _overload_buffer(array, kind):
     return lambda array, kind: _buffer(array, kind)
 
 
@@ -671,14 +706,14 @@ def _store(typing: Any, store: BufferType, k: types.Integer, x: Any) -> Any:
 
 
 @overload(operator.getitem)
-def _getitem(store: Any, k: Any) -> Any:
+def _getitem(store, k):
     if isinstance(store, BufferType) and isinstance(k, types.Integer):
         return lambda store, k: _load(store, k)
     return None
 
 
 @overload(operator.setitem)
-def _setitem(store: Any, k: Any, x: Any) -> Any:
+def _setitem(store, k, x):
     if isinstance(store, BufferType) and isinstance(k, types.Integer) and _is_number(x):
         return lambda store, k, x: _store(store, k, x)
     return None

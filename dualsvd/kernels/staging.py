@@ -27,18 +27,12 @@ from numba.extending import models, register_model
 
 from ..dual import Dual, Staged
 from ..elementary import TABLE, polygamma
+from ..errors import DTypeError, ShapeError
 from .caching import FINGERPRINT
 
 INTEGER = types.int64
 REAL = {32: types.float32, 64: types.float64}
 COMPLEX = {32: types.complex64, 64: types.complex128}
-
-
-class Refusal(errors.TypingError):
-    """A use of duals that cannot be compiled, in this library's words."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(f"dualsvd: {message}")
 
 
 # ---- types
@@ -161,7 +155,7 @@ def join(a: types.Type, b: types.Type) -> types.Type:
     """
     if isinstance(a, DualType) and isinstance(b, DualType) and a.place == b.place:
         if a.count != b.count:
-            raise Refusal(
+            raise ShapeError(
                 f"two Duals of one level must have equally many partials, got {a.count} and {b.count}; "
                 "seed both with the same number of directions"
             )
@@ -456,6 +450,19 @@ def _sinc(x: Leaf) -> Leaf:
     return (x == 0).select(1, t.emitter.function("sin", (t,)) / t)
 
 
+def _integer_power(z: Any, n: int) -> Any:
+    """z**n by squaring, exact where Python's is; through logarithms (1+2j)**2 would come out off by rounding."""
+    power, factor = z * 0 + 1, z
+    for _ in range(64):
+        if abs(n) & 1:
+            power = power * factor
+        n = n // 2 if n >= 0 else -((-n) // 2)
+        if n == 0:
+            break
+        factor = factor * factor
+    return power
+
+
 _OWN: dict[str, Callable[..., Any]] = {
     "absolute": abs,
     "square": lambda x: x * x,
@@ -567,7 +574,7 @@ class Emitter:
             return x
         if isinstance(t, PackType):
             if isinstance(x.type, PackType):
-                raise Refusal(f"a {x.type} meets a {t}: packs of one computation must have one width and precision")
+                raise DTypeError(f"a {x.type} meets a {t}: packs of one computation must have one width and precision")
             return self._spread(self.convert(x, t.lane), t)
         return self.record(t, lambda builder: self.context.cast(builder, x.value, x.type, t))
 
@@ -643,6 +650,8 @@ class Emitter:
     def function(self, name: str, arguments: Sequence[Any]) -> Any:
         """The function of the row `name` at plain numbers."""
         xs = [self.convert(x, INTEGER) if isinstance(x, Mask) else x for x in arguments]
+        if name == "power" and isinstance(xs[0], Complex) and isinstance(self.typeof(xs[1]), types.Integer):
+            return self._lane_by_lane(self._power_of_complex, name, [xs[0], self.convert(xs[1], INTEGER)])
         if any(isinstance(x, (Complex, complex, np.complexfloating)) for x in xs):
             t = functools.reduce(join, [self.typeof(x) for x in xs])
             xs = [self.convert(x, t) for x in xs]
@@ -650,8 +659,7 @@ class Emitter:
                 return _OWN_COMPLEX[name](*xs)
             return self._lane_by_lane(self._of_single_complex, name, xs)
         if name == "power" and isinstance(self.typeof(xs[1]), types.Integer):
-            base = xs[0] if isinstance(xs[0], Leaf) else self.convert(float(xs[0]), types.float64)
-            return self._lane_by_lane(self._of_single_reals, name, [self._inexact(base), self.convert(xs[1], INTEGER)])
+            return self._lane_by_lane(self._of_single_reals, name, [self._inexact(xs[0]), self.convert(xs[1], INTEGER)])
         xs = [self._inexact(x) for x in self.alike(*xs)]
         if name in _OWN:
             return _OWN[name](*xs)
@@ -659,18 +667,18 @@ class Emitter:
             return self.intrinsic("sqrt", xs[0])
         return self._lane_by_lane(self._of_single_reals, name, xs)
 
-    def _inexact(self, x: Leaf) -> Leaf:
-        return self.convert(x, types.float64) if isinstance(x.type, types.Integer) else x
+    def _inexact(self, x: Any) -> Leaf:
+        return self.convert(x, types.float64) if isinstance(self.typeof(x), types.Integer) else x
 
     def _of_single_reals(self, name: str, xs: list[Any]) -> Any:
         if name == "polygamma":
-            return self._compiled(polygamma, types.float64, xs)
+            return self._compiled(polygamma, types.float64, [self.convert(x, types.float64) for x in xs])
         for function in _numba_functions(name):
             try:
                 return self.call(function, *xs)
             except errors.TypingError:
                 continue
-        raise Refusal(f"np.{name} cannot be compiled at {', '.join(str(x.type) for x in xs)}")
+        raise DTypeError(f"np.{name} cannot be compiled at {', '.join(str(x.type) for x in xs)}")
 
     def _of_single_complex(self, name: str, xs: list[Any]) -> Any:
         candidates = [_NUMBA.get(name), getattr(cmath, TABLE[name].math or "", None), getattr(np, name, None)]
@@ -679,17 +687,18 @@ class Emitter:
                 return self.call(function, *xs)
             except errors.TypingError:
                 continue
-        raise Refusal(f"np.{name} cannot be compiled at complex numbers")
+        raise DTypeError(f"np.{name} cannot be compiled at complex numbers")
+
+    def _power_of_complex(self, name: str, xs: list[Any]) -> Any:
+        return self._compiled(_integer_power, xs[0].type, xs)
 
     def _compiled(self, function: Callable[..., Any], t: types.Type, xs: list[Any]) -> Any:
-        """A Python function, compiled on the spot."""
+        """A Python function with a result of type t, compiled on the spot."""
         if self.builder is None:
-            return Leaf(self, xs[-1].type, None)
-        found = t(*[t] * len(xs))
-        values = [self.unwrap(t, x) for x in xs]
-        return self.convert(
-            self.wrap(t, self.context.compile_internal(self.builder, function, found, values)), xs[-1].type
-        )
+            return self.wrap(t, None)
+        values = [self.unwrap(x.type, x) for x in xs]
+        found = t(*(x.type for x in xs))
+        return self.wrap(t, self.context.compile_internal(self.builder, function, found, values))
 
     def _lane_by_lane(self, function: Callable[..., Any], name: str, xs: list[Any]) -> Any:
         pack = next((x.type for x in xs if isinstance(x.type, PackType)), None)
