@@ -1,0 +1,7 @@
+"""What differentiates: the rules, and NumPy's functions in terms of them."""
+
+from . import elementwise as elementwise
+from . import ndarray as ndarray
+from . import products as products
+from . import reductions as reductions
+from . import structural as structural

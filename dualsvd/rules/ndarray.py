@@ -1,0 +1,185 @@
+"""What else an array can do: its methods, and the questions that its primal answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import products, reductions, structural  # noqa: F401, whose functions become methods below
+from .registry import NUMPY, Tracer, implements, primal
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Questions: whole numbers, truth values and texts have no derivative, so the primal answers
+
+_QUESTIONS = """
+    all allclose any argmax argmin argpartition argsort argwhere array_equal array_equiv can_cast common_type
+    count_nonzero digitize flatnonzero histogram_bin_edges isclose iscomplex isin isneginf isposinf isreal lexsort
+    min_scalar_type nanargmax nanargmin nonzero result_type searchsorted unravel_index diag_indices_from
+    tril_indices_from triu_indices_from isfinite isinf isnan isnat logical_and logical_not logical_or logical_xor
+    signbit spacing
+"""
+
+
+def _plain(x: Any) -> Any:
+    return type(x)(map(_plain, x)) if type(x) in (list, tuple) else primal(x)
+
+
+def _question(function: Any) -> Any:
+    def of_traced(*args: Any, **kwargs: Any) -> Any:
+        return function(*map(_plain, args), **{name: _plain(x) for name, x in kwargs.items()})
+
+    return of_traced
+
+
+for _name in _QUESTIONS.split():
+    implements(getattr(np, _name))(_question(getattr(np, _name)))
+for _name in ("logical_and", "logical_or"):
+    _reduce = getattr(np, _name).reduce
+    implements((getattr(np, _name), "reduce"))(_question(_reduce))
+
+
+@implements(np.shape)
+def _shape(a: Any) -> tuple[int, ...]:
+    return a.shape
+
+
+@implements(np.ndim)
+def _ndim(a: Any) -> int:
+    return a.ndim
+
+
+@implements(np.size)
+def _size(a: Any, axis: Any = None) -> int:
+    return np.size(primal(a), axis)
+
+
+@implements(np.array_repr, np.array_str, np.array2string)
+def _text(a: Any, *args: Any, **kwargs: Any) -> str:
+    return repr(a)
+
+
+@implements(np.shares_memory, np.may_share_memory)
+def _shares_memory(a: Any, b: Any, /, max_work: Any = None) -> bool:
+    return np.shares_memory(primal(a), primal(b)) if isinstance(primal(a), np.ndarray) else False
+
+
+@implements(np.unique)
+def _unique(ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    """The elements that stand first among their equals."""
+    _, index, *more = np.unique(primal(ar), True, return_inverse, return_counts)
+    wanted = (np.ravel(ar)[index], *([index] if return_index else []), *more)
+    return wanted if len(wanted) > 1 else wanted[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rounding, and ufuncs made of others
+
+
+@implements(np.round, np.around)
+def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
+    scale = 10.0**decimals
+    return np.rint(a * scale, out=out) / scale if out is not None else np.rint(a * scale) / scale
+
+
+@implements(np.fix)
+def _fix(x: Any, out: Any = None) -> Any:
+    return np.trunc(x, out=out)
+
+
+@implements(np.divmod)
+def _divmod(x1: Any, x2: Any) -> tuple[Any, Any]:
+    return np.floor_divide(x1, x2), np.remainder(x1, x2)
+
+
+@implements(np.modf)
+def _modf(x: Any) -> tuple[Any, Any]:
+    whole = np.trunc(x)
+    return x - whole, whole
+
+
+@implements(np.ldexp)
+def _ldexp(x1: Any, x2: Any) -> Any:
+    return x1 * np.ldexp(np.ones((), dtype=x1.dtype), x2)
+
+
+@implements(np.real_if_close)
+def _real_if_close(a: Any, tol: float = 100) -> Any:
+    return np.real(a) if np.isrealobj(np.real_if_close(primal(a), tol)) else a
+
+
+@implements(np.unwrap)
+def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 * np.pi) -> Any:
+    value = primal(p)
+    return p + (np.unwrap(value, discont, axis, period=period) - value)
+
+
+@implements(np.apply_along_axis)
+def _apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
+    rows = np.moveaxis(arr, axis, -1)
+    results = [func1d(rows[k], *args, **kwargs) for k in np.ndindex(*rows.shape[:-1])]
+    shape = np.shape(results[0])
+    table = np.reshape(np.stack(results), (*rows.shape[:-1], *shape))
+    return np.moveaxis(table, range(-len(shape), 0), range(axis % arr.ndim, axis % arr.ndim + len(shape)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Methods
+
+_METHODS = """
+    all any argmax argmin argpartition argsort astype clip compress conj conjugate copy cumprod cumsum diagonal dot
+    max mean min nonzero prod ravel repeat round searchsorted squeeze std sum swapaxes take trace var
+"""
+
+
+def _method(function: Any) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = function.__name__
+    return method
+
+
+for _name in _METHODS.split():
+    setattr(Tracer, _name, _method(NUMPY[getattr(np, _name)]))
+
+
+def _several(args: tuple[Any, ...]) -> Any:
+    """x.reshape(2, 3) and x.reshape((2, 3)) are the same."""
+    return args[0] if len(args) == 1 and not isinstance(args[0], (int, np.integer)) else args
+
+
+def _reshape(self: Any, *shape: Any, order: str = "C", copy: Any = None) -> Any:
+    return np.reshape(self, _several(shape), order=order)
+
+
+def _transpose(self: Any, *axes: Any) -> Any:
+    return np.transpose(self, _several(axes) if axes else None)
+
+
+def _flatten(self: Any, order: str = "C") -> Any:
+    return np.copy(np.ravel(self, order))
+
+
+def _sort(self: Any, axis: int = -1, **kwargs: Any) -> None:
+    self[...] = np.sort(self, axis, **kwargs)
+
+
+def _fill(self: Any, value: Any) -> None:
+    self[...] = value
+
+
+def _put(self: Any, indices: Any, values: Any, mode: str = "raise") -> None:
+    np.put(self, indices, values, mode)
+
+
+for _method_of_arrays in (_reshape, _transpose, _flatten, _sort, _fill, _put):
+    setattr(Tracer, _method_of_arrays.__name__.strip("_"), _method_of_arrays)
+
+Tracer.nbytes = property(lambda self: self.size * self.dtype.itemsize)  # type: ignore[attr-defined]
+Tracer.itemsize = property(lambda self: self.dtype.itemsize)  # type: ignore[attr-defined]
+Tracer.__divmod__ = lambda self, other: _divmod(self, other)  # type: ignore[attr-defined]
+Tracer.__rdivmod__ = lambda self, other: _divmod(other, self)  # type: ignore[attr-defined]
+Tracer.__round__ = lambda self, ndigits=0: np.round(self, ndigits or 0)  # type: ignore[attr-defined]
+Tracer.__contains__ = lambda self, x: x in primal(self)  # type: ignore[attr-defined]
+Tracer.__copy__ = lambda self: np.copy(self)  # type: ignore[attr-defined]

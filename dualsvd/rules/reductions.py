@@ -1,0 +1,664 @@
+"""Rules along axes: sums, products, extremes, running ones of each, sorting, and the statistics made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from .elementwise import ELEMENTWISE
+from .registry import Operands, Rule, implements, linear, primal
+from .structural import add_up, finish, operand
+
+Axes = tuple[int, ...]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Axes are counted from the end, so that the directions in front of a tangent do not matter
+
+
+def negative_axes(axis: Any, ndim: int) -> Axes:
+    """The axes that NumPy's `axis` means, counted from the end; None means all."""
+    if axis is None:
+        return tuple(range(-ndim, 0))
+    return tuple(k - ndim for k in normalize_axis_tuple(axis, ndim))
+
+
+def negative_axis(axis: int, ndim: int) -> int:
+    """One axis, counted from the end."""
+    return normalize_axis_index(axis, ndim) - ndim
+
+
+def restore(y: Any, ndim: int, axes: Axes, keepdims: bool) -> Any:
+    """y with an axis of length one wherever a reduction of an array of `ndim` axes took one."""
+    if keepdims or not axes:
+        return y
+    shape = list(np.shape(y))
+    for k in sorted(k + ndim for k in axes):
+        shape.insert(k + len(np.shape(y)) - (ndim - len(axes)), 1)
+    return np.reshape(y, shape)
+
+
+def _reduction_examples(positive: bool = False, scalars: bool = True) -> Any:
+    def examples(rng: np.random.Generator) -> Any:
+        x = rng.standard_normal((2, 3, 4))
+        for axes, keepdims in (((-1,), False), ((-3,), True), ((-3, -1), False), ((-3, -2, -1), False), ((), False)):
+            yield (x,), {"axis": axes, "keepdims": keepdims}
+        yield (np.float32(x[0]),), {"axis": (-2,), "keepdims": False}
+        yield (x[0, ::-1, ::2],), {"axis": (-2,), "keepdims": False}
+        yield (np.broadcast_to(x[0, 0], (2, 4)),), {"axis": (-1,), "keepdims": False}
+        yield (x[0] + 1j * x[1],), {"axis": (-1,), "keepdims": True}
+        yield (x[0, 0, 0],), {"axis": (), "keepdims": False}
+        yield (x[:, :0],), {"axis": (-1,), "keepdims": False}
+
+    return examples
+
+
+def _scan_examples(rng: np.random.Generator) -> Any:
+    x = rng.standard_normal((2, 3, 5))
+    for axis in (-1, -2, -3):
+        yield (x,), {"axis": axis}
+    yield (np.float32(x[0]),), {"axis": -1}
+    yield (x[0] + 1j * x[1],), {"axis": -2}
+    yield (x[0, ::-1, ::2],), {"axis": -1}
+    yield (x[0, :0],), {"axis": -1}
+    yield (x[0, :, :0],), {"axis": -1}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sums
+
+
+def _pull_sum(y_bar: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    return np.broadcast_to(restore(y_bar, np.ndim(x), axis, keepdims), np.shape(x))
+
+
+def _from_the_end(x: Any, axis: int) -> Any:
+    """The running sum that starts at the end: the transpose of the one that starts at the front."""
+    return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
+
+
+total = linear("sum", np.sum, _pull_sum, _reduction_examples())
+running_total = linear("cumsum", np.cumsum, lambda y_bar, x, axis: _from_the_end(y_bar, axis), _scan_examples)
+
+
+@implements(np.sum)
+def _np_sum(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = None,
+    where: Any = None,
+) -> Any:
+    a = a if where is None or where is True else np.where(where, a, 0)
+    y = total(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
+    return finish(y if initial is None else y + initial, out, dtype)
+
+
+def _running(rule: Rule) -> Any:
+    def of_traced(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        if axis is None:
+            a, axis = np.ravel(a), 0
+        return finish(rule(a, axis=negative_axis(axis, a.ndim)), out, dtype)
+
+    return of_traced
+
+
+implements(np.cumsum)(_running(running_total))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Products: right with zeros among the factors, so there is no division
+
+
+def _last(x: Any, axes: Axes) -> Any:
+    """x with those axes moved to the end and run together into one."""
+    kept = np.ndim(x) - len(axes)
+    x = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x
+    return np.reshape(x, (*np.shape(x)[:kept], int(np.prod(np.shape(x)[kept:]))))
+
+
+def _shifted(x: Any, steps: int, fill: float) -> Any:
+    """x moved along its last axis, with `fill` coming in at the front."""
+    start = np.full((*np.shape(x)[:-1], min(steps, np.shape(x)[-1])), fill, dtype=np.result_type(primal(x)))
+    return np.concatenate([start, x[..., : np.shape(x)[-1] - steps]], axis=-1)
+
+
+def _others(x: Any, axes: Axes) -> Any:
+    """For each factor the product of all the others: those before it times those behind it."""
+    flat = _last(x, axes)
+    before = np.cumprod(_shifted(flat, 1, 1.0), axis=-1)
+    behind = np.flip(np.cumprod(_shifted(np.flip(flat, -1), 1, 1.0), axis=-1), -1)
+    order = tuple(k for k in range(-np.ndim(x), 0) if k not in axes) + axes
+    moved = np.reshape(before * behind, tuple(np.shape(x)[k] for k in order))
+    return np.moveaxis(moved, range(-len(axes), 0), axes) if axes else moved
+
+
+def _recurrence(factors: Any, terms: Any) -> Any:
+    """r_k = factors_k r_(k-1) + terms_k along the last axis, by doubling: log2(n) passes, each over the whole array."""
+    steps = 1
+    while steps < np.shape(factors)[-1]:
+        terms = terms + factors * _shifted(terms, steps, 0.0)
+        factors = factors * _shifted(factors, steps, 1.0)
+        steps *= 2
+    return terms
+
+
+def _push_prod(y: Any, operands: Operands, tangents: Operands, axis: Axes, keepdims: bool) -> Any:
+    return np.sum(_others(operands[0], axis) * tangents[0], axis=axis, keepdims=keepdims)
+
+
+def _pull_prod(y_bar: Any, y: Any, operands: Operands, axis: Axes, keepdims: bool) -> Any:
+    (x,) = operands
+    return (restore(y_bar, np.ndim(x), axis, keepdims) * np.conj(_others(x, axis)),)
+
+
+# y_k = x_k y_(k-1), so dy_k = x_k dy_(k-1) + y_(k-1) dx_k; backwards r_k = conj(x_(k+1)) r_(k+1) + y_bar_k and
+# x_bar_k = conj(y_(k-1)) r_k
+
+
+def _push_cumprod(y: Any, operands: Operands, tangents: Operands, axis: int) -> Any:
+    x, x_dot, y = (np.moveaxis(z, axis, -1) for z in (operands[0], tangents[0], y))
+    return np.moveaxis(_recurrence(x, _shifted(y, 1, 1.0) * x_dot), -1, axis)
+
+
+def _pull_cumprod(y_bar: Any, y: Any, operands: Operands, axis: int) -> Any:
+    x, y_bar, y = (np.moveaxis(z, axis, -1) for z in (operands[0], y_bar, y))
+    backwards = _shifted(np.flip(np.conj(x), -1), 1, 0.0)
+    r = np.flip(_recurrence(backwards, np.flip(y_bar, -1)), -1)
+    return (np.moveaxis(np.conj(_shifted(y, 1, 1.0)) * r, -1, axis),)
+
+
+def _with_zeros(examples: Any) -> Any:
+    """Each array once as it is, and once with zeros among its numbers."""
+
+    def more(rng: np.random.Generator) -> Any:
+        for (x,), params in examples(rng):
+            yield (x,), params
+            yield (np.where(np.arange(x.size).reshape(x.shape) % 4 == 1, x.dtype.type(0), x),), params
+
+    return more
+
+
+product = Rule("prod", np.prod, _push_prod, _pull_prod, _with_zeros(_reduction_examples()))
+running_product = Rule("cumprod", np.cumprod, _push_cumprod, _pull_cumprod, _with_zeros(_scan_examples))
+
+
+@implements(np.prod)
+def _np_prod(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = None,
+    where: Any = None,
+) -> Any:
+    a = a if where is None or where is True else np.where(where, a, 1)
+    y = product(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
+    return finish(y if initial is None else y * initial, out, dtype)
+
+
+implements(np.cumprod)(_running(running_product))
+
+
+def _cumulative(function: Any, start: float) -> Any:
+    def of_traced(
+        x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    ) -> Any:
+        if axis is None and x.ndim > 1:
+            function(primal(x))  # NumPy's own complaint
+        axis = negative_axis(0 if axis is None else axis, x.ndim)
+        y = (np.cumsum if start == 0.0 else np.cumprod)(x, axis)
+        if include_initial:
+            first = np.full_like(primal(y).take([0], axis), start) if y.shape[axis] else np.full(1, start)
+            y = np.concatenate([first, y], axis=axis)
+        return finish(y, out, dtype)
+
+    return of_traced
+
+
+implements(np.cumulative_sum)(_cumulative(np.cumulative_sum, 0.0))
+implements(np.cumulative_prod)(_cumulative(np.cumulative_prod, 1.0))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Extremes: equals share evenly, which is the element of least norm of the subdifferential
+
+
+def _shares(y: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
+    """The weight of each element in the extreme of its row: 1 over the number of those that attain it."""
+    x, y = primal(x), restore(primal(y), np.ndim(x), axis, keepdims)
+    attains = (x == y) | (x != x)  # NaN is the extreme of a row that holds one
+    weights = attains.astype(np.finfo(x.dtype).dtype)
+    return weights / np.sum(weights, axis=axis, keepdims=True)
+
+
+def _extreme(name: str, function: Any) -> Rule:
+    def pushforward(y: Any, operands: Operands, tangents: Operands, axis: Axes, keepdims: bool) -> Any:
+        return np.sum(_shares(y, operands[0], axis, keepdims) * tangents[0], axis=axis, keepdims=keepdims)
+
+    def pullback(y_bar: Any, y: Any, operands: Operands, axis: Axes, keepdims: bool) -> Any:
+        (x,) = operands
+        return (_shares(y, x, axis, keepdims) * restore(y_bar, np.ndim(x), axis, keepdims),)
+
+    return Rule(name, function, pushforward, pullback, _nonempty(_reduction_examples()))
+
+
+def _nonempty(examples: Any) -> Any:
+    return lambda rng: (e for e in examples(rng) if e[0][0].size)
+
+
+largest = _extreme("max", np.max)
+smallest = _extreme("min", np.min)
+
+
+def _extremes(rule: Rule, two: Any, worst: float) -> Any:
+    def of_traced(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = None
+    ) -> Any:
+        if where is not None and where is not True:
+            if initial is None:
+                raise ValueError(f"reduction of {rule.name} with where= needs initial=, as in NumPy")
+            a = np.where(where, a, worst)
+        y = rule(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
+        return finish(y if initial is None else two(y, initial), out)
+
+    return of_traced
+
+
+implements(np.max, np.amax)(_extremes(largest, np.maximum, -np.inf))
+implements(np.min, np.amin)(_extremes(smallest, np.minimum, np.inf))
+
+
+@implements(np.ptp)
+def _np_ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    return finish(np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims), out)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sorting: the order is that of the primal
+
+
+def _ordering(arg: Any) -> Any:
+    """A function that puts an axis in order; `arg` gives the places of its elements instead."""
+
+    def of_traced(a: Any, *args: Any, axis: Any = -1, **kwargs: Any) -> Any:
+        if axis is None:
+            a, axis = np.ravel(a), -1
+        return np.take_along_axis(a, arg(primal(a), *args, axis=axis, **kwargs), axis=axis)
+
+    return of_traced
+
+
+_sorted, _partitioned = _ordering(np.argsort), _ordering(np.argpartition)
+
+
+@implements(np.sort)
+def _np_sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    return _sorted(a, axis=axis, kind=kind, order=order, stable=stable)
+
+
+@implements(np.partition)
+def _np_partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Any:
+    return _partitioned(a, kth, axis=axis, kind=kind, order=order)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Statistics
+
+
+def _count(a: Any, axis: Any, where: Any) -> Any:
+    """How many elements a mean along those axes is over."""
+    if where is None or where is True:
+        return int(np.prod([a.shape[k] for k in negative_axes(axis, a.ndim)]))
+    return np.sum(np.broadcast_to(where, a.shape), axis=axis)
+
+
+def root(x: Any) -> Any:
+    """The square root of a sum of squares, with slope 0 where all of them vanish: the subgradient of least norm."""
+    zero = primal(x) == 0
+    return np.where(zero, 0, np.sqrt(np.where(zero, 1, x))) if np.any(zero) else np.sqrt(x)
+
+
+def square_modulus(x: Any) -> Any:
+    """|x|^2, real for complex x."""
+    return np.square(np.real(x)) + np.square(np.imag(x)) if np.iscomplexobj(x) else np.square(x)
+
+
+@implements(np.mean)
+def _np_mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = None
+) -> Any:
+    n = _count(a, axis, where)
+    n = restore(n, a.ndim, negative_axes(axis, a.ndim), False) if keepdims and np.ndim(n) else n
+    return finish(np.sum(a, axis=axis, keepdims=keepdims, where=where) / n, out, dtype)
+
+
+@implements(np.var)
+def _np_var(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = None,
+    mean: Any = None,
+    correction: Any = None,
+) -> Any:
+    if mean is None:
+        mean = np.mean(a, axis=axis, keepdims=True, where=where)
+    spread = np.sum(square_modulus(a - mean), axis=axis, keepdims=keepdims, where=where)
+    n = _count(a, axis, where)
+    n = restore(n, a.ndim, negative_axes(axis, a.ndim), False) if keepdims and np.ndim(n) else n
+    return finish(spread / (n - (ddof if correction is None else correction)), out, dtype)
+
+
+@implements(np.std)
+def _np_std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any, **kwargs: Any) -> Any:
+    return finish(root(np.var(a, axis, None, None, *args, **kwargs)), out, dtype)
+
+
+@implements(np.average)
+def _np_average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    a = operand(a)
+    if weights is None:
+        y, weight = np.mean(a, axis=axis, keepdims=keepdims), np.asarray(float(_count(a, axis, None)))
+    else:
+        weights = operand(weights)
+        if np.shape(weights) != a.shape:
+            places = [k + a.ndim for k in negative_axes(axis, a.ndim)]
+            weights = np.reshape(weights, [n if k in places else 1 for k, n in enumerate(a.shape)])
+        weight = np.sum(np.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)
+        y = np.sum(a * weights, axis=axis, keepdims=keepdims) / weight
+    return (y, np.broadcast_to(weight, np.shape(y))) if returned else y
+
+
+@implements(np.quantile)
+def _np_quantile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: Any = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    **kwargs: Any,
+) -> Any:
+    axes = negative_axes(axis, a.ndim)
+    q = np.asarray(q, dtype=float)
+    if not np.all((q >= 0) & (q <= 1)):
+        raise ValueError("Quantiles must be in the range [0, 1]")
+    # where in the sorted row each quantile stands, as NumPy's method says of the row 0, 1, 2, ...
+    rows = np.sort(_last(a, axes), axis=-1)
+    place = np.quantile(np.arange(rows.shape[-1], dtype=float), q, method=method)
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, rows.shape[-1] - 1)
+    y = np.moveaxis(
+        rows[..., low] + (place - low) * (rows[..., high] - rows[..., low]), range(-q.ndim, 0), range(q.ndim)
+    )
+    if keepdims:
+        shape = [1 if k - a.ndim in axes else n for k, n in enumerate(a.shape)]
+        y = np.reshape(y, (*q.shape, *shape))
+    return finish(y, out)
+
+
+@implements(np.percentile)
+def _np_percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
+    return np.quantile(a, np.asarray(q, dtype=float) / 100, *args, **kwargs)
+
+
+@implements(np.median)
+def _np_median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+    return np.quantile(a, 0.5, axis=axis, out=out, keepdims=keepdims)
+
+
+@implements(np.cov)
+def _np_cov(
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: Any = None,
+    fweights: Any = None,
+    aweights: Any = None,
+) -> Any:
+    x = np.atleast_2d(operand(m))
+    x = x if rowvar or np.ndim(m) == 1 else x.T
+    if y is not None:
+        y = np.atleast_2d(operand(y))
+        x = np.concatenate([x, y if rowvar or y.shape[0] == 1 else y.T], axis=0)
+    ddof = (0 if bias else 1) if ddof is None else ddof
+    w = 1.0 if fweights is None else np.asarray(fweights, dtype=float)
+    w = w if aweights is None else w * operand(aweights)
+    total_weight = np.sum(np.broadcast_to(w, x.shape[1:]))
+    of_squares = ddof if aweights is None else ddof * np.sum(w * aweights) / total_weight
+    d = x - np.sum(w * x, axis=1, keepdims=True) / total_weight
+    return np.squeeze((w * d) @ np.conj(d.T) / (total_weight - of_squares))
+
+
+@implements(np.corrcoef)
+def _np_corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
+    c = np.cov(x, y, rowvar)
+    if np.ndim(c) == 0:
+        return c / c
+    scale = np.sqrt(np.real(np.diag(c)))
+    return c / scale[:, None] / scale
+
+
+def _without_nan(function: Any, fill: float) -> Any:
+    """nansum and its kin: the same with NaN replaced by what does not count."""
+
+    def of_traced(a: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(np.where(np.isnan(a), fill, a), *args, **kwargs)
+
+    return of_traced
+
+
+for _nan_function, _function, _fill in (
+    (np.nansum, np.sum, 0.0),
+    (np.nanprod, np.prod, 1.0),
+    (np.nancumsum, np.cumsum, 0.0),
+    (np.nancumprod, np.cumprod, 1.0),
+    (np.nanmax, np.max, -np.inf),
+    (np.nanmin, np.min, np.inf),
+):
+    implements(_nan_function)(_without_nan(_function, _fill))
+for _nan_function, _function in ((np.nanmean, np.mean), (np.nanvar, np.var), (np.nanstd, np.std)):
+    implements(_nan_function)(
+        lambda a, *args, _function=_function, **kwargs: _function(
+            np.where(np.isnan(a), 0, a), *args, **{"where": ~np.isnan(a)} | kwargs
+        )
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Differences, integrals and tables along an axis
+
+
+@implements(np.diff)
+def _np_diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    if n < 0:
+        raise ValueError(f"order must be non-negative but got {n}")
+    a = operand(a)
+    axis = negative_axis(axis, a.ndim)
+    row = [1 if k - a.ndim == axis else m for k, m in enumerate(a.shape)]
+    ends = [e if e is None or np.ndim(e) else np.broadcast_to(e, row) for e in (prepend, append)]
+    a = (
+        np.concatenate([e for e in (ends[0], a, ends[1]) if e is not None], axis=axis)
+        if any(e is not None for e in ends)
+        else a
+    )
+    rest = (slice(None),) * (-1 - axis)
+    for _ in range(n):
+        a = a[(..., slice(1, None), *rest)] - a[(..., slice(None, -1), *rest)]
+    return a
+
+
+@implements(np.ediff1d)
+def _np_ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    pieces = (to_begin, np.diff(np.ravel(ary)), to_end)
+    return np.concatenate([np.ravel(p) for p in pieces if p is not None])
+
+
+@implements(np.trapezoid)
+def _np_trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    y = np.moveaxis(operand(y), axis, -1)
+    if x is not None:
+        x = operand(x)
+        dx = np.diff(x if np.ndim(x) == 1 else np.moveaxis(x, axis, -1))
+    return np.sum(dx * (y[..., 1:] + y[..., :-1]) / 2, axis=-1)
+
+
+def _slope(f: Any, spacing: Any, edge_order: int) -> Any:
+    """np.gradient along the last axis: second order inside, of first or second order at the ends."""
+    n = np.shape(f)[-1]
+    if n < edge_order + 1:
+        raise ValueError(
+            "Shape of array too small to calculate a numerical gradient, "
+            "at least (edge_order + 1) elements are required."
+        )
+    h = np.broadcast_to(spacing, (n - 1,)) if np.ndim(spacing) == 0 else np.diff(spacing)
+    if np.shape(h) != (n - 1,):
+        raise ValueError("when 1d, distances must match the length of the corresponding dimension")
+    rise = np.diff(f) / h
+    first, last = rise[..., :1], rise[..., -1:]
+    if n == 2:
+        return np.concatenate([first, last], axis=-1)
+    before, behind = h[:-1], h[1:]
+    inside = (behind * rise[..., :-1] + before * rise[..., 1:]) / (before + behind)
+    if edge_order == 2:  # the line through the neighbouring slopes, continued to the end
+        bend = (rise[..., 1:] - rise[..., :-1]) / (before + behind)
+        first, last = first - before[:1] * bend[..., :1], last + behind[-1:] * bend[..., -1:]
+    return np.concatenate([first, inside, last], axis=-1)
+
+
+@implements(np.gradient)
+def _np_gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    f = operand(f)
+    axes = negative_axes(axis, f.ndim)
+    spacings = (
+        varargs if len(varargs) == len(axes) else varargs * len(axes) if len(varargs) == 1 else (1.0,) * len(axes)
+    )
+    if len(varargs) not in (0, 1, len(axes)):
+        raise TypeError("invalid number of arguments")
+    slopes = [np.moveaxis(_slope(np.moveaxis(f, k, -1), h, edge_order), -1, k) for k, h in zip(axes, spacings)]
+    return slopes[0] if len(slopes) == 1 else tuple(slopes)
+
+
+@implements(np.interp)
+def _np_interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    x, xp, fp = map(operand, (x, xp, fp))
+    if period is not None:
+        order = np.argsort(primal(xp) % period)
+        x, xp, fp = x % period, (xp % period)[order], fp[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+        left = right = None
+    k = np.clip(np.searchsorted(primal(xp), primal(x), side="right") - 1, 0, max(len(xp) - 2, 0))
+    j = np.minimum(k + 1, len(xp) - 1)
+    width = xp[j] - xp[k]
+    y = fp[k] + (x - xp[k]) * (fp[j] - fp[k]) / np.where(primal(width) == 0, 1, width)
+    y = np.where(primal(x) < primal(xp)[0], fp[0] if left is None else left, y)
+    return np.where(primal(x) > primal(xp)[-1], fp[-1] if right is None else right, y)
+
+
+@implements(np.bincount)
+def _np_bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
+    length = np.bincount(primal(x), minlength=minlength).shape
+    return np.bincount(primal(x)) if weights is None else add_up(weights, index=np.asarray(x), shape=length)
+
+
+@implements(np.linspace)
+def _np_linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    **kwargs: Any,
+) -> Any:
+    t, step = np.linspace(0.0, 1.0, num, endpoint, retstep=True)
+    ndim = max(np.ndim(start), np.ndim(stop))
+    t = t.reshape((-1,) + (1,) * ndim)
+    y = finish(np.moveaxis((1 - t) * start + t * stop, 0, axis), None, dtype)
+    return (y, step * (stop - start)) if retstep else y
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Methods of the ufuncs. `reduce` goes along the first axis unless told otherwise
+
+
+def _reduce(function: Any) -> Any:
+    def of_traced(array: Any, axis: Any = 0, dtype: Any = None, keepdims: bool = False, **kwargs: Any) -> Any:
+        y = function(array, axis=axis, keepdims=keepdims, **kwargs)
+        return finish(y, None, dtype)
+
+    return of_traced
+
+
+def _accumulate(function: Any) -> Any:
+    def of_traced(array: Any, axis: int = 0, dtype: Any = None) -> Any:
+        return finish(function(array, axis), None, dtype)
+
+    return of_traced
+
+
+def _running_extreme(ufunc: Any) -> Any:
+    def of_traced(a: Any, axis: int) -> Any:
+        axis = negative_axis(axis, a.ndim)
+        x = np.moveaxis(primal(a), axis, -1)
+        new = x == ufunc.accumulate(x, axis=-1)
+        places = np.maximum.accumulate(np.where(new, np.arange(x.shape[-1]), 0), axis=-1)
+        return np.take_along_axis(a, np.moveaxis(places, -1, axis), axis=axis)
+
+    return of_traced
+
+
+def _log_of_sum(exp: Any, log: Any) -> Any:
+    """log(sum(exp(x))), shifted by the largest x so that nothing overflows."""
+
+    def of_traced(array: Any, axis: Any = 0, dtype: Any = None, keepdims: bool = False) -> Any:
+        top = np.max(primal(array), axis=axis, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0)
+        y = log(np.sum(exp(array - top), axis=axis, keepdims=keepdims))
+        return finish(y + (top if keepdims else np.squeeze(top, axis)), None, dtype)
+
+    return of_traced
+
+
+def _outer(rule: Rule) -> Any:
+    def of_traced(a: Any, b: Any) -> Any:
+        a, b = operand(a), operand(b)
+        return rule(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b)
+
+    return of_traced
+
+
+def _at(combine: Any) -> Any:
+    def of_traced(a: Any, indices: Any, b: Any) -> None:
+        slots = np.empty(np.shape(a))[indices].shape
+        a[...] = combine(a, add_up(np.broadcast_to(b, slots), index=indices, shape=np.shape(a)))
+
+    return of_traced
+
+
+for _ufunc, _function in ((np.add, np.sum), (np.multiply, np.prod), (np.maximum, np.max), (np.minimum, np.min)):
+    implements((_ufunc, "reduce"))(_reduce(_function))
+implements((np.logaddexp, "reduce"))(_log_of_sum(np.exp, np.log))
+implements((np.logaddexp2, "reduce"))(_log_of_sum(np.exp2, np.log2))
+implements((np.add, "accumulate"))(_accumulate(np.cumsum))
+implements((np.multiply, "accumulate"))(_accumulate(np.cumprod))
+for _ufunc in (np.maximum, np.minimum):
+    implements((_ufunc, "accumulate"))(_accumulate(_running_extreme(_ufunc)))
+for _name, _rule in ELEMENTWISE.items():
+    if isinstance(getattr(np, _name, None), np.ufunc) and getattr(np, _name).nin == 2:
+        implements((getattr(np, _name), "outer"))(_outer(_rule))
+implements((np.add, "at"))(_at(np.add))
+implements((np.subtract, "at"))(_at(np.subtract))
