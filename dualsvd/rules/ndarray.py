@@ -132,16 +132,18 @@ _METHODS = """
 """
 
 
-def _method(function: Any) -> Any:
+def _method(name: str) -> Any:
+    function = NUMPY[getattr(np, name)]
+
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
 
-    method.__name__ = function.__name__
+    method.__name__ = name
     return method
 
 
 for _name in _METHODS.split():
-    setattr(Tracer, _name, _method(NUMPY[getattr(np, _name)]))
+    setattr(Tracer, _name, _method(_name))
 
 
 def _several(args: tuple[Any, ...]) -> Any:
