@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from typing import Any
 
@@ -28,7 +29,7 @@ def _conj(x: Any) -> Any:
 
 def _rows(x: Any) -> Any:
     """All rows of a stack of matrices under each other, so that one large product replaces many small ones."""
-    return np.reshape(x, (-1, np.shape(x)[-1]))
+    return np.reshape(x, (math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
 
 
 def _push_left(a_dot: Any, a: Any, b: Any, ndim: int) -> Any:
@@ -78,7 +79,7 @@ def _pull_matmul(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, Any]:
         if np.ndim(a) == 1:
             return _conj(a) * y_bar if np.ndim(b) == 1 else _conj(a)[:, None] * y_bar[..., None, :]
         if np.ndim(b) == 1:
-            return np.reshape(y_bar, (-1,)) @ _conj(_rows(a))
+            return np.ravel(y_bar) @ _conj(_rows(a))
         return _adjoint(_rows(a)) @ _rows(y_bar) if np.ndim(b) == 2 else _adjoint(a) @ y_bar
 
     return a_bar, b_bar
@@ -189,6 +190,7 @@ def _pull_einsum(
             lengths[c] = max(lengths[c], n) if n != 0 else 0
 
     def x_bar(k: int) -> Any:
+        kind = np.result_type(primal(operands[k]))
         factors = [y_bar, *(_conj(x) for j, x in enumerate(operands) if j != k)]
         subscripts = [output, *(s for j, s in enumerate(inputs) if j != k)]
         fresh = _unused((*inputs, output))
@@ -197,10 +199,10 @@ def _pull_einsum(
             letter = c
             if c in axes:
                 letter = fresh.pop()
-                factors.append(np.eye(lengths[c]))
+                factors.append(np.eye(lengths[c], dtype=kind))
                 subscripts.append(c + letter)
             elif not any(c in s for s in subscripts):
-                factors.append(np.ones(lengths[c]))
+                factors.append(np.ones(lengths[c], dtype=kind))
                 subscripts.append(c)
             axes += letter
         return _einsum(*factors, inputs=tuple(subscripts), output=axes, optimize=optimize)
@@ -318,10 +320,10 @@ def _np_tensordot(a: Any, b: Any, /, axes: Any = 2) -> Any:
         raise ValueError("shape-mismatch for sum")
     a_kept = [k for k in range(np.ndim(a)) if k not in a_axes]
     b_kept = [k for k in range(np.ndim(b)) if k not in b_axes]
-    inner = int(np.prod([np.shape(a)[k] for k in a_axes]))
+    inner = math.prod(np.shape(a)[k] for k in a_axes)
     a_shape, b_shape = [np.shape(a)[k] for k in a_kept], [np.shape(b)[k] for k in b_kept]
-    left = np.reshape(np.transpose(a, a_kept + a_axes), (int(np.prod(a_shape)), inner))
-    right = np.reshape(np.transpose(b, b_axes + b_kept), (inner, int(np.prod(b_shape))))
+    left = np.reshape(np.transpose(a, a_kept + a_axes), (math.prod(a_shape), inner))
+    right = np.reshape(np.transpose(b, b_axes + b_kept), (inner, math.prod(b_shape)))
     return np.reshape(left @ right, a_shape + b_shape)
 
 

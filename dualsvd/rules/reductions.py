@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def _last(x: Any, axes: Axes) -> Any:
     """x with those axes moved to the end and run together into one."""
     kept = np.ndim(x) - len(axes)
     x = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x
-    return np.reshape(x, (*np.shape(x)[:kept], int(np.prod(np.shape(x)[kept:]))))
+    return np.reshape(x, (*np.shape(x)[:kept], math.prod(np.shape(x)[kept:])))
 
 
 def _shifted(x: Any, steps: int, fill: float) -> Any:
@@ -313,7 +314,7 @@ def _np_partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", o
 def _count(a: Any, axis: Any, where: Any) -> Any:
     """How many elements a mean along those axes is over."""
     if where is None or where is True:
-        return int(np.prod([a.shape[k] for k in negative_axes(axis, a.ndim)]))
+        return math.prod(a.shape[k] for k in negative_axes(axis, a.ndim))
     return np.sum(np.broadcast_to(where, a.shape), axis=axis)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import partial
 from typing import Any
@@ -50,7 +51,7 @@ def behind_directions(index: Any, shape: tuple[int, ...]) -> Any:
     if not is_basic(parts):
         advanced = [k for k, i in enumerate(parts) if not (i is None or i is Ellipsis or isinstance(i, slice))]
         if advanced[-1] - advanced[0] >= len(advanced):
-            numbers = np.arange(int(np.prod(shape))).reshape(shape)
+            numbers = np.arange(math.prod(shape)).reshape(shape)
             parts = np.unravel_index(numbers[parts], shape)
     return (slice(None), *parts)
 
@@ -161,7 +162,9 @@ def _push_write(y: Any, operands: Operands, tangents: Operands, index: Any) -> A
 def _pull_write(y_bar: Any, y: Any, operands: Operands, index: Any) -> tuple[Any, Any]:
     def v_bar() -> Any:
         read = y_bar[index]
-        return np.where(_winners(index, np.shape(y)), read, 0) if _has_repeats(index) else read
+        if _has_repeats(index):
+            read = np.where(_winners(index, np.shape(y)), read, 0)
+        return np.reshape(read, (1,) * (np.ndim(operands[1]) - np.ndim(read)) + np.shape(read))
 
     return lambda: set_item(y_bar, 0.0, index=index), v_bar
 
@@ -679,9 +682,10 @@ def _constant(x: Any, fill: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _push_constant(y: Any, operands: Operands, tangents: Operands, **params: Any) -> Any:
-    # zeros of the innermost level around, so that its numbers can be written there
+    # zeros of the innermost level around, so that its numbers can be written there too
     (x_dot,) = tangents
-    return np.zeros_like(topmost((y, x_dot)) or y, shape=(np.shape(x_dot)[0], *np.shape(y)))
+    innermost = topmost((y, x_dot))
+    return np.zeros_like(y if innermost is None else innermost, dtype=y.dtype, shape=(np.shape(x_dot)[0], *np.shape(y)))
 
 
 def _copy_examples(rng: np.random.Generator) -> Any:
