@@ -1,0 +1,317 @@
+"""Ties, zeros and gauge of singular values: every tolerance of this package, and the coefficients both modes share.
+
+The derivative of an SVD has two singularities, and the split form of the rules keeps them apart:
+
+    1/(s_j - s_i)     singular where two values are equal         (`inverse_gaps`)
+    1/(s_j + s_i)     singular only where two values are zero     (`inverse_sums`)
+
+Values whose difference lies below the noise of the factorisation are *tied*, values below it are *null*. There the
+coefficients are 0, and the callers see to it that nothing is lost: forward mode turns the singular vectors of a tie
+into the basis that follows the direction (`adapt`), reverse mode asks that the cotangent does not need what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DegeneracyWarning, DegenerateError, DualSVDError
+from ..rules.registry import Tracer, primal
+from ..settings import Options
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tolerances, each in units of r eps, where r is the number of singular values
+
+
+#: Singular values are computed to c r eps s_1 with c about 1 to 3; a smaller gap is noise.
+TIE = 8.0
+#: Eigenvalues of a tied block along a direction D are exact to a few r eps |D|. The scale is the direction's: a block
+#: may be pure rounding noise, which must not be split.
+SPLIT = 64.0
+#: A cotangent passes for gauge-invariant if the forbidden part is this small against the whole: it went through a
+#: handful of products of length r before it came here, and may have lost some digits to cancellation there.
+GAUGE = 1e4
+#: Outside this range of s_1 the reciprocals 1/s might leave the range of the numbers: scale by a power of two first.
+SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-100, 1e100)}
+
+
+def tolerance(factor: float, r: int, dtype: np.dtype[Any]) -> float:
+    """factor * r * eps of that type."""
+    return factor * max(r, 1) * float(np.finfo(dtype).eps)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The spectrum: who is tied with whom, who is zero
+
+
+class Spectrum(NamedTuple):
+    """Which singular values are tied (same group) and which are null, decided on the primal.
+
+    noise   (..., r)   the uncertainty of each value
+    group   (..., r)   number of the group a value belongs to, counted from 0 at the largest
+    null    (..., r)   whether the value counts as zero
+    tied    (...)      whether the matrix has a group of two or more
+    """
+
+    noise: Any
+    group: Any
+    null: Any
+    tied: Any
+
+    @property
+    def degenerate(self) -> Any:
+        """Per matrix: whether anything is tied or null."""
+        return self.tied | (self.null[..., -1] if self.null.shape[-1] else False)
+
+
+def spectrum(S: Any, options: Options) -> Spectrum:
+    """The groups of the singular values S (..., r), descending.
+
+    "jacobi" computes every value to high relative accuracy, so that its noise is relative to the value itself.
+    """
+    S = primal(S)
+    r = S.shape[-1]
+    noise = tolerance(TIE, r, S.dtype) * (S if options.algorithm == "jacobi" else np.broadcast_to(S[..., :1], S.shape))
+    joined = S[..., :-1] - S[..., 1:] <= noise[..., :-1]
+    null = np.less_equal(S, noise)
+    group = np.zeros(S.shape, dtype=np.intp)
+    if not joined.any():
+        group[...] = np.arange(r)
+        return Spectrum(noise, group, null, np.zeros(S.shape[:-1], dtype=bool))
+    np.cumsum(~joined, axis=-1, out=group[..., 1:])
+    if null.any():  # a group that reaches down to zero is null as a whole
+        first_null = np.min(np.where(null, group, r), axis=-1, keepdims=True)
+        null = group >= first_null
+        group = np.minimum(group, first_null)
+    return Spectrum(noise, group, null, joined.any(axis=-1))
+
+
+def refine_groups(at: Spectrum, partials: Any, size: float) -> Spectrum:
+    """What is still tied, or null, after a motion of that size that gave the values those partials (N, ..., r)."""
+    noise = tolerance(SPLIT, partials.shape[-1], partials.dtype) * size
+    still = (np.abs(np.diff(partials, axis=-1)) <= noise).all(axis=0)
+    null = at.null & (np.abs(partials) <= noise).all(axis=0)
+    joined = (np.diff(at.group, axis=-1) == 0) & still & (null[..., 1:] == null[..., :-1])
+    group = np.zeros_like(at.group)
+    np.cumsum(~joined, axis=-1, out=group[..., 1:])
+    return Spectrum(at.noise, group, null, joined.any(axis=-1))
+
+
+def groups_of(group: Any) -> list[slice]:
+    """The groups of one matrix as slices."""
+    cuts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
+    return [slice(a, b) for a, b in itertools.pairwise(cuts) if b > a]
+
+
+def same_group(at: Spectrum) -> Any:
+    """(..., r, r): whether i and j are tied, the diagonal included."""
+    return at.group[..., :, None] == at.group[..., None, :]
+
+
+def inverse_gaps(S: Any, at: Spectrum) -> Any:
+    """1/(s_j - s_i) at (i, j), 0 within a tie and on the diagonal."""
+    same = same_group(at)
+    return ~same / (S[..., None, :] - S[..., :, None] + same)
+
+
+def inverse_sums(S: Any, at: Spectrum) -> Any:
+    """1/(s_j + s_i) at (i, j), 0 where both are null."""
+    zero = at.null[..., :, None] & at.null[..., None, :]
+    return ~zero / (S[..., None, :] + S[..., :, None] + zero)
+
+
+def inverse_values(S: Any, at: Spectrum) -> Any:
+    """1/s, 0 where s is null."""
+    return ~at.null / (S + at.null)
+
+
+def power_of_two(x: Any) -> Any:
+    """Exponents e (..., 1, 1) such that |x| 2^-e has its largest entry in [1/2, 1); 0 for a zero matrix."""
+    largest = np.max(np.abs(primal(x)), axis=(-2, -1), keepdims=True, initial=0.0)
+    return np.frexp(np.where(np.isfinite(largest), largest, 1.0))[1]
+
+
+def scaled(x: Any, e: Any) -> Any:
+    """x 2^e, by two factors, so that neither leaves the range of the numbers."""
+    half = e // 2
+    dtype = np.finfo(primal(x).dtype).dtype
+    return x * np.ldexp(dtype.type(1), half) * np.ldexp(dtype.type(1), e - half)
+
+
+def out_of_range(S: Any) -> bool:
+    """Whether some matrix has a spectral norm so small or large that reciprocals are in danger."""
+    S = primal(S)
+    if not S.size:
+        return False
+    low, high = SAFE_RANGE[S.dtype]
+    top = S[..., 0]
+    return bool((((top < low) & (top > 0)) | (top > high)).any())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is said at a tie
+
+
+def where_tied(S: Any, at: Spectrum) -> str:
+    """'sigma_1 = 2.0 and sigma_2 = 2.0 (gap 0.0e+00) of matrix 3': the first tie or zero, for messages."""
+    S = primal(S)
+    bad = np.argwhere(np.atleast_1d(at.degenerate)).tolist()
+    index = tuple(bad[0]) if bad else (0,) * max(S.ndim - 1, 1)
+    s, group, null = (x if S.ndim == 1 else x[index] for x in (S, at.group, at.null))
+    matrix = "" if S.ndim == 1 else f" of matrix {index[0] if len(index) == 1 else index}"
+    for i in range(len(s) - 1):
+        if group[i] == group[i + 1] and not null[i]:
+            return f"sigma_{i + 1} = {s[i]:.6g} and sigma_{i + 2} = {s[i + 1]:.6g} (gap {s[i] - s[i + 1]:.1e}){matrix}"
+    zeros = np.flatnonzero(null)
+    i = int(zeros[0]) if len(zeros) else 0
+    return f"sigma_{i + 1} = {s[i]:.1e}, which is zero to working accuracy{matrix}"
+
+
+def judge(kind: type[DualSVDError], message: str, options: Options, *, vouched: bool = False) -> None:
+    """Raise, warn, or pass over a cotangent that the derivative cannot take, as `ties` says.
+
+    vouched: whether ties="subspace" (the caller vouches for the rest of the function) covers this case.
+    """
+    if options.ties == "warn":
+        warnings.warn(message, DegeneracyWarning, stacklevel=2)
+    elif not (vouched and options.ties == "subspace"):
+        raise kind(message)
+
+
+def meet_tie(S: Any, at: Spectrum, options: Options) -> None:
+    """ties="raise" and ties="warn" in forward mode; the directional derivative needs no word."""
+    if options.ties in ("raise", "warn") and np.any(at.degenerate):
+        judge(
+            DegenerateError,
+            f"the singular values meet at {where_tied(S, at)}: only one-sided directional derivatives exist there; "
+            'take ties="directional" for those, or a function that is smooth there (polar, pinv, low_rank, '
+            "spectral_function, norms)",
+            options,
+        )
+
+
+class Unresolved:
+    """In place of the tangents of singular vectors that do not exist: whoever uses them is told why.
+
+    Along one direction the vectors of a tie follow that direction. Along several at once no basis follows all, unless
+    their blocks commute; the singular values still have their lexicographic derivative, the vectors have none.
+    """
+
+    __slots__ = ("dtype", "message", "shape")
+
+    def __init__(self, like: Any, message: str) -> None:
+        self.shape, self.dtype, self.message = np.shape(like), primal(like).dtype, message
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise DegenerateError(self.message)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return self.shape if function is np.shape else self.ndim if function is np.ndim else self.refuse()
+
+    def __repr__(self) -> str:
+        return f"<unresolved tangent of shape {self.shape}>"
+
+    __array_ufunc__ = __array__ = __getitem__ = __iter__ = __len__ = __float__ = refuse
+    __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __matmul__ = __rmatmul__ = __neg__ = refuse
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The basis that follows the directions
+#
+# Along A + t D, t > 0, the values of a group of s > 0 leave it as s + t mu, mu the eigenvalues (descending) of the
+# Hermitian part of U_g^H D V_g, and the vectors start from its eigenvectors. Values that are null leave zero as t tau,
+# tau the singular values of B = P D V_0, P the projector on the complement of the other left vectors, and the vectors
+# start from those of B. (Kato 1966, II.2; for several directions in turn: Nesterov 2005, lexicographic derivatives.)
+
+
+def adapt(U: Any, Vh: Any, at: Spectrum, directions: Any) -> tuple[Any, Any]:
+    """U, Vh of one matrix with every tied group turned to follow `directions` (N, m, n), one after the other."""
+    U, V = U.copy(), np.conj(Vh.T)
+    for g in groups_of(at.group):
+        if at.null[g.start]:
+            others = slice(0, g.start)
+            U[:, g], V[:, g] = follow_null(U[:, g], V[:, g], U[:, others], V[:, others], directions)
+        elif g.stop - g.start > 1:
+            U[:, g], V[:, g] = follow(U[:, g], V[:, g], directions)
+    return U, np.conj(V.T)
+
+
+def follow(U: Any, V: Any, directions: Any) -> tuple[Any, Any]:
+    """The basis of equal positive values: eigenvectors along the first direction, its ties by the second ..."""
+    k = U.shape[1]
+    for q, D in enumerate(directions):
+        if k == 1:
+            break
+        M = np.conj(U.T) @ (D @ V)
+        mu, Q = np.linalg.eigh((M + np.conj(M.T)) / 2)
+        mu, Q = mu[::-1], Q[:, ::-1]
+        cuts = np.flatnonzero(mu[:-1] - mu[1:] > direction_noise(D, U))
+        if len(cuts):
+            U, V = U @ Q, V @ Q
+            bounds = [0, *(cuts + 1).tolist(), k]
+            parts = [follow(U[:, a:b], V[:, a:b], directions[q + 1 :]) for a, b in itertools.pairwise(bounds)]
+            return np.hstack([u for u, _ in parts]), np.hstack([v for _, v in parts])
+    return U, V
+
+
+def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> tuple[Any, Any]:
+    """The basis of null values: singular vectors of B along the first direction, its null part by the second ..."""
+    if len(U) < len(V):
+        V, U = follow_null(V, U, V_other, U_other, np.conj(np.swapaxes(directions, -1, -2)))
+        return U, V
+    taken, done_u, done_v, start = U_other, [], [], U
+    for q, D in enumerate(directions):
+        if not V.shape[1]:
+            break
+        B = D @ V
+        B = B - taken @ (np.conj(taken.T) @ B)
+        B = B - taken @ (np.conj(taken.T) @ B)  # twice is enough (Parlett): orthogonal to working accuracy
+        X, tau, Yh = np.linalg.svd(B, full_matrices=False)
+        noise = direction_noise(D, U)
+        bounds = [0, *(np.flatnonzero((tau[:-1] - tau[1:] > noise) | (tau[1:] <= noise)) + 1).tolist(), len(tau)]
+        Y = np.conj(Yh.T)
+        grown = int(np.sum(tau > noise))
+        for a, b in itertools.pairwise(bounds):
+            if b <= grown:
+                u, v = follow(X[:, a:b], V @ Y[:, a:b], directions[q + 1 :])
+                done_u.append(u)
+                done_v.append(v)
+        taken = np.hstack([taken, X[:, :grown]])
+        V = V @ Y[:, grown:]
+    if V.shape[1]:  # unresolved: any completion will do, so keep near the old one
+        rest = start - taken @ (np.conj(taken.T) @ start)
+        rest = rest - taken @ (np.conj(taken.T) @ rest)
+        done_u.append(np.linalg.svd(rest, full_matrices=False)[0][:, : V.shape[1]])
+        done_v.append(V)
+    return np.hstack(done_u), np.hstack(done_v)
+
+
+def direction_noise(D: Any, U: Any) -> float:
+    """Below this, eigenvalues of a block of the direction D are equal."""
+    return tolerance(SPLIT, U.shape[1], D.real.dtype) * float(np.linalg.norm(D))
+
+
+def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
+    """Whether a tangent along some direction asks for a part of the basis that the adapted one cannot give.
+
+    M (N, ..., r, r) = U^H D V in that basis, residual (N, ..., r) the norms of D v_i outside the range of U, noise
+    (N, ..., 1, 1) what counts as nothing.
+    """
+    off = same_group(at) & ~np.eye(M.shape[-1], dtype=bool)
+    null = at.null[..., :, None] & at.null[..., None, :]
+    Sy = (M + np.conj(np.swapaxes(M, -1, -2))) / 2
+    if np.any(off & (np.abs(np.where(null, M, Sy)) > noise)):
+        return True
+    return residual is not None and bool(np.any(at.null & (residual > noise[..., 0])))
+
+
+def is_plain(*operands: Any) -> bool:
+    """Whether none of these is traced: the innermost level of all."""
+    return not any(isinstance(x, Tracer) for x in operands)

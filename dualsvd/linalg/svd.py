@@ -1,0 +1,710 @@
+"""The singular value decomposition and its derivative in both directions.
+
+Notation: A = U diag(S) V^H thin, r = min(m, n); M = U^H dA V, Sy and Sk its Hermitian and skew-Hermitian parts. From
+d(U^H U) = 0, d(V^H V) = 0 and dA = dU S V^H + U dS V^H + U S dV^H, compared entry by entry (Townsend 2016; with complex
+phases Wan and Zhang 2019), and split so that each singularity stands alone and nothing is squared:
+
+    ds_i = Re M_ii                                                                                   (1)
+    a_ij = Sy_ij / (s_j - s_i)  for i != j,   a_ii = 0          singular at ties only                (2)
+    b_ij = Sk_ij / (s_j + s_i)                                  singular at two zeros only           (3)
+    dU = U (a + b) + (dA V - U M) / s                           the last term only where m > n       (4)
+    dV = V (a - b) + (dA^H U - V M^H) / s                       the last term only where n > m       (5)
+
+Gauge: vectors are fixed up to a common phase of u_i and v_i; these tangents have Im(u_i^H du_i + v_i^H dv_i) = 0, the
+least possible motion. The pullback is the transpose of (1)-(5) under <X, Y> = Re tr(X^H Y): with sk(Z) = (Z - Z^H)/2,
+p = sk(U^H U_bar + V^H V_bar), q = sk(U^H U_bar - V^H V_bar),
+
+    G_ij = p_ij / (s_j - s_i) + q_ij / (s_j + s_i) + delta_ij S_bar_i                                 (6)
+    A_bar = U G V^H + ((U_bar - U U^H U_bar) / s) V^H + U ((V_bar - V V^H V_bar) / s)^H                (7)
+
+With full matrices the free part moves by parallel transport: dU_perp = -U ((U_perp^H dA V) / s)^H         (8)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError, GaugeError, ShapeError
+from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
+from ..settings import Options, get, resolve
+from .degeneracy import (
+    GAUGE,
+    SPLIT,
+    Spectrum,
+    Unresolved,
+    adapt,
+    groups_of,
+    inverse_gaps,
+    inverse_sums,
+    inverse_values,
+    is_plain,
+    judge,
+    meet_tie,
+    out_of_range,
+    power_of_two,
+    refine_groups,
+    scaled,
+    spectrum,
+    tolerance,
+    unresolved,
+    where_tied,
+)
+from .factorise import SVDResult, as_matrix, finite_part, recall, remember, singular_values, spoil, svd_factors
+
+
+def adjoint(x: Any) -> Any:
+    """The conjugate transpose of the last two axes."""
+    x = np.swapaxes(x, -1, -2)
+    return np.conj(x) if np.iscomplexobj(x) else x
+
+
+def diagonal(x: Any) -> Any:
+    """The diagonal of the last two axes."""
+    return np.diagonal(x, axis1=-2, axis2=-1)
+
+
+def dyads(U: Any, weights: Any, Vh: Any) -> Any:
+    """sum_i weights_i u_i v_i^H."""
+    return (U * weights[..., None, :]) @ Vh
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Thin factors: equations (1) to (7)
+
+
+def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0."""
+    if out_of_range(S):
+        return push_scaled(U, S, Vh, dA, at)
+    m, r = np.shape(U)[-2:]
+    n = np.shape(Vh)[-1]
+    UhD, V = adjoint(U) @ dA, adjoint(Vh)
+    M = UhD @ V
+    half, flipped = M * 0.5, adjoint(M) * 0.5
+    a = (half + flipped) * inverse_gaps(S, at)
+    b = (half - flipped) * inverse_sums(S, at)
+    dU, dVh = U @ (a + b), (b - a) @ Vh
+    if m > r:
+        dU = dU + (dA @ V - U @ M) * inverse_values(S, at)[..., None, :]
+    if n > r:
+        dVh = dVh + (UhD - M @ Vh) * inverse_values(S, at)[..., :, None]
+    return dU, np.real(diagonal(M)), dVh
+
+
+def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """The same with S and dA brought to order one by powers of two, which is exact."""
+    e, f = power_of_two(S[..., None]), power_of_two(dA)
+    dU, dS, dVh = push_thin(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
+    return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
+
+
+def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
+    """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero."""
+    if U_bar is None and Vh_bar is None:
+        return dyads(U, S_bar, Vh)
+    if out_of_range(S):
+        e = power_of_two(S[..., None])
+        S, rescale = scaled(S, -e[..., 0]), -e
+        S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
+    else:
+        rescale = None
+    m, r = np.shape(U)[-2:]
+    n = np.shape(Vh)[-1]
+    PU = None if U_bar is None else adjoint(U) @ U_bar
+    PV = None if Vh_bar is None else Vh @ adjoint(Vh_bar)
+    skU, skV = (0.0 if P is None else (P - adjoint(P)) * 0.5 for P in (PU, PV))
+    G = (skU + skV) * inverse_gaps(S, at) + (skU - skV) * inverse_sums(S, at)
+    if S_bar is not None:
+        G = G + S_bar[..., None, :] * np.eye(r, dtype=primal(S).dtype)
+    left, right = U @ G, None
+    if U_bar is not None and m > r:
+        left = left + (U_bar - U @ PU) * inverse_values(S, at)[..., None, :]
+    if Vh_bar is not None and n > r:
+        right = (Vh_bar - adjoint(PV) @ Vh) * inverse_values(S, at)[..., :, None]
+    A_bar = left @ Vh if right is None else left @ Vh + U @ right
+    return A_bar if rescale is None else scaled(A_bar, rescale)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Full factors: equation (8) and its transpose
+
+
+def split(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any, Any]:
+    """U, U_perp, Vh, Vh_perp of full factors; what is absent is None."""
+    r = np.shape(S)[-1]
+    U_perp = U[..., :, r:] if np.shape(U)[-1] > r else None
+    Vh_perp = Vh[..., r:, :] if np.shape(Vh)[-2] > r else None
+    return U[..., :, :r], U_perp, Vh[..., :r, :], Vh_perp
+
+
+def push_full(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """(dU, dS, dVh), the free columns by parallel transport (8)."""
+    U, U_perp, Vh, Vh_perp = split(U, S, Vh)
+    dU, dS, dVh = push_thin(U, S, Vh, dA, at)
+    over_s = inverse_values(S, at)
+    if U_perp is not None:
+        W = (adjoint(U_perp) @ dA @ adjoint(Vh)) * over_s[..., None, :]
+        dU = np.concatenate([dU, -U @ adjoint(W)], axis=-1)
+    if Vh_perp is not None:
+        W = (adjoint(U) @ dA @ adjoint(Vh_perp)) * over_s[..., :, None]
+        dVh = np.concatenate([dVh, -adjoint(W) @ Vh], axis=-2)
+    return dU, dS, dVh
+
+
+def pull_full(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
+    """A_bar, the transpose of `push_full`."""
+    r = np.shape(S)[-1]
+    U, U_perp, Vh, Vh_perp = split(U, S, Vh)
+    thin_U_bar = None if U_bar is None else U_bar[..., :, :r]
+    thin_Vh_bar = None if Vh_bar is None else Vh_bar[..., :r, :]
+    A_bar = pull_thin(U, S, Vh, thin_U_bar, S_bar, thin_Vh_bar, at)
+    over_s = inverse_values(S, at)
+    if U_perp is not None and U_bar is not None:
+        W = (adjoint(U_bar[..., :, r:]) @ U) * over_s[..., None, :]
+        A_bar = A_bar - U_perp @ W @ Vh
+    if Vh_perp is not None and Vh_bar is not None:
+        W = (Vh @ adjoint(Vh_bar[..., r:, :])) * over_s[..., :, None]
+        A_bar = A_bar - U @ W @ Vh_perp
+    return A_bar
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ties in forward mode: the primal basis follows the direction
+
+
+def in_adapted_basis(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any]:
+    """Plain thin U, Vh of a stack, with the tied and null groups of each matrix turned to follow dA (N, ..., m, n)."""
+    U, Vh = U.copy(), Vh.copy()
+    dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
+    for index in np.argwhere(at.degenerate).tolist() if U.ndim > 2 else [()]:
+        i = tuple(index)
+        one = Spectrum(at.noise[i], at.group[i], at.null[i], at.tied[i])
+        U[i], Vh[i] = adapt(U[i], Vh[i], one, dA[(slice(None), *i)])
+    return U, Vh
+
+
+def complete(Q: Any, columns: int) -> Any:
+    """Q (m, r) orthonormal, with `columns` more columns orthonormal to it and to each other."""
+    return np.linalg.qr(Q, mode="complete")[0][..., :, Q.shape[-1] : Q.shape[-1] + columns]
+
+
+def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
+    """The factors y, thin or full, turned to follow dA where they are tied.
+
+    What turns is decided on primals. Where an outer derivative traces y, it has turned its ties already, and sees a
+    constant rotation of what is still tied.
+    """
+    plain = SVDResult(*(primal(x) for x in y))
+    U, U_perp, Vh, Vh_perp = split(*plain)
+    new_U, new_Vh = in_adapted_basis(U, plain.S, Vh, primal(dA), at)
+    if U_perp is not None:
+        new_U = np.concatenate([new_U, complete_like(new_U, U_perp, at)], axis=-1)
+    if Vh_perp is not None:
+        flipped = complete_like(adjoint(new_Vh), adjoint(Vh_perp), at)
+        new_Vh = np.concatenate([new_Vh, adjoint(flipped)], axis=-2)
+    if is_plain(*y):
+        return SVDResult(new_U, plain.S, new_Vh)
+    turn_U, turn_V = adjoint(plain.U) @ new_U, new_Vh @ adjoint(plain.Vh)
+    U = y.U @ turn_U + (new_U - plain.U @ turn_U)
+    Vh = turn_V @ y.Vh + (new_Vh - turn_V @ plain.Vh)
+    return SVDResult(U, y.S, Vh)
+
+
+def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
+    """The free columns beside Q: the old ones, unless a null group has mixed with them."""
+    new = old.copy()
+    for index in np.argwhere(at.null[..., -1]).tolist():
+        new[tuple(index)] = complete(Q[tuple(index)], old.shape[-1])
+    return new
+
+
+def svd_spectrum(y: SVDResult, options: Options) -> Spectrum:
+    """The ties that are left when outer derivatives have split some along their directions."""
+    U, S, Vh = y
+    at = spectrum(S, options)
+    while isinstance(S, Tracer) and np.any(at.degenerate):
+        if hasattr(S, "partials"):
+            dU, dS, dVh = (primal(getattr(x, "partials", np.zeros(1))) for x in (U, S, Vh))
+            turning, also, moving, top = (float(np.max(np.abs(x), initial=0.0)) for x in (dU, dVh, dS, primal(S)))
+            at = refine_groups(at, dS, max(turning, also) * top + moving)
+        U, S, Vh = (x.value if isinstance(x, Tracer) else x for x in (U, S, Vh))
+    return at
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The rule
+
+
+def svd_function(a: Any, *, full_matrices: bool = False, options: Options | None = None) -> SVDResult:
+    """U, S, Vh of plain matrices."""
+    return svd_factors(a, options or get(), full_matrices)
+
+
+def svd_jvp(
+    operands: Any, tangents: Any, *, full_matrices: bool = False, options: Options | None = None
+) -> tuple[SVDResult, tuple[Any, Any, Any]]:
+    """The factors in the basis that follows the direction, and their tangents."""
+    (a,), (da,), options = operands, tangents, options or get()
+    if options.tangents == "sweeps" and is_plain(a, da) and not full_matrices:
+        return svd_sweeps(a, da, options)
+    y = SVD(a, full_matrices=full_matrices, options=options)
+    at = svd_spectrum(y, options)
+    if np.any(at.degenerate):
+        meet_tie(y.S, at, options)
+        y = follow_direction(y, da, at)
+    return y, svd_push(y, da, at)
+
+
+def svd_push(y: SVDResult, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """The tangents of factors that already follow dA; those of the vectors are `Unresolved` where they cannot."""
+    dU, dS, dVh = push_full(*y, dA, at)
+    if np.any(at.degenerate):
+        message = lost_directions(y, dA, at)
+        if message is not None:
+            return Unresolved(dU, message), dS, Unresolved(dVh, message)
+    return dU, dS, dVh
+
+
+def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
+    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
+    U, S, Vh, dA = (primal(x) for x in (*y, dA))
+    U, _, Vh, _ = split(U, S, Vh)
+    m, r = U.shape[-2:]
+    n = Vh.shape[-1]
+    M = adjoint(U) @ dA @ adjoint(Vh)
+    size = np.sqrt(np.sum(np.abs(dA) ** 2, axis=(-2, -1), keepdims=True))
+    residual = None
+    if m > r:
+        residual = np.sqrt(np.sum(np.abs(dA @ adjoint(Vh) - U @ M) ** 2, axis=-2))
+    elif n > r:
+        residual = np.sqrt(np.sum(np.abs(adjoint(U) @ dA - M @ Vh) ** 2, axis=-1))
+    if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
+        return None
+    return (
+        f"the singular vectors have no derivative along {len(dA)} directions at once at {where_tied(S, at)}: no basis "
+        "of the tie follows all of them; carry one direction at a time (chunk=1, or jvp), or use a function that is "
+        "smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms)"
+    )
+
+
+def svd_pushforward_rule(
+    y: Any, operands: Any, tangents: Any, *, full_matrices: bool = False, options: Options | None = None
+) -> tuple[Any, Any, Any]:
+    """Tangents of factors that are given and cannot turn: the values get their derivative, the vectors what exists."""
+    y = SVDResult(*y)
+    at = svd_spectrum(y, options or get())
+    if not np.any(at.degenerate):
+        return push_full(*y, tangents[0], at)
+    meet_tie(y.S, at, options or get())
+    dU, _, dVh = svd_push(y, tangents[0], at)
+    turned = follow_direction(y, tangents[0], at)
+    return dU, push_full(*turned, tangents[0], at)[1], dVh
+
+
+def svd_pullback_rule(
+    y_bar: Any, y: Any, operands: Any, *, full_matrices: bool = False, options: Options | None = None
+) -> tuple[Any]:
+    """A_bar, after the cotangent has been found independent of gauge and bases."""
+    options = options or get()
+    U_bar, S_bar, Vh_bar = (None if x is None or is_zero(x) else x for x in y_bar)
+    at = spectrum(y[1], options)
+    if U_bar is None and S_bar is None and Vh_bar is None:
+        return (None,)
+    admit(SVDResult(*y), U_bar, S_bar, Vh_bar, at, options)
+    return (pull_full(*y, U_bar, S_bar, Vh_bar, at),)
+
+
+def is_zero(x: Any) -> bool:
+    """Whether a cotangent is plain and zero, so that its terms can be skipped."""
+    return is_plain(x) and not np.any(x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which cotangents have a derivative
+
+
+REMEDY = (
+    "use polar, pinv, low_rank, range_projector, singular_value_threshold, spectral_function or a norm, which are "
+    'exact there, or forward mode, or vouch with ties="subspace" that the result depends on the spectral subspaces only'
+)
+
+
+def admit(y: SVDResult, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum, options: Options) -> None:
+    """Raise GaugeError or DegenerateError for a cotangent whose pullback would be arbitrary or wrong."""
+    U, S, Vh, U_bar, S_bar, Vh_bar = (None if x is None else primal(x) for x in (*y, U_bar, S_bar, Vh_bar))
+    U, U_perp, Vh, Vh_perp = split(U, S, Vh)
+    r = S.shape[-1]
+    limit = tolerance(GAUGE, r, S.dtype)
+    if U_perp is not None and U_bar is not None:
+        admit_free(U_perp, U_bar[..., :, r:], limit, "U", options)
+    if Vh_perp is not None and Vh_bar is not None:
+        admit_free(adjoint(Vh_perp), adjoint(Vh_bar[..., r:, :]), limit, "V", options)
+    u_bar = None if U_bar is None else U_bar[..., :, :r]
+    v_bar = None if Vh_bar is None else adjoint(Vh_bar[..., :r, :])
+    degenerate = bool(np.any(at.degenerate))
+    if not degenerate and not np.iscomplexobj(U):
+        return
+    P = np.zeros((*S.shape, r), dtype=U.dtype)
+    sizes = np.zeros_like(S)
+    for Q, bar in ((U, u_bar), (adjoint(Vh), v_bar)):
+        if bar is not None:
+            P = P + adjoint(Q) @ bar
+            sizes = sizes + np.sqrt(np.sum(np.abs(bar) ** 2, axis=-2))
+    skew = np.abs(P - adjoint(P)) * 0.5
+    if np.iscomplexobj(U):
+        admit_phases(diagonal(skew), sizes, limit, options)
+    if degenerate:
+        admit_ties(y, u_bar, S_bar, v_bar, skew, sizes, limit, at, options)
+
+
+def admit_free(Q: Any, bar: Any, limit: float, name: str, options: Options) -> None:
+    """The free columns are defined up to a unitary factor: their cotangent must not see one."""
+    P = adjoint(Q) @ bar
+    skew, size = np.abs(P - adjoint(P)) * 0.5, np.sqrt(np.sum(np.abs(bar) ** 2))
+    if np.any(skew > limit * size):
+        judge(
+            GaugeError,
+            f"the derivative depends on the arbitrary basis of the free columns of {name} (full_matrices=True): "
+            f"|sk(Q^H Q_bar)| = {skew.max():.1e} of {size:.1e}; use a function of the projector Q Q^H, or "
+            "full_matrices=False",
+            options,
+        )
+
+
+def admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
+    """A common phase of u_i and v_i must not matter."""
+    bad = np.argwhere(skew > limit * sizes)
+    if len(bad):
+        i = tuple(bad[0])
+        judge(
+            GaugeError,
+            f"the derivative depends on the arbitrary phase of the singular vectors {i[-1] + 1}: "
+            f"|Im(u^H u_bar + v^H v_bar)| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when "
+            "u and v are multiplied by a common phase (u v^H, |u|, singular values)",
+            options,
+        )
+
+
+def admit_ties(
+    y: SVDResult,
+    u_bar: Any,
+    S_bar: Any,
+    v_bar: Any,
+    skew: Any,
+    sizes: Any,
+    limit: float,
+    at: Spectrum,
+    options: Options,
+) -> None:
+    """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
+    S = primal(y.S)
+    for index in np.argwhere(at.degenerate).tolist() if S.ndim > 1 else [()]:
+        i = tuple(index)
+        matrix = f" of matrix {i[0] if len(i) == 1 else i}" if i else ""
+        for g in groups_of(at.group[i]):
+            null = bool(at.null[i][g.start])
+            k = g.stop - g.start
+            harmless = null and k == 1 and np.shape(y.U)[-2] == np.shape(y.Vh)[-1] and not np.iscomplexobj(primal(y.U))
+            if harmless or (k == 1 and not null):
+                continue
+            names = f"sigma_{g.start + 1}" + (f" ... sigma_{g.stop}" if k > 1 else "")
+            gap = S[i][g.start] - S[i][g.stop - 1]
+            what = f"{names} = {S[i][g.start]:.6g} (gap {gap:.1e}){matrix}"
+            s_bar = np.zeros(k) if S_bar is None else S_bar[i][g]
+            size = sizes[i][g]
+            block = skew[i][g, g]
+            worst = float(np.max(block, initial=0.0))
+            if k > 1 and not null and worst > limit * float(np.max(size)):
+                judge(
+                    GaugeError,
+                    f"the derivative depends on the arbitrary basis of the singular vectors of {what}: "
+                    f"|sk(U^H U_bar + V^H V_bar)| = {worst:.1e} of {np.max(size):.1e} within the tie; {REMEDY}",
+                    options,
+                )
+            spread = float(np.max(s_bar) - np.min(s_bar)) if not null else float(np.max(np.abs(s_bar)))
+            if spread > limit * max(float(np.max(np.abs(s_bar))), float(np.max(size))):
+                judge(
+                    DegenerateError,
+                    f"the ordered singular values are not differentiable at {what}, and their cotangents "
+                    f"{'differ' if not null else 'are not zero'} there ({', '.join(f'{x:.3g}' for x in s_bar[:4])}"
+                    f"{', ...' if k > 4 else ''}); use opnorm, nuclear_norm or svdvals, which give a subgradient, "
+                    "or forward mode along one direction",
+                    options,
+                )
+            if np.any(size > limit * np.max(sizes[i])):
+                judge(
+                    DegenerateError,
+                    f"the cotangent of the singular vectors does not determine the derivative at {what}: the part of "
+                    f"the tied block that it leaves out may be of order one; {REMEDY}",
+                    options,
+                    vouched=True,
+                )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Singular values alone
+
+
+def svdvals_function(a: Any, *, options: Options | None = None) -> Any:
+    """S of plain matrices, with the vectors that the derivative will need remembered beside it."""
+    factors = svd_factors(a, options or get())
+    return remember(factors.S, factors)
+
+
+def svdvals_factors(y: Any, a: Any, options: Options) -> SVDResult:
+    """The factors of a at the level of a: those remembered with y where nothing is traced."""
+    return (recall(y) if is_plain(a) else None) or SVD(a, options=options)
+
+
+def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
+    """Re u_i^H dA v_i, in the basis that follows the direction."""
+    (a,), (dA,), options = operands, tangents, options or get()
+    if options.tangents == "sweeps" and is_plain(a, dA):
+        return svd_sweeps(a, dA, options)[1][1]
+    factors = svdvals_factors(y, a, options)
+    at = svd_spectrum(factors, options)
+    if np.any(at.degenerate):
+        meet_tie(y, at, options)
+        factors = follow_direction(factors, dA, at)
+    return value_slopes(factors, dA)
+
+
+def value_slopes(factors: SVDResult, dA: Any) -> Any:
+    """Re u_i^H dA v_i for every i."""
+    U, _, Vh = factors
+    return np.real(np.sum((adjoint(U) @ dA) * np.conj(Vh), axis=-1))
+
+
+def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
+    """sum_i y_bar_i u_i v_i^H; at a tie the element of least norm of the generalised gradient."""
+    (a,), options = operands, options or get()
+    factors = svdvals_factors(y, a, options)
+    at = spectrum(factors.S, options)
+    if np.any(at.degenerate):
+        meet_tie(factors.S, at, options)
+        y_bar = least_weights(y_bar, at)
+    return (dyads(factors.U, y_bar, factors.Vh),)
+
+
+def least_weights(S_bar: Any, at: Spectrum) -> Any:
+    """Cotangents averaged over each tie, and 0 at null values.
+
+    The generalised gradient holds Q diag(S_bar) Q^H on the tied block for every unitary Q; the least of its convex
+    hull is the mean times the identity, which depends on no basis, and 0 where the two sides turn freely. Cotangents
+    that agree on the tie stay as they are, so that those of a smooth function keep their own derivatives.
+    """
+    same = (at.group[..., :, None] == at.group[..., None, :]) & ~at.null[..., :, None]
+    plain = primal(S_bar)
+    mean = same @ plain[..., None] / np.maximum(same.sum(axis=-1, keepdims=True), 1)
+    spread = np.abs(plain - mean[..., 0]) > tolerance(GAUGE, plain.shape[-1], plain.dtype) * np.max(
+        np.abs(plain), axis=-1, keepdims=True, initial=0.0
+    )
+    differs = (same & spread[..., None, :]).any(axis=-1)
+    return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(at.null, plain.dtype.type(0), S_bar))
+
+
+def svdvals_jacobian(y: Any, operands: Any, *, options: Options | None = None) -> Any:
+    """The dyads u_i v_i^H themselves, (..., r) + (..., m, n)."""
+    (a,), options = operands, options or get()
+    if np.iscomplexobj(a) or not is_plain(a):
+        return None
+    factors = svdvals_factors(y, a, options)
+    at = spectrum(factors.S, options)
+    if np.any(at.degenerate):
+        seeds = np.eye(a.size, dtype=a.dtype).reshape(-1, *a.shape)
+        columns = svdvals_pushforward(y, operands, (seeds,), options=options)
+        return np.moveaxis(columns, 0, -1).reshape(y.shape + a.shape)
+    U, S, Vh = factors
+    if a.ndim == 2:
+        return np.multiply(U.T[:, :, None], Vh[:, None, :])
+    batch, (m, n), r = a.shape[:-2], a.shape[-2:], S.shape[-1]
+    B = int(np.prod(batch))
+    J = np.zeros((B, r, B, m, n), dtype=a.dtype)
+    each = np.arange(B)
+    J[each, :, each] = (np.swapaxes(U, -1, -2)[..., :, :, None] * Vh[..., :, None, :]).reshape(B, r, m, n)
+    return J.reshape((*batch, r, *batch, m, n))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tangents carried through every rotation of the Jacobi sweeps
+
+
+def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
+    """The independent way to the same tangents: dual numbers through the hand-written iteration."""
+    from ..kernels import cpu
+
+    finite, bad = finite_part(a, options)
+    batch, (m, n), N = a.shape[:-2], a.shape[-2:], dA.shape[0]
+    r = min(m, n)
+    stack = np.ascontiguousarray(finite).reshape(-1, m, n)
+    directions = np.broadcast_to(dA, (N, *a.shape)).astype(a.dtype, copy=False)
+    directions = np.ascontiguousarray(directions).reshape(N, -1, m, n)
+    U, S, Vh, dU, dS, dVh, _ = cpu.svd_sweeps(stack, directions)
+    y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
+    at = spectrum(y.S, options)
+    dy = (dU.reshape(N, *batch, m, r), dS.reshape(N, *batch, r), dVh.reshape(N, *batch, r, n))
+    if np.any(at.degenerate):
+        meet_tie(y.S, at, options)
+        message = lost_directions(y, dA, at)
+        if message is not None:
+            return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))
+    return y, dy
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Registration
+
+
+def matrix_examples(rng: np.random.Generator) -> Iterator[Any]:
+    """Matrices of every shape and type that the rules of this package take, well separated in their singular values."""
+    for shape in ((3, 3), (5, 3), (3, 5), (1, 4), (4, 1), (2, 3, 2), (2, 1, 2, 2)):
+        yield rng.standard_normal(shape)
+    for shape in ((3, 3), (4, 2), (2, 4), (2, 2, 3)):
+        yield rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    yield rng.standard_normal((3, 2)).astype(np.float32)
+    yield (rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))).astype(np.complex64)
+
+
+def svd_examples(rng: np.random.Generator) -> Iterator[Any]:
+    """Real matrices: in complex ones the phases of the primal follow LAPACK's convention, which has no derivative."""
+    for a in matrix_examples(rng):
+        if not np.iscomplexobj(a):
+            yield (a,), {}
+
+
+def operand_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for a in matrix_examples(rng):
+        yield (a,), {}
+
+
+SVD = Rule("svd", svd_function, svd_pushforward_rule, svd_pullback_rule, svd_examples, jvp=svd_jvp)
+SVDVALS = Rule(
+    "svdvals", svdvals_function, svdvals_pushforward, svdvals_pullback, operand_examples, jacobian=svdvals_jacobian
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What users call
+
+
+def svd(
+    a: Any,
+    full_matrices: bool = False,
+    *,
+    algorithm: str | None = None,
+    tangents: str | None = None,
+    ties: str | None = None,
+    refine: int | None = None,
+) -> SVDResult:
+    """The singular value decomposition A = U diag(S) Vh of a matrix or a stack (..., m, n).
+
+    Thin by default: U (..., m, r), S (..., r), Vh (..., r, n), r = min(m, n); S descending and >= 0, in the units of a.
+    Differentiable in both modes where singular values are distinct and nonzero. Elsewhere forward mode along one
+    direction is exact (the vectors follow the direction); reverse mode raises GaugeError or DegenerateError unless the
+    cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Source: Townsend 2016, "Differentiating the singular value decomposition"; see the head of this module.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.svd(np.array([[0.0, 2.0], [3.0, 0.0]])).S
+    array([3., 2.])
+    """
+    chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
+    return SVD(as_matrix(a), full_matrices=bool(full_matrices), options=chosen)
+
+
+def svdvals(
+    a: Any,
+    *,
+    algorithm: str | None = None,
+    tangents: str | None = None,
+    ties: str | None = None,
+    refine: int | None = None,
+) -> Any:
+    """The singular values (..., r) of a matrix or a stack (..., m, n), descending and >= 0.
+
+    Forward mode gives the exact one-sided directional derivative, at repeated and zero values too (several partials:
+    the lexicographic derivative); reverse mode the element of least norm of the generalised gradient.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
+
+    >>> import numpy as np, dualsvd as ds
+    >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> ds.jvp(ds.svdvals, (np.eye(2),), (swap,))[1]
+    array([ 1., -1.])
+    """
+    a = as_matrix(a)
+    chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
+    return SVDVALS(a, options=chosen) if isinstance(a, Tracer) else singular_values(a, chosen)
+
+
+def svd_pushforward(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
+    """(dU, dS, dVh) along dA, from the factors (thin or full) of a matrix or a stack.
+
+    dA has the shape of the matrix, or one more leading axis: a direction each. At a tie dS is the derivative of the
+    ordered values (lexicographic for several directions), and dU, dVh lack what lies inside the tie; `svd` on a
+    DualArray turns the basis first, so that nothing is lost.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> U, S, Vh = ds.svd(np.diag([3.0, 2.0]))
+    >>> ds.linalg.svd_pushforward(U, S, Vh, np.array([[1.0, 0.0], [0.0, 5.0]]))[1]
+    array([1., 5.])
+    """
+    y = SVDResult(as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh"))
+    dA = as_inexact(dA, "dA")
+    shape = (*np.shape(y.U)[:-1], np.shape(y.Vh)[-1])
+    if np.shape(dA) != shape and np.shape(dA)[1:] != shape:
+        raise ShapeError(f"dA must have the shape {shape} of the matrix, or (N, *{shape}), got {np.shape(dA)}")
+    single = np.shape(dA) == shape
+    if single:
+        dA = dA[None]
+    options = get()
+    at = svd_spectrum(y, options)
+    dU, dS, dVh = push_full(*y, dA, at)
+    if np.any(at.degenerate):
+        meet_tie(y.S, at, options)
+        dS = push_full(*follow_direction(y, dA, at), dA, at)[1]
+    return (dU[0], dS[0], dVh[0]) if single else (dU, dS, dVh)
+
+
+def svd_pullback(U: Any, S: Any, Vh: Any, U_bar: Any = None, S_bar: Any = None, Vh_bar: Any = None) -> Any:
+    """A_bar, the cotangent of the matrix, from its factors (thin or full) and their cotangents; None stands for zero.
+
+    Raises GaugeError where the cotangents depend on arbitrary phases or bases, DegenerateError where a tie leaves the
+    answer open, both naming what to use instead.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> U, S, Vh = ds.svd(np.diag([3.0, 2.0]))
+    >>> ds.linalg.svd_pullback(U, S, Vh, None, np.array([1.0, 0.0]), None)
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    y = SVDResult(as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh"))
+    bars = tuple(None if x is None else as_inexact(x, "a cotangent") for x in (U_bar, S_bar, Vh_bar))
+    for name, x, bar in zip(("U_bar", "S_bar", "Vh_bar"), y, bars):
+        if bar is not None and np.shape(bar) != np.shape(x):
+            raise ShapeError(f"{name} must have the shape {np.shape(x)} of its factor, got {np.shape(bar)}")
+    A_bar = svd_pullback_rule(bars, y, (None,), options=get())[0]
+    if A_bar is None:
+        dtype = np.result_type(primal(y.U), primal(y.Vh))
+        return np.zeros((*np.shape(y.U)[:-1], np.shape(y.Vh)[-1]), dtype=dtype)
+    return A_bar
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# NumPy's names
+
+
+@implements(np.linalg.svd)
+def _numpy_svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    return svd(a, full_matrices) if compute_uv else svdvals(a)
+
+
+@implements(np.linalg.svdvals)
+def _numpy_svdvals(x: Any) -> Any:
+    return svdvals(x)
