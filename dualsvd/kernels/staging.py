@@ -477,6 +477,57 @@ _OWN: dict[str, Callable[..., Any]] = {
     "heaviside": _heaviside,
     "sinc": _sinc,
 }
+
+
+def _trunc(x: Leaf) -> Leaf:
+    whole = abs(x) >= 2.0 ** (52 if precision(x.type) == 64 else 23)  # inf too, of which fmod is NaN
+    return (whole | (x != x)).select(x, x - x.emitter.function("fmod", (x, 1.0)))
+
+
+def _floor(x: Leaf) -> Leaf:
+    t = _trunc(x)
+    return t - (t > x).select(1, 0)
+
+
+def _ceil(x: Leaf) -> Leaf:
+    t = _trunc(x)
+    return t + (t < x).select(1, 0)
+
+
+def _rint(x: Leaf) -> Leaf:
+    t = _trunc(x)
+    over, odd = abs(x - t), t.emitter.function("fmod", (t, 2.0)) != 0
+    return ((over > 0.5) | ((over == 0.5) & odd)).select(t + _sign(x), t)
+
+
+def _cbrt(x: Leaf) -> Leaf:
+    safe = (x == 0).select(1, x)
+    y = _sign(safe) * x.emitter.function("power", (abs(safe), 1 / 3))
+    y = y - (y - safe / (y * y)) / 3  # a step of Newton's, for the rounding of 1/3
+    return (x == 0).select(x, y)
+
+
+def _logaddexp(a: Leaf, b: Leaf) -> Leaf:
+    higher = (a > b).select(a, b)
+    return (a == b).select(a + math.log(2), higher + a.emitter.function("log1p", (a.emitter.function("exp", (-abs(a - b),)),)))
+
+
+def _logaddexp2(a: Leaf, b: Leaf) -> Leaf:
+    return _logaddexp(a * math.log(2), b * math.log(2)) / math.log(2)
+
+
+# for targets that lack NumPy's function: CUDA
+_SUBSTITUTES: dict[str, Callable[..., Any]] = {
+    "trunc": _trunc,
+    "floor": _floor,
+    "ceil": _ceil,
+    "rint": _rint,
+    "cbrt": _cbrt,
+    "logaddexp": _logaddexp,
+    "logaddexp2": _logaddexp2,
+    "remainder": lambda a, b: a - b * _floor(a / b),
+    "floor_divide": lambda a, b: _floor(a / b),
+}
 _OWN_COMPLEX: dict[str, Callable[..., Any]] = {
     "square": lambda z: z * z,
     "reciprocal": lambda z: 1 / z,
@@ -676,8 +727,10 @@ class Emitter:
         for function in _numba_functions(name):
             try:
                 return self.call(function, *xs)
-            except errors.TypingError:
+            except (errors.TypingError, KeyError):  # KeyError: a ufunc that numba-cuda has a type of, and no code
                 continue
+        if name in _SUBSTITUTES:
+            return _SUBSTITUTES[name](*xs)
         raise DTypeError(f"np.{name} cannot be compiled at {', '.join(str(x.type) for x in xs)}")
 
     def _of_single_complex(self, name: str, xs: list[Any]) -> Any:
