@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import settings
-from .errors import DTypeError, ShapeError
+from .errors import DTypeError, DualSVDError, ShapeError
 from .forward import DualArray
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
@@ -62,12 +62,22 @@ def _result(y: Any) -> Any:
     if isinstance(y, Tracer):
         return y
     try:
-        y = np.asarray(y)
+        array = np.asarray(y)
     except ValueError:
-        y = np.empty((), dtype=object)
-    if y.dtype.kind not in "iubfc":
-        raise DTypeError(f"the function must return numbers or arrays of numbers, got {y.dtype} ({type(y).__name__})")
-    return y.astype(np.float64) if y.dtype.kind in "iub" else y
+        array = np.empty((), dtype=object)
+    if array.dtype.kind not in "iubfc":
+        raise DTypeError(f"the function must return numbers or arrays of numbers, got {type(y).__name__}")
+    return array.astype(np.float64) if array.dtype.kind in "iub" else array
+
+
+def _call(f: Callable[..., Any], variables: Sequence[Any]) -> Any:
+    """f(*variables); where NumPy put an error of its own before ours (out[0] = x into np.zeros), ours is the one."""
+    try:
+        return f(*variables)
+    except (TypeError, ValueError) as error:
+        if isinstance(error.__cause__, DualSVDError) and not isinstance(error, DualSVDError):
+            raise error.__cause__ from None
+        raise
 
 
 def _single(y: list[Any], whom: str) -> Any:
@@ -107,7 +117,7 @@ def _push(
 ) -> tuple[list[Any], list[Any], Rebuild]:
     """f at `values` along `tangents` (each with its leading axis): leaves of y, leaves of dy, and y's structure."""
     with level() as tag:
-        y = f(*(DualArray.wrap(v, dv, tag) for v, dv in zip(values, tangents)))
+        y = _call(f, [DualArray.wrap(v, dv, tag) for v, dv in zip(values, tangents)])
         leaves, rebuild = flatten(y)
         directions = np.shape(tangents[0])[:1]
         primals, dots = [], []
@@ -197,7 +207,7 @@ class _Recording:
             variables = [self.tape.input(value) for value in values]
             self.inputs: list[Slot] = [variable.slot for variable in variables]
             self.values = values
-            leaves, self.rebuild = flatten(f(*variables))
+            leaves, self.rebuild = flatten(_call(f, variables))
             self.y: list[Any] = []
             self.slots: list[Slot | None] = []
             for leaf in leaves:

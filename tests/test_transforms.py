@@ -22,7 +22,7 @@ def rosenbrock_hessian(x):
     return np.array([[2 - 400 * (x[1] - 3 * x[0] ** 2), -400 * x[0]], [-400 * x[0], 200.0]])
 
 
-# The classics of perturbation confusion (Siskind and Pearlmutter 2005; Manzyuk et al. 2019): name, what came, what is right.
+# The classics of perturbation confusion (Siskind and Pearlmutter 2005; Manzyuk et al. 2019).
 def _outer_constant(d):
     return d(lambda x: x * d(lambda y: x + y, 1.0), 1.0), 1.0
 

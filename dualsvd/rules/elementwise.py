@@ -23,6 +23,11 @@ def times(slope: Any, constant: str, tangent: Any) -> Any:
     return tangent if constant == "1" else -tangent if constant == "-1" else slope * tangent
 
 
+def conjugate(slope: Any) -> Any:
+    """The conjugate of a complex slope; a real one stays as it is (np.conj would give Python's 2 a type of its own)."""
+    return np.conj(slope) if np.iscomplexobj(slope) else slope
+
+
 def examples_of(row: Row) -> Examples:
     """Operands inside the row's intervals: plain, broadcast, scalar, float32, and complex where it is holomorphic."""
 
@@ -61,7 +66,7 @@ def elementwise(row: Row) -> Rule:
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
         def cotangent(slope: Any, constant: str) -> Any:
-            return lambda: times(None if constant in ("1", "-1") else np.conj(slope(*operands, y)), constant, y_bar)
+            return lambda: times(None if constant in ("1", "-1") else conjugate(slope(*operands, y)), constant, y_bar)
 
         return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
 

@@ -315,7 +315,12 @@ class Tracer:
     # -- ways out of the world of differentiation
 
     def __float__(self) -> float:
-        raise MissingRuleError(leaving("float(x)", "keep x as it is, or take a plain number from x.value"))
+        raise MissingRuleError(
+            leaving(
+                "making a plain float of x (float(x), math.sin(x), or out[i] = x where out is an array of np.zeros)",
+                "use NumPy's function, make out with np.zeros_like(x), or take a plain number from x.value",
+            )
+        )
 
     def __int__(self) -> int:
         raise MissingRuleError(leaving("int(x)", "take a plain number from x.value, which is not differentiated"))
