@@ -1,0 +1,230 @@
+"""The command line: parses arguments, calls what does the work, prints what it returns.
+
+Exit status: 0 all is well, 1 some ways to a derivative disagree, 2 the input or the command is bad.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import DualSVDError
+
+DESCRIPTION = """\
+Derivatives through the singular value decomposition, in forward and reverse mode, and the proof that they agree.
+Without a command: the whole story on a built-in matrix."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
+    plot = argparse.ArgumentParser(add_help=False)
+    plot.add_argument(
+        "--plot", type=Path, metavar="FILE.png", default=argparse.SUPPRESS, help="draw a picture into this file"
+    )
+    order = argparse.ArgumentParser(add_help=False)
+    order.add_argument(
+        "--order", type=int, choices=(1, 2), default=argparse.SUPPRESS, help="2: compare second derivatives as well"
+    )
+    top = argparse.ArgumentParser(
+        prog="dualsvd",
+        description=DESCRIPTION,
+        parents=[shared, plot, order],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.set_defaults(run=story, json=False, plot=None, order=1)
+    commands = top.add_subparsers(metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., int], text: str, *parents: argparse.ArgumentParser) -> Any:
+        added = commands.add_parser(name, help=text, description=text, parents=[shared, *parents])
+        added.set_defaults(run=run)
+        return added
+
+    check = command("check", check_files, "compare all ways to the derivatives at the matrices of files", plot, order)
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".npy, .npz, .csv or .mtx")
+    check.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: kernels of both modes as well")
+    inspect = command("diagnose", diagnose, "clusters, gaps, rank, and how well each derivative is determined", plot)
+    inspect.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz, .csv or .mtx")
+    whole = command("jacobian", write_jacobian, "the Jacobian of a function of a matrix, into a .npy file")
+    whole.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz, .csv or .mtx, holding one matrix")
+    whole.add_argument(
+        "--of", default="svdvals", metavar="NAME", help="svdvals, opnorm, nuclear_norm, cond, pinv, polar"
+    )
+    whole.add_argument("--out", type=Path, required=True, metavar="J.npy", help="the file to write")
+    whole.add_argument("--mode", choices=("auto", "forward", "reverse"), default="auto")
+    speed = command("bench", measure, "measure speed beside the other libraries that are installed", plot)
+    speed.add_argument("--largest", type=int, default=64, metavar="N", help="largest size of matrix (64)")
+    speed.add_argument("--all-threads", action="store_true", help="use all cores, not one")
+    command("info", show_information, "versions, the machine, and which optional packages are installed")
+    command("warmup", warm_up, "compile all kernels now, in parallel, so that no first call has to wait")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        if getattr(given, "plot", None):
+            from . import plots
+
+            plots.check_target(given.plot)
+        return int(given.run(given))
+    except DualSVDError as error:
+        print(f"dualsvd: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"dualsvd: not enough memory: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Commands
+
+
+def story(given: argparse.Namespace) -> int:
+    from . import commands
+
+    return tell_all(given, [commands.BUILT_IN])
+
+
+def check_files(given: argparse.Namespace) -> int:
+    from . import files
+
+    return tell_all(given, [matrix for path in given.files for matrix in files.read(path)])
+
+
+def tell_all(given: argparse.Namespace, matrices: Sequence[Any]) -> int:
+    """The story of each matrix; 0 only if all agree."""
+    from . import commands
+
+    stories = []
+    for matrix in matrices:
+        with progress(matrix.name, len(commands.STEPS)) as tick:
+            stories.append(
+                commands.tell(matrix, order=given.order, device=getattr(given, "device", "cpu"), progress=tick)
+            )
+        if not given.json:
+            print(stories[-1], end="\n\n" if len(stories) < len(matrices) else "\n", flush=True)
+    passed = all(s.passed for s in stories)
+    if given.json:
+        print_json({"passed": passed, "matrices": [s.to_dict() for s in stories]})
+    if given.plot:
+        from . import plots
+
+        plots.draw_stories(stories, given.plot)
+    return 0 if passed else 1
+
+
+def diagnose(given: argparse.Namespace) -> int:
+    from . import commands, files
+
+    matrices = files.read(given.file)
+    reports = [commands.diagnose(matrix) for matrix in matrices]
+    if given.json:
+        print_json({matrix.name: report for matrix, (_, report) in zip(matrices, reports)})
+    else:
+        print("\n\n".join(f"{matrix.name}\n{text}" for matrix, (text, _) in zip(matrices, reports)))
+    if given.plot:
+        from . import plots
+
+        plots.draw_spectra(matrices, given.plot)
+    return 0
+
+
+def write_jacobian(given: argparse.Namespace) -> int:
+    from . import commands, files
+
+    matrix = files.read_one(given.file)
+    shape = commands.write_jacobian(matrix, given.of, given.out, mode=given.mode, progress=sys.stderr.isatty())
+    if given.json:
+        print_json({"file": str(given.out), "of": given.of, "shape": list(shape)})
+    else:
+        print(f"{given.out}: Jacobian of {given.of} at {matrix.name}, shape {shape}")
+    return 0
+
+
+def measure(given: argparse.Namespace) -> int:
+    from . import bench
+
+    show = (lambda line: print(line, file=sys.stderr)) if given.json else (lambda line: print(line, flush=True))
+    results = bench.measure(largest=given.largest, single=not given.all_threads, progress=show)
+    if given.json:
+        print(bench.to_json(results))
+    if given.plot:
+        from . import plots
+
+        plots.draw_bench(results, given.plot)
+    return 0
+
+
+def show_information(given: argparse.Namespace) -> int:
+    from . import commands
+
+    facts = commands.information()
+    if given.json:
+        print_json(facts)
+    else:
+        width = max(map(len, facts))
+        print("\n".join(f"{name:{width}}  {value}" for name, value in facts.items()))
+    return 0
+
+
+def warm_up(given: argparse.Namespace) -> int:
+    from . import commands
+
+    seconds = {}
+    with progress("kernels", len(commands.KERNELS)) as tick:
+        for name, took in commands.warm_up():
+            tick(name)
+            seconds[name] = round(took, 2)
+            if not given.json:
+                print(f"{took:6.1f} s  {name}", flush=True)
+    if given.json:
+        print_json(seconds)
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Printing
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, allow_nan=False))
+
+
+@contextlib.contextmanager
+def progress(what: str, steps: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on a terminal, where tqdm is installed; nothing elsewhere."""
+    bar = None
+    if sys.stderr.isatty():
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm
+
+            bar = tqdm(total=steps, desc=what, leave=False)
+
+    def tick(step: str) -> None:
+        if bar is not None:
+            bar.set_postfix_str(step)
+            bar.update()
+
+    try:
+        yield tick
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

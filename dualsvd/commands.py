@@ -1,0 +1,254 @@
+"""What the command line does, as functions that return results: `__main__` parses, calls one, and prints."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import importlib.metadata
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import bench, files, linalg
+from .errors import ShapeError
+from .files import Matrix
+from .settings import options
+from .transforms import gradient, jacobian, jvp
+from .validation import Row, ValidationReport, cross_validate
+from .validation.limits import AGREEMENT, AGREEMENT_SWEEPS
+
+Progress = Callable[[str], None]
+
+#: small, with distinct singular values, and its entries exact: everybody gets the same digits
+BUILT_IN = Matrix(
+    "the built-in matrix",
+    np.array([[2.0, -1.0, 0.5, 3.0, 1.0], [0.0, 1.5, -2.0, 1.0, 4.0], [1.0, 2.5, 1.0, -0.5, 0.0]]),
+)
+
+#: forward mode carries one direction per entry: of larger matrices the gradient is compared along random directions
+#: only, which cross_validate does
+WHOLE_GRADIENT = 512
+
+
+def silent(what: str) -> None:
+    """No progress shown."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The story of one matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """A matrix, its singular values, its spectral norm, the gradient of that by the adjoint, and what was compared."""
+
+    matrix: Matrix
+    singular_values: np.ndarray
+    spectral_norm: np.ndarray
+    gradient: np.ndarray
+    reports: tuple[ValidationReport, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything agreed."""
+        return all(report.passed for report in self.reports)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts."""
+        return {
+            "name": self.matrix.name,
+            "shape": list(self.matrix.array.shape),
+            "dtype": str(self.matrix.array.dtype),
+            "passed": self.passed,
+            "singular_values": self.singular_values.tolist(),
+            "spectral_norm": self.spectral_norm.tolist(),
+            "reports": [report.to_dict() for report in self.reports],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __str__(self) -> str:
+        a = self.matrix.array
+        parts = [
+            f"{self.matrix.name}: {' x '.join(map(str, a.shape))}, {a.dtype}",
+            f"singular values   {_shorten(self.singular_values)}\nspectral norm     {_shorten(self.spectral_norm)}",
+            "its gradient, u1 v1^H\n" + "\n".join(f"  {line}" for line in _table(self.gradient)),
+            *map(str, self.reports),
+            f"{'all ways agree' if self.passed else 'NOT ALL WAYS AGREE'}, {self.seconds:.1f} s",
+        ]
+        return "\n\n".join(parts)
+
+
+def _shorten(values: np.ndarray, shown: int = 8) -> str:
+    flat = np.ravel(values)
+    text = "  ".join(f"{v:.6g}" for v in flat[:shown])
+    return text if len(flat) <= shown else f"{text}  ...  {flat[-1]:.6g}  ({len(flat)} in all)"
+
+
+def _table(a: np.ndarray) -> list[str]:
+    return np.array2string(a, precision=6, suppress_small=True, threshold=60, edgeitems=3).splitlines()
+
+
+def total_opnorm(a: Any) -> Any:
+    """The spectral norm; of a batch, their sum."""
+    return np.sum(linalg.opnorm(a))
+
+
+def rank_one(a: Any) -> Any:
+    """The best approximation of rank one: the leading singular vectors, in a form that has no gauge."""
+    return linalg.low_rank(a, 1)
+
+
+#: what is cross-validated, in this order
+STEPS = (linalg.opnorm, linalg.svdvals, linalg.nuclear_norm, rank_one)
+
+
+def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", progress: Progress = silent) -> Story:
+    """Run the whole story on a matrix, or on all the matrices of a batch at once; on device "cuda" its kernels too.
+
+    Raises BackendError for "cuda" where there is no such device.
+    """
+    start = time.perf_counter()
+    a = matrix.array
+    reports = []
+    if device == "cuda":
+        from . import cuda
+
+        reports.append(cuda.cross_validate_device(a))
+    G = gradient(total_opnorm, a, mode="reverse")
+    for f in STEPS:
+        progress(f.__name__)
+        reports.append(cross_validate(f, a, order=order))
+        if f is linalg.opnorm and reports[-1].smooth and a.size <= WHOLE_GRADIENT:
+            reports.append(_gradients(a, G))
+    S, sigma = linalg.svdvals(a), np.asarray(linalg.opnorm(a))
+    return Story(matrix, S, sigma, G, tuple(reports), time.perf_counter() - start)
+
+
+def _gradients(a: np.ndarray, by_adjoint: np.ndarray) -> ValidationReport:
+    """The whole gradient of the spectral norm, entry by entry, by every way."""
+    eps = float(np.finfo(a.dtype).eps)
+    U, _, Vh = linalg.svd(a)
+    ways = [
+        ("forward, closed form", gradient(total_opnorm, a, mode="forward"), AGREEMENT),
+        ("u1 v1^H", U[..., :, :1] @ Vh[..., :1, :], AGREEMENT),
+    ]
+    with options(tangents="sweeps"):
+        ways.insert(1, ("forward, through the sweeps", gradient(total_opnorm, a, mode="forward"), AGREEMENT_SWEEPS))
+    rows = []
+    for name, G, agreement in ways:
+        error, allowed = float(np.max(np.abs(G - by_adjoint))), agreement * eps
+        rows.append(Row(name, error, allowed, error <= allowed))
+    return ValidationReport("gradient of the spectral norm, entry by entry, against reverse mode", tuple(rows))
+
+
+def diagnose(matrix: Matrix) -> tuple[str, Any]:
+    """The spectrum report of a matrix or a batch: as text, and ready for JSON."""
+    report = linalg.diagnose(matrix.array)
+    return str(report), report.to_dict()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Jacobians into files
+
+
+def left_polar_factor(a: Any) -> Any:
+    """The unitary polar factor."""
+    return linalg.polar(a)[0]
+
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "svdvals": linalg.svdvals,
+    "opnorm": linalg.opnorm,
+    "nuclear_norm": linalg.nuclear_norm,
+    "cond": linalg.cond,
+    "pinv": linalg.pinv,
+    "polar": left_polar_factor,
+}
+
+
+def write_jacobian(
+    matrix: Matrix, of: str, out: Path, *, mode: str = "auto", progress: bool = False
+) -> tuple[int, ...]:
+    """The Jacobian of one of FUNCTIONS at a matrix, into a .npy file; its shape, f(A).shape + A.shape."""
+    if out.suffix != ".npy":
+        raise ShapeError(f"{out}: the Jacobian is written in NumPy's format; give a name that ends in .npy")
+    f, a = FUNCTIONS[of], matrix.array
+    with files.replacing(out) as temporary:
+        y = np.asarray(f(a))
+        J = files.allocate(temporary, y.shape + a.shape, y.dtype)
+        jacobian(f, a, mode=mode, out=J, progress=progress)
+        J.flush()
+        return J.shape
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The machine
+
+#: optional packages, and the extra that brings each
+OPTIONAL = {
+    "scipy": "cli",
+    "tqdm": "cli",
+    "matplotlib": "cli",
+    "torch": "torch",
+    "jax": "jax",
+    "autograd": "autograd",
+    "dask": "dask",
+    "numba-cuda": "cuda13",
+}
+
+
+def information() -> dict[str, str]:
+    """Versions, the machine, and which optional packages there are: what a report of a problem needs."""
+    facts = {"dualsvd": _version("dualsvd") or "not installed, run from its sources"}
+    facts |= {key: value for key, value in bench.machine().items() if key in ("python", "processor", "cores")}
+    facts |= {name: str(_version(name)) for name in ("numpy", "numba")}
+    for name, extra in OPTIONAL.items():
+        facts[name] = _version(name) or f"not installed: pip install 'dualsvd[{extra}]'"
+    return facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
+    """The calls whose first time compiles: one for each kernel, by number type."""
+    a = np.array(BUILT_IN.array, dtype=dtype)
+
+    def through_the_sweeps() -> Any:
+        with options(tangents="sweeps", algorithm="jacobi"):
+            return jvp(linalg.svdvals, (a,), (a,))
+
+    return {
+        f"svd, {dtype}": lambda: linalg.svd(a, algorithm="jacobi"),
+        f"singular values, {dtype}": lambda: linalg.svdvals(a, algorithm="jacobi"),
+        f"tangents through the sweeps, {dtype}": through_the_sweeps,
+    }
+
+
+KERNELS = tuple(name for dtype in ("float64", "float32", "complex128", "complex64") for name in _first_calls(dtype))
+
+
+def compile_kernel(name: str) -> tuple[str, float]:
+    """Call one kernel for the first time, so that its machine code lies on disk; (name, seconds)."""
+    start = time.perf_counter()
+    _first_calls(name.rpartition(" ")[2])[name]()
+    return name, time.perf_counter() - start
+
+
+def warm_up(processes: int | None = None) -> Iterator[tuple[str, float]]:
+    """Compile all kernels, each in a process of its own; yields (name, seconds) as they are done."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
+        waiting = [pool.submit(compile_kernel, name) for name in KERNELS]
+        for done in concurrent.futures.as_completed(waiting):
+            yield done.result()

@@ -1,0 +1,214 @@
+"""Matrices from files, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, ShapeError
+from .rules.registry import as_inexact
+
+
+class UnreadableFileError(DualSVDError, ValueError):
+    """A file that cannot be opened, or does not hold what its name promises."""
+
+
+class Matrix(NamedTuple):
+    """An array from a file, under the name to call it by."""
+
+    name: str
+    array: np.ndarray
+
+
+def read(path: str | os.PathLike[str]) -> list[Matrix]:
+    """The matrices of a .npy, .npz, .csv or .mtx file: finite, of floating-point numbers, at least two axes each.
+
+    A .csv file may be separated by commas, semicolons, tabs or blanks, and may begin with a line of column names. A
+    .npz file may hold several matrices. More than two axes are a batch.
+
+    Raises UnreadableFileError, ShapeError, DTypeError or NonFiniteError, each naming the file; BackendError for a .mtx
+    file where SciPy is missing.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        kinds = ", ".join(READERS)
+        raise UnreadableFileError(f"{path}: expected a {kinds} file, got {path.suffix or 'no extension'}")
+    try:
+        if path.is_dir():
+            raise UnreadableFileError(f"{path}: is a directory; name the files in it")
+        if not path.stat().st_size:
+            raise UnreadableFileError(f"{path}: the file is empty")
+        arrays = reader(path)
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
+        if isinstance(error, DualSVDError):
+            raise
+        raise UnreadableFileError(f"{path}: {_one_line(error)}") from None
+    if not arrays:
+        raise UnreadableFileError(f"{path}: the file holds no array")
+    return [Matrix(name, _checked(name, array)) for name, array in arrays]
+
+
+def read_one(path: str | os.PathLike[str]) -> Matrix:
+    """The only matrix of a file. Raises ShapeError where it holds several, a batch or more than one array."""
+    matrices = read(path)
+    if len(matrices) > 1:
+        raise ShapeError(f"{path}: holds {len(matrices)} arrays, and one is needed; save it as a .npy file of its own")
+    (matrix,) = matrices
+    if matrix.array.ndim > 2:
+        raise ShapeError(f"{path}: holds a batch of shape {matrix.array.shape}, and one matrix is needed")
+    return matrix
+
+
+def _checked(name: str, array: Any) -> np.ndarray:
+    array = np.asarray(array)
+    try:
+        array = np.ascontiguousarray(as_inexact(array, "it"))
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+    if array.ndim < 2:
+        raise ShapeError(
+            f"{name}: a matrix has two axes, this array has shape {array.shape}; save it as array.reshape(1, -1) or "
+            "array.reshape(-1, 1)"
+        )
+    if not array.size:
+        raise ShapeError(f"{name}: the matrix has no entries, shape {array.shape}")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = ", ".join(str(i) for i in bad[0])
+        raise NonFiniteError(
+            f"{name}: entry ({where}) is {array[tuple(bad[0])]}, and {len(bad)} of {array.size} entries are not "
+            "finite; replace or remove them"
+        )
+    return array
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One reader for each extension
+
+
+def _read_npy(path: Path) -> list[tuple[str, Any]]:
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise UnreadableFileError(f"{path}: not a .npy file, its first bytes are not NumPy's")
+        file.seek(0)
+        return [(str(path), np.lib.format.read_array(file, allow_pickle=False))]
+
+
+def _read_npz(path: Path) -> list[tuple[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        raise UnreadableFileError(f"{path}: not a .npz file, or one that was cut off")
+    with np.load(path, allow_pickle=False) as archive:
+        return [(f"{path}:{key}", archive[key]) for key in archive.files]
+
+
+def _read_csv(path: Path) -> list[tuple[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnreadableFileError(f"{path}: not a text file") from None
+    lines = [(k, line.strip()) for k, line in enumerate(text.splitlines(), 1)]
+    lines = [(k, line) for k, line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise UnreadableFileError(f"{path}: the file holds no numbers")
+    separator = next((s for s in (";", ",", "\t") if s in lines[0][1]), None)
+    rows = [(k, [field.strip() for field in line.split(separator)]) for k, line in lines]
+    if len(rows) > 1 and all(_number(field) is None for field in rows[0][1]):
+        del rows[0]  # the names of the columns
+    width = len(rows[0][1])
+    for k, fields in rows:
+        if len(fields) != width:
+            raise UnreadableFileError(f"{path}: line {k} has {len(fields)} fields, the lines before it {width}")
+    try:
+        numbers = np.array([fields for _, fields in rows]).astype(np.float64)
+    except ValueError:  # complex numbers, or a field to name
+        numbers = np.array([[_field(path, k, j, f) for j, f in enumerate(fields, 1)] for k, fields in rows])
+    return [(str(path), numbers)]
+
+
+def _number(field: str) -> float | complex | None:
+    for kind in (float, complex):
+        with contextlib.suppress(ValueError):
+            return kind(field)
+    return None
+
+
+def _field(path: Path, line: int, column: int, field: str) -> float | complex:
+    number = _number(field)
+    if number is None:
+        what = f"{field[:40]!r} is not a number" if field else "a number is missing"
+        raise UnreadableFileError(f"{path}: line {line}, column {column}: {what}")
+    return number
+
+
+def _read_mtx(path: Path) -> list[tuple[str, Any]]:
+    try:
+        from scipy.io import mmread
+    except ImportError:
+        raise BackendError(f"{path}: reading .mtx files needs SciPy: pip install 'dualsvd[cli]'") from None
+    matrix = mmread(path)
+    return [(str(path), matrix if isinstance(matrix, np.ndarray) else matrix.toarray())]
+
+
+READERS: dict[str, Callable[[Path], list[tuple[str, Any]]]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".mtx": _read_mtx,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise UnreadableFileError, before anything is computed, if no file can be written there."""
+    path = Path(path)
+    if path.is_dir():
+        raise UnreadableFileError(f"{path}: is a directory; name a file to write")
+    if not path.parent.is_dir():
+        raise UnreadableFileError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise UnreadableFileError(f"{path}: the folder {path.parent} cannot be written to")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary file beside `path` to write into: it takes that name when all went well, and vanishes when not."""
+    path = Path(path)
+    check_writable(path)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array on disk, in .npy format, to be filled piece by piece: it need not fit into memory.
+
+    Raises UnreadableFileError where the disk cannot hold it.
+    """
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if needed > shutil.disk_usage(path.parent).free:
+        raise UnreadableFileError(
+            f"the result has shape {shape} and takes {needed / 1e9:.3g} GB, more than the disk has left; "
+            "choose a function with a smaller result, or a smaller matrix"
+        )
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,505 @@
+"""cross_validate: one function, one point, every way to its derivative.
+
+Three of the ways share nothing. Closed-form rules push tangents through the converged factors; the sweeps carry them
+through every rotation of the Jacobi iteration; differences know only values. The adjoint is the transpose of the first,
+and the identity <y_bar, J v> = <J^T y_bar, v> holds the two against each other without any step size.
+
+Where the point is a kink the derivative is not linear, and other things must hold: dual numbers give the one-sided
+slope f'(A; D), and the adjoint a subgradient, <G, D> <= f'(A; D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError
+from ..reverse import Tape
+from ..rules.registry import as_inexact, level
+from ..settings import options
+from ..structure import describe, flatten
+from ..transforms import jvp, vjp
+from .differences import Slope, slopes
+from .limits import (
+    AGREEMENT,
+    AGREEMENT_SECOND,
+    AGREEMENT_SWEEPS,
+    CONDITIONING,
+    EXHAUSTIVE,
+    EXHAUSTIVE_SECOND,
+    ILL_POSED,
+    RANDOM,
+    USELESS,
+)
+from .report import Row, ValidationReport, row
+from .vectors import Leaves, basis_of, dimensions, inner, largest, length, moved, norm, random_like, typical
+
+Pullback = Callable[[Leaves], Leaves]
+
+VALUE = "value, with tangents = without"
+KINDS = "shapes and dtypes of derivatives"
+FORWARD = "forward = differences"
+SWEEPS = "forward through the sweeps = closed form"
+REVERSE = "reverse = forward"
+ADJOINT = "<y_bar, J v> = <J^T y_bar, v>"
+REVERSE_DIFFERENCES = "reverse = differences"
+ONE_SIDED = "forward along D = one-sided differences"
+BETWEEN = "forward between the one-sided slopes"
+CONVEX = "subgradient: <G, D> <= f'(A; D)"
+CONCAVE = "supergradient: <G, D> >= f'(A; D)"
+HESSIAN_REVERSE = "Hessian: reverse over forward = forward over reverse"
+HESSIAN_FORWARD = "Hessian: forward over forward = forward over reverse"
+HESSIAN_SYMMETRIC = "Hessian: <u, H v> = <v, H u>"
+HESSIAN_DIFFERENCES = "Hessian: forward over reverse = differences"
+
+
+def cross_validate(
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    order: int = 1,
+    rng: np.random.Generator | int | None = None,
+    tol: float | None = None,
+) -> ValidationReport:
+    """Evaluate the derivative of f at x by every independent way that applies, and compare them all.
+
+    f       a function of one array, or of a nested tuple, list or dict of arrays; returns an array, or a structure
+    x       the point: real or complex, float32 or float64, of any size
+    order   2 compares second derivatives as well
+    rng     a generator or a seed for the random directions; None: the same directions in every call
+    tol     replaces the tolerances of comparisons by rounding, which otherwise come from the precision of the numbers
+            and the measured conditioning of the derivative; those of differences come from the differences
+
+    Errors are relative to the largest element of what is compared (of the value, where the derivative is smaller).
+    Small arguments are tried along every basis direction, large ones along random directions. At a kink the report
+    says so (`smooth` is False), and what must hold there is checked.
+
+    Raises MissingRuleError where neither mode has a rule for what f calls.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> report = ds.cross_validate(lambda X: np.linalg.svd(X, compute_uv=False)[0], np.diag([3.0, 2.0]))
+    >>> report.passed, report.smooth
+    (True, True)
+    >>> ds.cross_validate(ds.opnorm, np.eye(2)).smooth
+    False
+    """
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order!r}")
+    leaves, put = flatten(x)
+    study = Study(
+        lambda *variables: tuple(flatten(f(put(variables)))[0]),
+        tuple(np.asarray(as_inexact(leaf)) for leaf in leaves),
+        np.random.default_rng(0 if rng is None else rng),
+        tol,
+    )
+    study.first_order()
+    if order == 2:
+        study.second_order()
+    name = getattr(f, "__name__", type(f).__name__)
+    return study.report(f"{'f' if name == '<lambda>' else name} at {describe(x)}")
+
+
+class Worst:
+    """Of many comparisons of one kind, the one that came closest to its tolerance, or went furthest beyond it."""
+
+    def __init__(self) -> None:
+        self.error, self.tolerance, self.ratio = 0.0, 0.0, -1.0
+
+    def add(self, error: float, tolerance: float) -> None:
+        ratio = 0.0 if error == 0 else error / tolerance if tolerance > 0 else np.inf
+        if not ratio <= self.ratio:
+            self.error, self.tolerance, self.ratio = error, tolerance, ratio
+
+
+def plain(structure: Any) -> Leaves:
+    """What a transform returned, as a tuple of arrays."""
+    return tuple(np.asarray(part) for part in structure)
+
+
+class Study:
+    """One function of arrays at one point: its derivatives by all ways, and the comparisons between them.
+
+    f     arrays -> a tuple of arrays
+    x     the arrays; each direction moves each of them by as much as it is large
+    """
+
+    def __init__(self, f: Callable[..., Leaves], x: Leaves, rng: np.random.Generator, tol: float | None) -> None:
+        self.f, self.x, self.rng, self.tol = f, x, rng, tol
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.smooth = True
+        self.y = plain(as_inexact(v) for v in f(*x))
+        self.eps = max((float(np.finfo(v.dtype).eps) for v in (*self.x, *self.y)), default=0.0)
+        self.x_scales = [typical(v) for v in x]
+        self.y_scales = [largest(v) or 1.0 for v in self.y]
+        self.directions = [random_like(x, self.x_scales, rng) for _ in range(RANDOM)]
+        if dimensions(x) <= EXHAUSTIVE:
+            self.directions += basis_of(x, self.x_scales)
+        self.conditioning = 0.0
+        self.kinds = Worst()
+
+    def report(self, subject: str) -> ValidationReport:
+        return ValidationReport(subject, tuple(self.rows), self.smooth, tuple(self.notes))
+
+    def allowed(self, agreement: float) -> float:
+        """The relative error to allow between two right computations that round."""
+        return agreement * self.eps + CONDITIONING * self.conditioning if self.tol is None else self.tol
+
+    def add(self, name: str, worst: Worst) -> None:
+        if worst.ratio >= 0:
+            self.rows.append(row(name, worst.error, worst.tolerance))
+
+    def refuse(self, way: str, error: Exception) -> None:
+        self.notes.append(f"{way} does not apply: {type(error).__name__}: {' '.join(str(error).split())}")
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # First derivatives
+
+    def first_order(self) -> None:
+        """Every way, every comparison; at a kink those that hold there."""
+        differences = self._differences()
+        bent = [any(np.any(mask) for mask in slope.kinked) for slope in differences]
+        self.smooth = not any(bent)
+        if not self.smooth:
+            self.notes.append(
+                f"not smooth here: the one-sided slopes differ along {sum(bent)} of {len(bent)} directions"
+            )
+        tangents = self._forward()
+        self.y_scales = self._output_scales([slope.central for slope in differences] if tangents is None else tangents)
+        linear = True
+        if tangents is not None:
+            if self.smooth:
+                self._measure_conditioning(tangents)
+                self._compare_forward(tangents, tangents, differences)
+            else:
+                opposite = [self._push(tuple(-d for d in direction))[1] for direction in self.directions]
+                linear = self._is_linear(tangents, opposite)
+                self._compare_forward(tangents, opposite, differences)
+            self._compare_sweeps(tangents)
+        if linear:
+            self._compare_reverse(tangents, differences)
+        else:
+            self._compare_subgradient(differences)
+        if not self.rows:
+            raise MissingRuleError(f"nothing could be compared: {'; '.join(self.notes)}")
+
+    def _differences(self) -> list[Slope]:
+        """In double precision, whatever the precision of x: they are the reference for its rounding too."""
+        return slopes(
+            lambda *x: plain(self.f(*x)),
+            tuple(v.astype(np.result_type(v.dtype, np.float64)) for v in self.x),
+            self.directions,
+        )
+
+    def _push(self, direction: Leaves, x: Leaves | None = None) -> tuple[Leaves, Leaves]:
+        y, dy = jvp(self.f, self.x if x is None else x, direction)
+        return plain(y), plain(dy)
+
+    def _forward(self) -> list[Leaves] | None:
+        """The tangents along all directions by closed-form rules, or None where f has no forward mode."""
+        try:
+            results = [self._push(direction) for direction in self.directions]
+        except MissingRuleError as error:
+            self.refuse("forward", error)
+            return None
+        value = Worst()
+        for y, dy in results:
+            for v, u, du in zip(self.y, y, dy):
+                value.add(largest(u - v) / (largest(v) or 1.0), self.allowed(AGREEMENT))
+                self.kinds.add(float((u.shape, u.dtype, v.dtype) != (du.shape, du.dtype, du.dtype)), 0.0)
+        self.add(VALUE, value)
+        return [dy for _, dy in results]
+
+    def _output_scales(self, tangents: list[Leaves]) -> list[float]:
+        """The largest element of each output and of its derivatives: what its errors are relative to."""
+        scales = []
+        for k, v in enumerate(self.y):
+            sizes = [largest(v), *(largest(dy[k]) for dy in tangents)]
+            scales.append(max((size for size in sizes if np.isfinite(size)), default=0.0) or 1.0)
+        return scales
+
+    def _is_linear(self, tangents: list[Leaves], opposite: list[Leaves]) -> bool:
+        """Whether what forward mode gives along -D is the opposite of what it gives along D."""
+        gaps = (
+            largest(p + m) / scale
+            for plus, minus in zip(tangents, opposite)
+            for p, m, scale in zip(plus, minus, self.y_scales)
+        )
+        return max(gaps, default=0.0) <= self.allowed(AGREEMENT)
+
+    def _measure_conditioning(self, tangents: list[Leaves]) -> None:
+        """How far the derivative moves when its argument moves in the last digit."""
+        nudge = random_like(self.x, self.x_scales, self.rng)
+        nearby = tuple(u.astype(v.dtype) for u, v in zip(moved(self.x, nudge, self.eps), self.x))
+        for direction, dy in list(zip(self.directions, tangents))[:RANDOM]:
+            there = self._push(direction, nearby)[1]
+            change = max((largest(b - a) / s for a, b, s in zip(dy, there, self.y_scales)), default=0.0)
+            if not change <= ILL_POSED:
+                self.conditioning = 0.0
+                self.notes.append("ill-posed here: the derivative changes when x changes in its last digit")
+                return
+            self.conditioning = max(self.conditioning, change)
+
+    def _compare_forward(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slope]) -> None:
+        central, one_sided, between = Worst(), Worst(), Worst()
+        unsettled = 0
+        for plus, minus, slope in zip(tangents, opposite, differences):
+            for k, scale in enumerate(self.y_scales):
+                if np.any(slope.kinked[k]):
+                    self._compare_kink(k, plus[k], minus[k], slope, one_sided, between)
+                    continue
+                allowed = max(slope.accuracy[k] / scale, self.allowed(AGREEMENT))
+                if allowed > USELESS:
+                    unsettled += 1
+                else:
+                    central.add(largest(plus[k] - slope.central[k]) / scale, allowed)
+        self.add(FORWARD, central)
+        self.add(ONE_SIDED, one_sided)
+        self.add(BETWEEN, between)
+        if unsettled:
+            self.notes.append(f"differences settle on no value for {unsettled} of {len(differences) * len(self.y)}")
+
+    def _compare_kink(self, k: int, plus: Any, minus: Any, slope: Slope, one_sided: Worst, between: Worst) -> None:
+        """One output along one direction with a kink. Where forward mode is not linear it claims the one-sided slopes;
+        where it is (abs at 0, maximum of equals) it has chosen a number between them."""
+        scale = self.y_scales[k]
+        allowed = max(slope.one_sided[k] / scale, self.allowed(AGREEMENT))
+        if allowed > USELESS:
+            return
+        right, left = slope.right[k], slope.left[k]
+        bent = np.abs(plus + minus) > self.allowed(AGREEMENT) * scale
+        if np.any(bent):
+            one_sided.add(max(largest((plus - right)[bent]), largest((minus + left)[bent])) / scale, allowed)
+        if not np.all(bent):
+            outside = np.maximum(np.minimum(right, left) - plus, plus - np.maximum(right, left))[~bent]
+            between.add(max(0.0, float(np.max(outside))) / scale, allowed)
+
+    def _compare_sweeps(self, tangents: list[Leaves]) -> None:
+        if not self._uses_svd():
+            return
+        worst = Worst()
+        with options(tangents="sweeps"):
+            for direction, dy in zip(self.directions, tangents):
+                for a, b, scale in zip(self._push(direction)[1], dy, self.y_scales):
+                    worst.add(largest(a - b) / scale, self.allowed(AGREEMENT_SWEEPS))
+        self.add(SWEEPS, worst)
+
+    def _uses_svd(self) -> bool:
+        """Whether f calls anything whose tangents the sweeps can carry; of a function no tape can read, who knows."""
+        try:
+            with level() as tag:
+                tape = Tape(tag)
+                self.f(*(tape.input(v) for v in self.x))
+        except DualSVDError:
+            return True
+        return any("tangents" in node.params for node in tape.nodes)
+
+    # -- reverse
+
+    def _compare_reverse(self, tangents: list[Leaves] | None, differences: list[Slope]) -> None:
+        pullback = self._pullback()
+        if pullback is None:
+            return
+        cotangents = [random_like(self.y, self._weights(), self.rng) for _ in range(RANDOM)]
+        if dimensions(self.y) <= EXHAUSTIVE:
+            cotangents += basis_of(self.y, self._weights())
+        pairs = self._pull(pullback, cotangents, tangents)
+        entries, by_values = Worst(), Worst()
+        for y_bar, x_bar in pairs:
+            for v, bar in zip(self.x, x_bar):
+                self.kinds.add(float((v.shape, v.dtype) != (bar.shape, bar.dtype)), 0.0)
+            for i, (direction, slope) in enumerate(zip(self.directions, differences)):
+                along = inner(x_bar, direction)
+                self._compare_slope(y_bar, along, slope, by_values)
+                if tangents is not None:
+                    scale = self._pair_scale(y_bar, tangents[i], x_bar, direction)
+                    entries.add(abs(inner(y_bar, tangents[i]) - along) / scale, self.allowed(AGREEMENT))
+        self.add(REVERSE, entries)
+        if tangents is not None and pairs:
+            self._compare_adjoint(pullback, gauge=len(pairs) < len(cotangents))
+        self.add(REVERSE_DIFFERENCES, by_values)
+        self.add(KINDS, self.kinds)
+
+    def _pullback(self) -> Pullback | None:
+        try:
+            pullback = vjp(self.f, *self.x)[1]
+        except MissingRuleError as error:
+            self.refuse("reverse", error)
+            return None
+        return lambda y_bar: plain(pullback(y_bar))
+
+    def _weights(self) -> list[float]:
+        """The scale of cotangents that lets every output count alike, whatever its size and its number of elements."""
+        return [1.0 / (scale * np.sqrt(max(1, np.size(v)))) for v, scale in zip(self.y, self.y_scales)]
+
+    def _pull(
+        self, pullback: Pullback, cotangents: list[Leaves], tangents: list[Leaves] | None
+    ) -> list[tuple[Leaves, Leaves]]:
+        """The cotangents with what they pull back to; empty where reverse mode rightly refuses.
+
+        Where the value depends on a gauge, only a cotangent that does not has a derivative: one out of the image of
+        the pushforward, which moves no gauge, takes their place.
+        """
+        try:
+            return [(y_bar, pullback(y_bar)) for y_bar in cotangents]
+        except GaugeError as error:
+            if tangents is None:
+                self.refuse("reverse", error)
+                return []
+        except (DegenerateError, MissingRuleError) as error:
+            self.refuse("reverse", error)
+            return []
+        try:
+            y_bar = self._image(tangents[0])
+            pairs = [(y_bar, pullback(y_bar))]
+        except (GaugeError, DegenerateError) as error:
+            self.refuse("reverse", error)
+            return []
+        self.notes.append("the value depends on a gauge: reverse mode met only cotangents that do not")
+        return pairs
+
+    def _image(self, dy: Leaves) -> Leaves:
+        return tuple(part * weight**2 for part, weight in zip(dy, self._weights()))
+
+    def _pair_scale(self, y_bar: Leaves, dy: Leaves, x_bar: Leaves, direction: Leaves) -> float:
+        """What <y_bar, dy> is measured by; never less than the value gives, whose rounding it inherits."""
+        value = sum(length(w) * largest(v) for w, v in zip(y_bar, self.y))
+        return max(norm(y_bar) * norm(dy), norm(x_bar) * norm(direction), value) or 1.0
+
+    def _compare_slope(self, y_bar: Leaves, along: float, slope: Slope, worst: Worst) -> None:
+        """<G, D> against <y_bar, difference>, where the differences have settled and nothing is kinked."""
+        if any(np.any(mask) for mask in slope.kinked):
+            return
+        lengths = [length(w) for w in y_bar]
+        scale = sum(w * s for w, s in zip(lengths, self.y_scales)) or 1.0
+        uncertain = sum(w * a * np.sqrt(np.size(v)) for w, a, v in zip(lengths, slope.accuracy, self.y) if w > 0)
+        allowed = max(uncertain / scale, self.allowed(AGREEMENT))
+        if allowed <= USELESS:
+            worst.add(abs(along - inner(y_bar, slope.central)) / scale, allowed)
+
+    def _compare_adjoint(self, pullback: Pullback, gauge: bool) -> None:
+        """The identity, with vectors that nothing before has used."""
+        v = random_like(self.x, self.x_scales, self.rng)
+        dy = self._push(v)[1]
+        if gauge:
+            y_bar = self._image(self._push(random_like(self.x, self.x_scales, self.rng))[1])
+        else:
+            y_bar = random_like(self.y, self._weights(), self.rng)
+        x_bar = pullback(y_bar)
+        scale = self._pair_scale(y_bar, dy, x_bar, v)
+        worst = Worst()
+        worst.add(abs(inner(y_bar, dy) - inner(x_bar, v)) / scale, self.allowed(AGREEMENT))
+        self.add(ADJOINT, worst)
+
+    def _compare_subgradient(self, differences: list[Slope]) -> None:
+        """At a kink: of a convex f, <G, D> <= f'(A; D) along every D; of several outputs, their sum is taken."""
+        if any(np.iscomplexobj(v) for v in self.y):
+            self.notes.append("complex values are neither convex nor concave: reverse mode is not compared at a kink")
+            return
+        pullback = self._pullback()
+        y_bar = tuple(
+            np.full_like(v, weight / np.sqrt(max(1, np.size(v)))) for v, weight in zip(self.y, self._weights())
+        )
+        pairs = [] if pullback is None else self._pull(pullback, [y_bar], None)
+        if not pairs:
+            return
+        G = pairs[0][1]
+        cases = []
+        for direction, slope in zip(self.directions, differences):
+            allowed = max(sum(a / s for a, s in zip(slope.one_sided, self.y_scales)), self.allowed(AGREEMENT))
+            if allowed <= USELESS:
+                cases.append((inner(G, direction), inner(y_bar, slope.right), inner(y_bar, slope.left), allowed))
+        convex = all(right >= left - allowed for _, right, left, allowed in cases)
+        concave = all(right <= left + allowed for _, right, left, allowed in cases)
+        if not convex and not concave:
+            self.notes.append("neither convex nor concave along these directions: no subgradient to compare")
+            return
+        worst = Worst()
+        for along, right, left, allowed in cases:
+            worst.add(max(0.0, along - max(right, left), min(right, left) - along), allowed)
+        self.add(CONVEX if convex else CONCAVE, worst)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Second derivatives, of <w, f> for a fixed w: of f itself where it is scalar
+
+    def second_order(self) -> None:
+        """Hessians along directions: forward over reverse against each other nesting, and against differences."""
+        if not self.smooth:
+            self.notes.append("no second derivatives at a kink")
+            return
+        whole = dimensions(self.x) <= EXHAUSTIVE_SECOND
+        directions = self.directions if whole else self.directions[:RANDOM]
+        self.w = self._fixed_weights()
+        try:
+            gradient = self._gradient(*self.x)
+            columns = [plain(jvp(self._gradient, self.x, u)[1]) for u in directions]
+        except (MissingRuleError, GaugeError, DegenerateError) as error:
+            self.refuse("forward over reverse", error)
+            return
+        self.h_scales = [
+            max(largest(gradient[k]), *(largest(column[k]) for column in columns)) or 1.0 for k in range(len(self.x))
+        ]
+        self._measure_conditioning_second(directions, columns)
+        self._compare_nestings(directions, columns)
+        self._compare_symmetry(directions, columns)
+        self._compare_hessian_differences(directions, columns)
+
+    def _fixed_weights(self) -> Leaves:
+        if len(self.y) == 1 and self.y[0].ndim == 0:
+            return (np.ones_like(self.y[0]),)
+        return random_like(self.y, self._weights(), self.rng)
+
+    def _scalar(self, *x: Any) -> Any:
+        total: Any = 0.0
+        for w, v in zip(self.w, self.f(*x)):
+            total = total + np.sum(np.real(np.conj(w) * v) if np.iscomplexobj(w) else w * v)
+        return total
+
+    def _gradient(self, *x: Any) -> Leaves:
+        return vjp(self._scalar, *x)[1](1.0)
+
+    def _slope_along(self, u: Leaves) -> Callable[..., Any]:
+        return lambda *x: jvp(self._scalar, x, u)[1]
+
+    def _measure_conditioning_second(self, directions: list[Leaves], columns: list[Leaves]) -> None:
+        nudge = random_like(self.x, self.x_scales, self.rng)
+        nearby = tuple(u.astype(v.dtype) for u, v in zip(moved(self.x, nudge, self.eps), self.x))
+        there = plain(jvp(self._gradient, nearby, directions[0])[1])
+        change = max((largest(b - a) / s for a, b, s in zip(columns[0], there, self.h_scales)), default=0.0)
+        if not change <= ILL_POSED:
+            self.notes.append("ill-posed here: the second derivative changes when x changes in its last digit")
+        else:
+            self.conditioning = max(self.conditioning, change)
+
+    def _compare_nestings(self, directions: list[Leaves], columns: list[Leaves]) -> None:
+        by_reverse, by_forward = Worst(), Worst()
+        v = directions[0]
+        for u, column in zip(directions, columns):
+            other = plain(vjp(self._slope_along(u), *self.x)[1](1.0))
+            for a, b, scale in zip(other, column, self.h_scales):
+                by_reverse.add(largest(a - b) / scale, self.allowed(AGREEMENT_SECOND))
+            twice = float(jvp(self._slope_along(u), self.x, v)[1])
+            scale = sum(s * length(d) for s, d in zip(self.h_scales, v)) or 1.0
+            by_forward.add(abs(twice - inner(v, column)) / scale, self.allowed(AGREEMENT_SECOND))
+        self.add(HESSIAN_REVERSE, by_reverse)
+        self.add(HESSIAN_FORWARD, by_forward)
+
+    def _compare_symmetry(self, directions: list[Leaves], columns: list[Leaves]) -> None:
+        worst = Worst()
+        for i, (u, Hu) in enumerate(zip(directions, columns)):
+            for v, Hv in zip(directions[:i], columns):
+                scale = max(norm(u) * norm(Hv), norm(v) * norm(Hu)) or 1.0
+                worst.add(abs(inner(u, Hv) - inner(v, Hu)) / scale, self.allowed(AGREEMENT_SECOND))
+        self.add(HESSIAN_SYMMETRIC, worst)
+
+    def _compare_hessian_differences(self, directions: list[Leaves], columns: list[Leaves]) -> None:
+        double = tuple(v.astype(np.result_type(v.dtype, np.float64)) for v in self.x)
+        worst = Worst()
+        for column, slope in zip(columns, slopes(lambda *x: plain(self._gradient(*x)), double, directions)):
+            for a, b, accuracy, scale in zip(column, slope.central, slope.accuracy, self.h_scales):
+                allowed = max(accuracy / scale, self.allowed(AGREEMENT_SECOND))
+                if allowed <= USELESS:
+                    worst.add(largest(a - b) / scale, allowed)
+        self.add(HESSIAN_DIFFERENCES, worst)

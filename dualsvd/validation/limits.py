@@ -1,0 +1,40 @@
+"""How many directions are tried, and how close two ways to one derivative must come: every number, with its reason."""
+
+from __future__ import annotations
+
+#: up to so many real dimensions every basis direction is tried, beyond it random ones only
+EXHAUSTIVE = 32
+#: random directions and cotangents, always: a wrong derivative that is right along three random directions has
+#: probability zero, in floating point too
+RANDOM = 3
+#: up to so many real dimensions every column of the Hessian is formed, by every way
+EXHAUSTIVE_SECOND = 12
+
+# -- two computations that round, in units of the eps of their numbers
+
+#: two right computations of one derivative: 2.3e-13 in double precision, 1.2e-4 in single
+AGREEMENT = 1024.0
+#: the sweeps round once in every rotation, and lose up to two digits more (measured on random matrices, 16 to 64)
+AGREEMENT_SWEEPS = 64 * AGREEMENT
+#: a second derivative rounds twice, through quotients by gaps squared
+AGREEMENT_SECOND = 64 * AGREEMENT
+#: A derivative is known no better than it moves when its argument moves in the last digit; this many times that is
+#: allowed on top. It is measured: near a tie of gap g it grows as eps / g.
+CONDITIONING = 16.0
+#: a derivative that moves by more than this, relatively, has no digits to compare (at an exact tie, say); the
+#: movement is then no excuse, and the bare tolerance holds
+ILL_POSED = 1e-3
+
+# -- differences
+
+#: 2^-5 to 2^-19: the largest steps leave a slope of fourth order errors near 1e-12, the smallest see kinks close by
+STEP_RATIO = 4.0
+STEPS = tuple(2.0**-5 / STEP_RATIO**k for k in range(8))
+#: neighbouring rungs of the ladder give the size of an error, not a bound on it
+MARGIN = 10.0
+#: a slope known to fewer digits than this decides nothing, and is not compared
+USELESS = 1e-3
+#: on a smooth function the jump between the one-sided slopes shrinks 16 times over two rungs; at a kink it stays
+JUMP_STAYS = 0.5
+#: and a jump counts only if it stands out of the noise of the values
+JUMP_OVER_NOISE = 50.0
