@@ -19,8 +19,35 @@ def align(tangent: Any, ndim: int) -> Any:
 
 
 def times(slope: Any, constant: str, tangent: Any) -> Any:
-    """slope * tangent, without the product where the table says 1 or -1."""
-    return tangent if constant == "1" else -tangent if constant == "-1" else slope * tangent
+    """slope * tangent, without the product where the table says 1 or -1.
+
+    A large slope that was computed for this product alone gives its memory to the result: memory is what such a product
+    costs.
+    """
+    if constant == "1":
+        return tangent
+    if constant == "-1":
+        return -tangent
+    if (
+        constant not in _BARE
+        and type(slope) is type(tangent) is np.ndarray
+        and slope.size > _LARGE
+        and tangent.shape == (1, *slope.shape)
+        and tangent.dtype == slope.dtype
+    ):
+        return np.multiply(slope[None], tangent, out=slope[None])
+    return slope * tangent
+
+
+_BARE = ("a", "b", "x", "y")  # slopes that are an operand or the result: not theirs to write on
+_LARGE = 4096  # elements; below it the test costs more than the allocation
+
+
+def plus(dy: Any, term: Any) -> Any:
+    """dy + term, where the sum of an earlier term may be written on."""
+    if type(dy) is type(term) is np.ndarray and dy.shape == term.shape and dy.dtype == term.dtype and dy.flags.owndata:
+        return np.add(dy, term, out=dy)
+    return dy + term
 
 
 def conjugate(slope: Any) -> Any:
@@ -55,14 +82,15 @@ def elementwise(row: Row) -> Rule:
     constants = row.partials
 
     def pushforward(y: Any, operands: Operands, tangents: Operands) -> Any:
-        dy = None
-        for slope, constant, tangent in zip(slopes, constants, tangents):
-            if tangent is None or constant == "0":
-                continue
-            at = None if constant in ("1", "-1") else slope(*operands, y)
-            term = times(at, constant, align(tangent, np.ndim(y)))
-            dy = term if dy is None else dy + term
-        return np.zeros((1,) * (np.ndim(y) + 1)) if dy is None else dy
+        terms = [
+            times(None if constant in ("1", "-1") else slope(*operands, y), constant, align(tangent, np.ndim(y)))
+            for slope, constant, tangent in zip(slopes, constants, tangents)
+            if tangent is not None and constant != "0"
+        ]
+        if len(terms) == 2:
+            fresh = constants[0] != "1"  # else the first term is the tangent itself
+            return plus(*terms) if fresh else terms[0] + terms[1]
+        return terms[0] if terms else np.zeros((1,) * (np.ndim(y) + 1))
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
         def cotangent(slope: Any, constant: str) -> Any:
