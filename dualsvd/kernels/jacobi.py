@@ -289,14 +289,13 @@ def project_out(U, p, mask, m, n):
 # ---- step 2: adapt
 
 
-def adapt(U, S, W, T, group, m, n, k, count, tie):
+def adapt(U, W, T, group, zeros, m, n, k, count):
     """Turn the basis inside ties so that it follows the directions D_0, D_1, ... lexicographically. Plain scalars only.
 
     T holds D_j V for each direction, n columns each. Equal values: eigenvectors of the symmetric part of u^H D v on the block. Zeros:
     singular vectors of [U_0 U_perp]^H D V_0. What D_0 leaves tied D_1 turns, and so on; a tie is measured against the direction, never
-    against the block, which may be noise. W (k rows) receives the same rotations as V does. `group` is scratch: n integers.
+    against the block, which may be noise. W (k rows) receives the same rotations as V does. `group` and `zeros` come from `tie_groups`.
     """
-    zeros = tie_groups(S, group, n, tie)
     for j in range(count):
         size = sqrt(norm2(T, j, m * n))
         noise = size * like(size, tie_tolerance(eps_of(size), n))
@@ -308,7 +307,7 @@ def adapt(U, S, W, T, group, m, n, k, count, tie):
 
 
 def tie_groups(S, group, n, tie):
-    """Label each column by the first of its tied group; returns the first column that is zero (n if none is)."""
+    """group[p]: the first column of the tied group of column p; returns the first column that is zero (n if none is)."""
     zeros = n
     for p in range(n):
         if any_true(S[p] <= tie):
@@ -534,7 +533,7 @@ def balance_phases(U, V, m, n):
 def lift(A, V, S, U0, V0, S0, row, m, n, phases):
     """The tangents of a finished primal SVD: A on entry is the matrix with its tangents; one product, then one settling."""
     zero = like(A[0], 0.0)
-    times(A, V0, row, m, n)
+    times(A, 0, V0, row, m, n)
     for p in range(n):
         for i in range(p * m, p * m + m):
             A[i] = rebase(A[i], U0[i] * S0[p])
@@ -543,9 +542,10 @@ def lift(A, V, S, U0, V0, S0, row, m, n, phases):
     follow(A, V, S, U0, S0, m, n, phases)
 
 
-def times(A, W, row, m, n):
-    """A W in place, by way of a row of n."""
-    for i in range(m):
+def times(A, first, W, row, m, n):
+    """The n columns of A from `first` on, times W, in place by way of a row of n."""
+    start = first * m
+    for i in range(start, start + m):
         for p in range(n):
             total = A[i] * W[p * n]
             for j in range(1, n):
@@ -557,7 +557,12 @@ def times(A, W, row, m, n):
 
 def primal_columns(A, U0, S0, m, n):
     """The primal of converged dual columns, finished: U_0 and S_0."""
-    for i in range(m * n):
-        U0[i] = primal(A[i])
+    primals(A, U0, m * n)
     normalise(U0, S0, m, n)
     complete(U0, m, n)
+
+
+def primals(A, B, size):
+    """B = the primal of A."""
+    for i in range(size):
+        B[i] = primal(A[i])

@@ -1,0 +1,158 @@
+"""Batches of small SVDs on the CPU: allocates, chooses the kernel by size, compiles it on first use, spreads it over threads.
+
+Arrays are C-contiguous, float32, float64, complex64 or complex128, with one batch axis: a (B, m, n), directions da (N, B, m, n).
+Results are thin, r = min(m, n): U (B, m, r), S (B, r), Vh (B, r, n), tangents with N in front.
+"""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
+PACK_LIMIT = 48
+
+#: Directions that one dual number carries; more are taken in turns.
+CHUNKS = (1, 4)
+
+#: Sweeps before the iteration is given up. 5 to 8 are usual; rank-deficient integers take up to 14 while they rotate rounding noise.
+MAX_SWEEPS = 30
+
+#: Matrices a thread takes at least: below that starting it costs more than it saves.
+MIN_PER_THREAD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """How each matrix of a batch fared: sweeps until nothing changed, the largest |cos| left between two columns, what went wrong."""
+
+    sweeps: np.ndarray
+    off_norm: np.ndarray
+    nonfinite: np.ndarray
+    unconverged: np.ndarray
+
+
+def svd(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    """U, S, Vh and how it went. A matrix that is not finite gives NaN, and leaves the others alone."""
+    U, S, Vh = factors(a, ())
+    return U, S, Vh, _run_svd(a, U, S, Vh, limit, threads)
+
+
+def svdvals(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, Info]:
+    """S and how it went."""
+    U, S, Vh = factors(a[:0], ())
+    S = np.empty((len(a), S.shape[1]), S.dtype)
+    return S, _run_svd(a, U, S, Vh, limit, threads)
+
+
+def svd_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
+    """U, S, Vh, dU, dS, dVh, info: the primal to the end, then one tangent sweep. At ties the basis follows the directions."""
+    U, S, Vh, info = svd(a, limit=limit, threads=threads)
+    return U, S, Vh, *lift(U, S, Vh, da, threads=threads), info
+
+
+def lift(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, threads: int = 1) -> tuple[Any, ...]:
+    """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the directions."""
+    dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
+    if da.size:
+        run = _compiled().lift
+        kinds = _dual_kinds(U.dtype, len(da))
+        arrays = (_reals(U), S, _reals(Vh), _reals(da), _reals(dU), dS, _reals(dVh))
+        _spread(lambda begin, end: run(*kinds, *arrays, begin, end), len(U), 1, threads)
+    return dU, dS, dVh
+
+
+def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
+    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation. At ties the basis follows the directions."""
+    if not da.size:
+        U, S, Vh, info = svd(a, limit=limit, threads=threads)
+        return U, S, Vh, *factors(a, (len(da),)), info
+    U, S, Vh = factors(a, ())
+    dU, dS, dVh = factors(a, (len(da),))
+    info, told = _report(len(a))
+    run, kinds = _compiled().sweeps, _dual_kinds(a.dtype, len(da))
+    arrays = (_reals(a), _reals(da), _reals(U), S, _reals(Vh), _reals(dU), dS, _reals(dVh), *told)
+    _spread(lambda begin, end: run(*kinds, *arrays, begin, end, limit), len(a), 1, threads)
+    return U, S, Vh, dU, dS, dVh, info()
+
+
+def factors(a: np.ndarray, leading: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Uninitialised U, S, Vh for a batch, with leading axes."""
+    batch, m, n = a.shape
+    r = min(m, n)
+    real = a.real.dtype
+    return (
+        np.empty((*leading, batch, m, r), a.dtype),
+        np.empty((*leading, batch, r), real),
+        np.empty((*leading, batch, r, n), a.dtype),
+    )
+
+
+def _run_svd(a: np.ndarray, U: np.ndarray, S: np.ndarray, Vh: np.ndarray, limit: int, threads: int) -> Info:
+    info, told = _report(len(a))
+    if S.size:
+        run = _compiled().svd
+        lanes = _lanes(a)
+        kinds = _kind(a.dtype, 0, lanes), _kind(S.dtype, 0, lanes)
+        arrays = (_reals(a), _reals(U), S, _reals(Vh), *told)
+        _spread(lambda begin, end: run(*kinds, *arrays, begin, end, limit), len(a), lanes, threads)
+    return info()
+
+
+def _report(batch: int) -> tuple[Any, tuple[np.ndarray, ...]]:
+    """A maker of Info, and the arrays that a kernel fills for it."""
+    sweeps, off_norm, flags = np.zeros(batch, np.int64), np.zeros(batch), np.zeros(batch, np.uint8)
+
+    def info() -> Info:
+        from .compiled import NONFINITE, UNCONVERGED
+
+        return Info(sweeps, off_norm, (flags & NONFINITE) != 0, (flags & UNCONVERGED) != 0)
+
+    return info, (sweeps, off_norm, flags)
+
+
+def _compiled() -> Any:
+    """The kernels; Numba is imported here, on first use."""
+    from . import compiled
+
+    return compiled
+
+
+@functools.cache
+def _kind(dtype: np.dtype, partials: int, lanes: int) -> Any:
+    from .scalars import Kind
+
+    return Kind(dtype, (partials,) if partials else (), lanes)
+
+
+def _dual_kinds(dtype: np.dtype, directions: int) -> tuple[Any, ...]:
+    real = np.empty(0, dtype).real.dtype
+    partials = next((c for c in CHUNKS if c >= directions), CHUNKS[-1])
+    return _kind(dtype, partials, 1), _kind(real, partials, 1), _kind(dtype, 0, 1), _kind(real, 0, 1)
+
+
+def _lanes(a: np.ndarray) -> int:
+    """Matrices side by side: as many as fill a cache line, one where packs do not pay."""
+    return 64 // a.real.itemsize if len(a) > 1 and min(a.shape[1:]) <= PACK_LIMIT else 1
+
+
+def _reals(x: np.ndarray) -> np.ndarray:
+    """x as reals, with a last axis for real and imaginary part."""
+    planes = 2 if np.iscomplexobj(x) else 1
+    return x.view(x.real.dtype).reshape(*x.shape, planes)
+
+
+def _spread(run: Any, batch: int, lanes: int, threads: int) -> None:
+    """run(begin, end) over the batch, cut between packs, in up to `threads` threads: the kernels hold no lock."""
+    parts = max(1, min(threads, batch // MIN_PER_THREAD))
+    if parts == 1:
+        run(0, batch)
+        return
+    packs = -(-batch // lanes)
+    cuts = [min(packs * i // parts * lanes, batch) for i in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(run, cuts[:-1], cuts[1:]))
