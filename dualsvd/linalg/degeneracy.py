@@ -89,6 +89,18 @@ def spectrum(S: Any, options: Options) -> Spectrum:
     return Spectrum(noise, group, null, joined.any(axis=-1))
 
 
+def eigen_spectrum(w: Any) -> Spectrum:
+    """The groups of the eigenvalues w (..., n), ascending; none of them is special for being zero."""
+    w = primal(w)
+    n = w.shape[-1]
+    largest = np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0)
+    noise = np.broadcast_to(tolerance(TIE, n, w.dtype) * largest, w.shape)
+    joined = np.diff(w, axis=-1) <= noise[..., 1:]
+    group = np.zeros(w.shape, dtype=np.intp)
+    np.cumsum(~joined, axis=-1, out=group[..., 1:])
+    return Spectrum(noise, group, np.zeros(w.shape, dtype=bool), joined.any(axis=-1))
+
+
 def refine_groups(at: Spectrum, partials: Any, size: float) -> Spectrum:
     """What is still tied, or null, after a motion of that size that gave the values those partials (N, ..., r)."""
     noise = tolerance(SPLIT, partials.shape[-1], partials.dtype) * size

@@ -1,0 +1,306 @@
+"""Eigenvalues and eigenvectors of Hermitian matrices, with their derivatives in both directions.
+
+A = Q diag(w) Q^H, M = Q^H dA Q with dA Hermitian (Magnus 1985):
+
+    dw_i = M_ii,      dQ = Q X,   X_ij = M_ij / (w_j - w_i),  X_ii = 0                               (1)
+    A_bar = Q (diag(w_bar) + sk(Q^H Q_bar) / (w_j - w_i)) Q^H                                        (2)
+
+At ties the same holds as for singular values: forward mode turns the tied eigenvectors to follow the direction, reverse
+mode refuses what depends on their arbitrary basis. The functions are those of the Hermitian part (A + A^H) / 2; so the
+gradient is Hermitian too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError, GaugeError
+from ..rules.registry import Rule, Tracer, implements, primal
+from ..settings import Options, get, resolve
+from .degeneracy import (
+    GAUGE,
+    SPLIT,
+    Spectrum,
+    Unresolved,
+    eigen_spectrum,
+    follow,
+    groups_of,
+    inverse_gaps,
+    is_plain,
+    judge,
+    refine_groups,
+    same_group,
+    tolerance,
+)
+from .factorise import EighResult, as_square, eigh_factors, recall, remember
+from .svd import adjoint, diagonal, dyads, is_zero, least_weights
+
+
+def hermitian_part(a: Any) -> Any:
+    """(A + A^H) / 2."""
+    return (a + adjoint(a)) * 0.5
+
+
+def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
+    """w, Q of the Hermitian part of plain matrices."""
+    return eigh_factors(hermitian_part(a), options or get())
+
+
+def eigh_left_tied(y: EighResult) -> Spectrum:
+    """The ties that are left when outer derivatives have split some along their directions."""
+    w, Q = y
+    at = eigen_spectrum(w)
+    while isinstance(w, Tracer) and np.any(at.tied):
+        if hasattr(w, "partials"):
+            dw, dQ = (primal(getattr(x, "partials", np.zeros(1))) for x in (w, Q))
+            moving, turning, top = (float(np.max(np.abs(x), initial=0.0)) for x in (dw, dQ, primal(w)))
+            at = refine_groups(at, dw, moving + turning * top)
+        w, Q = (x.value if isinstance(x, Tracer) else x for x in (w, Q))
+    return at
+
+
+def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
+    """The factors with tied eigenvectors turned to follow the Hermitian dA (N, ..., n, n)."""
+    Q, dA = primal(y.eigenvectors), primal(dA)
+    turned = Q.copy()
+    dA = np.broadcast_to(dA, dA.shape[:1] + Q.shape)
+    for index in np.argwhere(at.tied).tolist() if Q.ndim > 2 else [()]:
+        i = tuple(index)
+        for g in groups_of(at.group[i]):
+            block = turned[i][:, g]
+            turned[i][:, g] = follow(block, block, -dA[(slice(None), *i)])[0]  # follow() sorts descending
+    if is_plain(*y):
+        return EighResult(y.eigenvalues, turned)
+    return EighResult(y.eigenvalues, y.eigenvectors @ (adjoint(Q) @ turned))
+
+
+def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
+    """(dw, dQ) by (1)."""
+    w, Q = y
+    M = adjoint(Q) @ dA @ Q
+    return np.real(diagonal(M)), Q @ (M * inverse_gaps(w, at))
+
+
+def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
+    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
+    w, Q, dA = (primal(x) for x in (*y, dA))
+    M = adjoint(Q) @ dA @ Q
+    noise = tolerance(2 * SPLIT, w.shape[-1], w.dtype) * np.sqrt(np.sum(np.abs(dA) ** 2, axis=(-2, -1), keepdims=True))
+    if not np.any(same_group(at) & ~np.eye(w.shape[-1], dtype=bool) & (np.abs(M) > noise)):
+        return None
+    return (
+        f"the eigenvectors have no derivative along {len(dA)} directions at once at {tie_of(w, at)}: no basis of the "
+        "tie follows all of them; carry one direction at a time (chunk=1, or jvp)"
+    )
+
+
+def tie_of(w: Any, at: Spectrum) -> str:
+    """'eigenvalues 1 and 2, 2.0 and 2.0 (gap 0.0e+00)': the first tie, for messages."""
+    i = tuple(np.argwhere(np.diff(at.group, axis=-1) == 0)[0].tolist())
+    low, high = w[i], w[(*i[:-1], i[-1] + 1)]
+    matrix = f" of matrix {i[:-1]}" if len(i) > 1 else ""
+    return f"eigenvalues {i[-1] + 1} and {i[-1] + 2}, {low:.6g} and {high:.6g} (gap {high - low:.1e}){matrix}"
+
+
+def eigh_meet_tie(w: Any, at: Spectrum, options: Options) -> None:
+    """ties="raise" and ties="warn" in forward mode."""
+    if options.ties in ("raise", "warn"):
+        judge(
+            DegenerateError,
+            f"{tie_of(primal(w), at)} meet: only one-sided directional derivatives exist there; "
+            'take ties="directional" for those',
+            options,
+        )
+
+
+def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[EighResult, tuple[Any, Any]]:
+    """The factors in the basis that follows the direction, and their tangents."""
+    (a,), dA, options = operands, hermitian_part(tangents[0]), options or get()
+    y = EighResult(*EIGH(a, options=options))
+    at = eigh_left_tied(y)
+    if not np.any(at.tied):
+        return y, eigh_push(y, dA, at)
+    eigh_meet_tie(y.eigenvalues, at, options)
+    y = eigh_turned(y, dA, at)
+    dw, dQ = eigh_push(y, dA, at)
+    message = eigh_lost(y, dA, at)
+    return y, (dw, dQ if message is None else Unresolved(dQ, message))
+
+
+def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any]:
+    """Tangents of factors that are given and cannot turn."""
+    y, dA = EighResult(*y), hermitian_part(tangents[0])
+    at = eigh_left_tied(y)
+    dw, dQ = eigh_push(y, dA, at)
+    if np.any(at.tied):
+        eigh_meet_tie(y.eigenvalues, at, options or get())
+        message = eigh_lost(y, dA, at)
+        dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+        dQ = dQ if message is None else Unresolved(dQ, message)
+    return dw, dQ
+
+
+def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
+    """A_bar by (2), after the cotangent has been found independent of phases and bases."""
+    w, Q = y
+    w_bar, Q_bar = (None if x is None or is_zero(x) else x for x in y_bar)
+    at = eigen_spectrum(w)
+    eigh_admit(EighResult(*y), w_bar, Q_bar, at, options or get())
+    if Q_bar is None:
+        return (None,) if w_bar is None else (dyads(Q, w_bar, adjoint(Q)),)
+    P = adjoint(Q) @ Q_bar
+    G = (P - adjoint(P)) * 0.5 * inverse_gaps(w, at)
+    if w_bar is not None:
+        G = G + w_bar[..., None, :] * np.eye(np.shape(w)[-1], dtype=primal(w).dtype)
+    return (Q @ G @ adjoint(Q),)
+
+
+def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Options) -> None:
+    """Raise GaugeError or DegenerateError for a cotangent whose pullback would be arbitrary or wrong."""
+    w, Q, w_bar, Q_bar = (None if x is None else primal(x) for x in (*y, w_bar, Q_bar))
+    limit = tolerance(GAUGE, w.shape[-1], w.dtype)
+    sizes, skew = np.zeros_like(w), np.zeros((*w.shape, w.shape[-1]), dtype=w.dtype)
+    if Q_bar is not None:
+        P = adjoint(Q) @ Q_bar
+        sizes, skew = np.sqrt(np.sum(np.abs(Q_bar) ** 2, axis=-2)), np.abs(P - adjoint(P)) * 0.5
+        bad = np.argwhere(diagonal(skew) > limit * sizes)
+        if len(bad):
+            i = tuple(bad[0].tolist())
+            judge(
+                GaugeError,
+                f"the derivative depends on the arbitrary phase of eigenvector {i[-1] + 1}: |Im q^H q_bar| = "
+                f"{diagonal(skew)[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when q is multiplied "
+                "by a phase (q q^H, |q|, eigenvalues)",
+                options,
+            )
+    if not np.any(at.tied):
+        return
+    pairs = same_group(at) & ~np.eye(w.shape[-1], dtype=bool)
+    largest = np.max(sizes, axis=-1, initial=0.0)[..., None, None]
+    if np.any(pairs & (skew > limit * largest)):
+        judge(
+            GaugeError,
+            f"the derivative depends on the arbitrary basis of the eigenvectors of {tie_of(w, at)}; use a function of "
+            "the projector on their space, or forward mode",
+            options,
+        )
+    if w_bar is not None:
+        spread = np.abs(w_bar[..., :, None] - w_bar[..., None, :])
+        if np.any(pairs & (spread > limit * np.max(np.abs(w_bar), axis=-1, initial=0.0)[..., None, None])):
+            judge(
+                DegenerateError,
+                f"the ordered eigenvalues are not differentiable at {tie_of(w, at)}, and their cotangents differ there; "
+                "use eigvalsh, which gives the least generalised gradient, or forward mode along one direction",
+                options,
+            )
+    if np.any(pairs.any(axis=-1) & (sizes > limit * largest[..., 0])):
+        judge(
+            DegenerateError,
+            f"the cotangent of the eigenvectors does not determine the derivative at {tie_of(w, at)}; use forward "
+            'mode, or vouch with ties="subspace" that the result depends on the invariant subspaces only',
+            options,
+            vouched=True,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Eigenvalues alone
+
+
+def eigvalsh_function(a: Any, *, options: Options | None = None) -> Any:
+    """w of plain matrices, with the eigenvectors remembered beside it."""
+    factors = eigh_function(a, options=options)
+    return remember(factors.eigenvalues, factors)
+
+
+def eigvalsh_factors(y: Any, a: Any, options: Options) -> EighResult:
+    """The factors of a at the level of a: those remembered with y where nothing is traced."""
+    return (recall(y) if is_plain(a) else None) or EighResult(*EIGH(a, options=options))
+
+
+def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
+    """q_i^H dA q_i, in the basis that follows the direction."""
+    (a,), dA, options = operands, hermitian_part(tangents[0]), options or get()
+    factors = eigvalsh_factors(y, a, options)
+    at = eigh_left_tied(factors)
+    if np.any(at.tied):
+        eigh_meet_tie(factors.eigenvalues, at, options)
+        factors = eigh_turned(factors, dA, at)
+    Q = factors.eigenvectors
+    return np.real(np.sum(np.conj(Q) * (dA @ Q), axis=-2))
+
+
+def eigvalsh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
+    """sum_i y_bar_i q_i q_i^H; at a tie the element of least norm of the generalised gradient."""
+    (a,), options = operands, options or get()
+    factors = eigvalsh_factors(y, a, options)
+    at = eigen_spectrum(factors.eigenvalues)
+    if np.any(at.tied):
+        eigh_meet_tie(factors.eigenvalues, at, options)
+        y_bar = least_weights(y_bar, at)
+    Q = factors.eigenvectors
+    return (dyads(Q, y_bar, adjoint(Q)),)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Registration, and what users call
+
+
+def hermitian_examples(rng: np.random.Generator, complex_too: bool = True) -> Iterator[Any]:
+    for shape in ((3, 3), (1, 1), (2, 3, 3)):
+        yield (rng.standard_normal(shape),), {}
+    yield (rng.standard_normal((3, 3)).astype(np.float32),), {}
+    if complex_too:
+        yield (rng.standard_normal((3, 3)) + 1j * rng.standard_normal((3, 3)),), {}
+
+
+EIGH = Rule(
+    "eigh",
+    eigh_function,
+    eigh_pushforward,
+    eigh_pullback,
+    lambda rng: hermitian_examples(rng, complex_too=False),
+    jvp=eigh_jvp,
+)
+EIGVALSH = Rule("eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pullback, hermitian_examples)
+
+
+def eigh(a: Any, *, ties: str | None = None) -> EighResult:
+    """Eigenvalues w (..., n), ascending, and eigenvectors Q (..., n, n) of the Hermitian part of a (..., n, n).
+
+    Differentiable in both modes where eigenvalues are distinct; at ties forward mode along one direction is exact (the
+    eigenvectors follow the direction), reverse mode raises GaugeError or DegenerateError unless the cotangent allows an
+    answer. Gauge: q_i^H dq_i = 0. Source: Magnus 1985, "On differentiating eigenvalues and eigenvectors".
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.linalg.eigh(np.array([[2.0, 0.0], [0.0, 1.0]])).eigenvalues
+    array([1., 2.])
+    """
+    return EighResult(*EIGH(as_square(a), options=resolve(ties=ties)))
+
+
+def eigvalsh(a: Any, *, ties: str | None = None) -> Any:
+    """The eigenvalues (..., n), ascending, of the Hermitian part of a (..., n, n).
+
+    Forward mode gives the one-sided directional derivative at ties too, reverse mode the element of least norm of the
+    generalised gradient.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> ds.jvp(ds.linalg.eigvalsh, (np.eye(2),), (swap,))[1]
+    array([-1.,  1.])
+    """
+    return EIGVALSH(as_square(a), options=resolve(ties=ties))
+
+
+@implements(np.linalg.eigh)
+def _numpy_eigh(a: Any, UPLO: str = "L") -> Any:
+    return eigh(a)
+
+
+@implements(np.linalg.eigvalsh)
+def _numpy_eigvalsh(a: Any, UPLO: str = "L") -> Any:
+    return eigvalsh(a)

@@ -1,0 +1,245 @@
+"""Inverse, linear systems, determinants, Cholesky: rules of one line each, with their derivations beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DegenerateError, ShapeError
+from ..rules.elementwise import align
+from ..rules.registry import Rule, as_inexact, implements, primal
+from ..settings import get
+from .degeneracy import is_plain, spectrum
+from .eigh import hermitian_part
+from .factorise import as_square, finite_part, spoil, svd_factors
+from .svd import adjoint
+
+
+class SlogdetResult(NamedTuple):
+    """det = sign * exp(logabsdet)."""
+
+    sign: Any
+    logabsdet: Any
+
+
+def trace_product(x: Any, y: Any) -> Any:
+    """tr(X Y)."""
+    return np.sum(np.swapaxes(x, -1, -2) * y, axis=(-2, -1))
+
+
+def of_finite(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function with NonFiniteError, or NaN for the matrix of a stack, where the matrix is not finite."""
+
+    def checked(a: Any) -> Any:
+        finite, bad = finite_part(a, get())
+        if bad is None:
+            return function(a)
+        n = a.shape[-1]
+        return spoil((function(np.where(bad[..., None, None], np.eye(n, dtype=a.dtype), finite)),), bad)[0]
+
+    return checked
+
+
+# -- d(A^-1) = -A^-1 dA A^-1
+
+
+def inv_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
+    return -y @ tangents[0] @ y
+
+
+def inv_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
+    return (-adjoint(y) @ y_bar @ adjoint(y),)
+
+
+# -- A X = B:  dX = A^-1 (dB - dA X),  B_bar = A^-H X_bar,  A_bar = -B_bar X^H
+
+
+def solve_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
+    a, _ = operands
+    dA, dB = (None if t is None else align(t, np.ndim(y)) for t in tangents)
+    right = dB if dA is None else -dA @ y if dB is None else dB - dA @ y
+    return SOLVE(a, right)
+
+
+def solve_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any, Any]:
+    b_bar = SOLVE(adjoint(operands[0]), y_bar)
+    return lambda: -b_bar @ adjoint(y), b_bar
+
+
+# -- d det A = tr(adj(A) dA), adj the matrix of cofactors transposed: it exists where A is singular too
+
+
+def adjugate(a: Any, y: Any) -> Any:
+    """adj(A) = det(A) A^-1, by the SVD: det(U V^H) V diag(prod_{j != i} s_j) U^H, so that no quotient is needed."""
+    if not is_plain(a):
+        factors = svd_factors(finite_part(primal(a), get())[0], get())
+        if not np.any(spectrum(factors.S, get()).null):
+            return y[..., None, None] * INV(a)
+        return adjugate_by_minors(a)
+    U, S, Vh = svd_factors(a, get())
+    one = np.ones_like(S[..., :1])
+    before = np.cumprod(np.concatenate([one, S[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([one, S[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    phase = np.linalg.det(U) * np.linalg.det(Vh)
+    return phase[..., None, None] * (adjoint(Vh) * (before * after)[..., None, :] @ adjoint(U))
+
+
+def adjugate_by_minors(a: Any) -> Any:
+    """adj(A) by the determinants that define it: what an outer derivative at a singular matrix needs."""
+    n = np.shape(a)[-1]
+    keep = [[k for k in range(n) if k != i] for i in range(n)]
+
+    def minor(i: int, j: int) -> Any:
+        return (-1) ** (i + j) * DET(a[..., keep[i], :][..., :, keep[j]])
+
+    return np.stack([np.stack([minor(j, i) for j in range(n)], axis=-1) for i in range(n)], axis=-2)
+
+
+def det_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
+    return trace_product(adjugate(operands[0], y), tangents[0])
+
+
+def det_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
+    return (y_bar[..., None, None] * adjoint(adjugate(operands[0], y)),)
+
+
+# -- d log|det A| = Re tr(A^-1 dA),  d sign = i sign Im tr(A^-1 dA)
+
+
+def slogdet_inverse(a: Any) -> Any:
+    try:
+        return INV(a)
+    except np.linalg.LinAlgError:
+        raise DegenerateError(
+            "slogdet has no derivative at a singular matrix, where log|det| is -inf; use det, which has one"
+        ) from None
+
+
+def slogdet_pushforward(y: Any, operands: Any, tangents: Any) -> tuple[Any, Any]:
+    t = trace_product(slogdet_inverse(operands[0]), tangents[0])
+    return (1j * y[0] * np.imag(t) if np.iscomplexobj(operands[0]) else None), np.real(t)
+
+
+def slogdet_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
+    sign_bar, log_bar = y_bar
+    c = 0.0 if log_bar is None else log_bar
+    if sign_bar is not None and np.iscomplexobj(operands[0]):
+        c = c + 1j * np.real(np.conj(sign_bar) * 1j * y[0])
+    return (None if isinstance(c, float) else c[..., None, None] * adjoint(slogdet_inverse(operands[0])),)
+
+
+# -- A = L L^H:  dL = L low(L^-1 dA L^-H), low: the lower triangle with half the diagonal
+
+
+def low(x: Any) -> Any:
+    n = np.shape(x)[-1]
+    return x * (np.tri(n, dtype=primal(x).real.dtype) - 0.5 * np.eye(n, dtype=primal(x).real.dtype))
+
+
+def cholesky_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
+    W = SOLVE(y, adjoint(SOLVE(y, hermitian_part(tangents[0]))))
+    return y @ low(W)
+
+
+def cholesky_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
+    Lh = adjoint(y)
+    W = SOLVE(Lh, low(Lh @ y_bar))
+    return (hermitian_part(adjoint(SOLVE(Lh, adjoint(W)))),)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Registration
+
+
+def square_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for shape in ((3, 3), (1, 1), (2, 3, 3)):
+        yield (rng.standard_normal(shape) + 2 * np.eye(shape[-1]),), {}
+    yield (rng.standard_normal((3, 3)) + 1j * rng.standard_normal((3, 3)) + 2 * np.eye(3),), {}
+    yield ((rng.standard_normal((2, 2)) + 2 * np.eye(2)).astype(np.float32),), {}
+
+
+def solve_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for (a,), _ in square_examples(rng):
+        yield (a, rng.standard_normal((*a.shape[:-1], 2)).astype(a.dtype)), {}
+    yield (rng.standard_normal((3, 3)) + 2 * np.eye(3), rng.standard_normal((2, 3, 1))), {}
+    yield (rng.standard_normal((2, 3, 3)) + 2 * np.eye(3), rng.standard_normal((3, 1))), {}
+
+
+def positive_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for (a,), _ in square_examples(rng):
+        yield (a @ adjoint(a) + np.eye(a.shape[-1], dtype=a.dtype),), {}
+
+
+INV = Rule("inv", of_finite(np.linalg.inv), inv_pushforward, inv_pullback, square_examples)
+SOLVE = Rule("solve", np.linalg.solve, solve_pushforward, solve_pullback, solve_examples)
+DET = Rule("det", of_finite(np.linalg.det), det_pushforward, det_pullback, square_examples)
+SLOGDET = Rule(
+    "slogdet", lambda a: SlogdetResult(*np.linalg.slogdet(a)), slogdet_pushforward, slogdet_pullback, square_examples
+)
+CHOLESKY = Rule(
+    "cholesky",
+    of_finite(lambda a: np.linalg.cholesky(hermitian_part(a))),
+    cholesky_pushforward,
+    cholesky_pullback,
+    positive_examples,
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What users call
+
+
+@implements(np.linalg.inv)
+def inv(a: Any) -> Any:
+    """The inverse of a square matrix or a stack of them; numpy.linalg.LinAlgError where it is singular."""
+    return INV(as_square(a))
+
+
+@implements(np.linalg.solve)
+def solve(a: Any, b: Any) -> Any:
+    """x with a @ x = b; as in NumPy, b is a vector if it has one axis and a stack of matrices otherwise."""
+    a, b = as_square(a), as_inexact(b, "b")
+    if np.ndim(b) == 0 or np.shape(b)[-1 if np.ndim(b) == 1 else -2] != np.shape(a)[-1]:
+        raise ShapeError(f"b must have {np.shape(a)[-1]} rows to go with a of shape {np.shape(a)}, got {np.shape(b)}")
+    return SOLVE(a, b[:, None])[..., 0] if np.ndim(b) == 1 else SOLVE(a, b)
+
+
+@implements(np.linalg.det)
+def det(a: Any) -> Any:
+    """The determinant (...,) of square matrices; its derivative exists at singular matrices too."""
+    return DET(as_square(a))
+
+
+@implements(np.linalg.slogdet)
+def slogdet(a: Any) -> SlogdetResult:
+    """Sign and logarithm of the modulus of the determinant."""
+    return SlogdetResult(*SLOGDET(as_square(a)))
+
+
+def cholesky(a: Any, *, upper: bool = False) -> Any:
+    """The lower (or upper) Cholesky factor of the Hermitian part of a; its gradient is Hermitian too."""
+    L = CHOLESKY(as_square(a))
+    return adjoint(L) if upper else L
+
+
+implements(np.linalg.cholesky)(cholesky)
+
+
+@implements(np.linalg.matrix_power)
+def matrix_power(a: Any, n: int) -> Any:
+    """a to an integer power, by repeated squaring."""
+    a = as_square(a)
+    if n < 0:
+        a, n = inv(a), -n
+    if n == 0:
+        return np.zeros_like(a) + np.eye(np.shape(a)[-1], dtype=primal(a).dtype)
+    result = None
+    while n:
+        if n & 1:
+            result = a if result is None else result @ a
+        n >>= 1
+        if n:
+            a = a @ a
+    return result
