@@ -1,0 +1,320 @@
+"""The spectral norm of a convolution, as a linear map of images.
+
+It is not the norm of the reshaped kernel, which may be off by a factor of sqrt(kh kw) either way. Three ways to it:
+
+    circular, the stride divides the image   the Fourier transform makes the map block diagonal: a small matrix for
+                                             every frequency of the output (Sedghi, Gupta and Long, ICLR 2019)
+    otherwise, small                         the matrix of the map itself, linear in the kernel
+    otherwise, large                         products with the map and its adjoint, for the top singular triplet
+
+The first two are NumPy code around `opnorm`, and so differentiable as often as that is. For the last, with A(K) the map
+and u, v its top pair, d sigma = Re u^H A(dK) v = <G, dK>: the gradient G is the correlation of u with v.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from .. import linalg, transforms
+from ..errors import ConvergenceError, DegeneracyWarning, MissingRuleError, NonFiniteError, ShapeError
+from ..linalg.degeneracy import TIE, tolerance
+from ..rules.registry import Operands, Rule, Tracer, as_inexact, primal
+from .lanczos import DENSE, Array, Leading, Operator, Triplet, dense_triplet, krylov
+
+#: entries of the largest matrix of a convolution that is formed: 32 MiB of float64
+FORMED = 1 << 22
+#: the same, where a second derivative leaves no other way
+FORMED_TWICE = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One axis of an image: `size` pixels, a kernel of `taps`, `outputs` = ceil(size / stride) positions."""
+
+    size: int
+    taps: int
+    stride: int
+    circular: bool
+
+    @property
+    def outputs(self) -> int:
+        return -(-self.size // self.stride)
+
+    @property
+    def before(self) -> int:
+        """Pixels of padding before the image; the rest comes after, so that stride 1 keeps the size."""
+        return (self.taps - 1) // 2
+
+    def reads(self, tap: int) -> tuple[Any, Any]:
+        """Which outputs read a pixel through that tap, and which pixels: two indices of equal length."""
+        outputs = np.arange(self.outputs)
+        pixels = outputs * self.stride + tap - self.before
+        if self.circular:
+            return outputs, pixels % self.size
+        inside = (pixels >= 0) & (pixels < self.size)
+        return outputs[inside], pixels[inside]
+
+    def selection(self, dtype: np.dtype[Any]) -> Array:
+        """(taps, outputs, size): 1 where that output reads that pixel through that tap."""
+        S = np.zeros((self.taps, self.outputs, self.size), dtype)
+        for tap in range(self.taps):
+            S[tap][self.reads(tap)] = 1
+        return S
+
+    def waves(self, dtype: np.dtype[Any]) -> Array:
+        """(outputs, stride, taps): what a tap does to the `stride` frequencies that alias to one of the output's.
+
+        Output i reads pixel i stride + tap - before. A wave of frequency f becomes a wave of frequency f modulo
+        `outputs`, times the sum over the taps of kernel * exp(2 pi i f (tap - before) / size). Unit waves of the image
+        and of its samples are normalised differently: 1/sqrt(stride).
+        """
+        frequency = np.arange(self.size).reshape(self.stride, self.outputs).T
+        shift = np.arange(self.taps) - self.before
+        turns = (frequency[..., None] * shift) % self.size / self.size  # exact for whole turns, however many
+        return (np.exp(2j * np.pi * turns) / math.sqrt(self.stride)).astype(np.result_type(dtype, np.complex64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """A convolution but for the numbers in its kernel."""
+
+    channels: tuple[int, int]  # out, in
+    rows: Axis
+    columns: Axis
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        return self.channels[1], self.rows.size, self.columns.size
+
+    @property
+    def output(self) -> tuple[int, int, int]:
+        return self.channels[0], self.rows.outputs, self.columns.outputs
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return math.prod(self.output), math.prod(self.image)
+
+    @property
+    def diagonalizable(self) -> bool:
+        return all(axis.circular and axis.size % axis.stride == 0 for axis in (self.rows, self.columns))
+
+
+def conv_opnorm(
+    kernel: Any, input_shape: tuple[int, ...], padding: str = "circular", stride: int | tuple[int, int] = 1
+) -> Any:
+    """Spectral norm of the convolution with `kernel`, the most by which it stretches an image; a real number.
+
+    kernel       (out, in, kh, kw), applied as by torch.nn.Conv2d: y[o,i,j] = sum of K[o,c,p,q] x[c, s i + p, s j + q]
+    input_shape  (height, width) of the images, or (in, height, width)
+    padding      the image continues with itself ("circular") or with "zeros", (k - 1) // 2 before and the rest after
+    stride       one number, or one for each axis
+
+    Differentiable in both modes, at simple values to any order. Where several frequencies share the largest value the
+    derivative is that of `opnorm` at a tie: exact along one direction, the minimal-norm subgradient in reverse. Where
+    a large image (beyond 4 million entries of the map's matrix) is padded with zeros, the norm is found by products
+    with the convolution; its gradient at a tie is then one of the legal ones, with a DegeneracyWarning.
+
+    Raises ShapeError, DTypeError, NonFiniteError; ConvergenceError where a large convolution's top values are too
+    close. Source: Sedghi, Gupta and Long, "The singular values of convolutional layers", ICLR 2019.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> mean = np.full((1, 1, 3, 3), 1 / 9)
+    >>> round(float(ds.spectral.conv_opnorm(mean, (8, 8))), 12)
+    1.0
+    """
+    kernel = as_inexact(kernel, "kernel")
+    geometry = parse(np.shape(kernel), input_shape, padding, stride)
+    if not np.all(np.isfinite(primal(kernel))):
+        raise NonFiniteError("the kernel holds numbers that are not finite")
+    if geometry.diagonalizable:
+        return by_frequencies(kernel, geometry)
+    if math.prod(geometry.shape) <= FORMED:
+        return linalg.opnorm(matrix(kernel, geometry))
+    return CONVOLUTION_NORM(kernel, convolution=Convolution(geometry))
+
+
+def parse(shape: tuple[int, ...], input_shape: Any, padding: str, stride: Any) -> Geometry:
+    """The geometry, or what is wrong with it."""
+    if len(shape) != 4 or 0 in shape:
+        raise ShapeError(f"kernel must have the shape (out, in, kh, kw), without a zero; got {shape}")
+    size = tuple(input_shape)
+    if len(size) == 3:
+        if size[0] != shape[1]:
+            raise ShapeError(f"the kernel takes {shape[1]} channels, but input_shape {size} has {size[0]}")
+        size = size[1:]
+    strides = (stride, stride) if np.ndim(stride) == 0 else tuple(stride)
+    if len(size) != 2 or any(n < 1 for n in size):
+        raise ShapeError(f"input_shape must be (height, width) or (in, height, width), got {tuple(input_shape)}")
+    if len(strides) != 2 or any(s < 1 or s != int(s) for s in strides):
+        raise ShapeError(f"stride must be a positive integer, or two; got {stride}")
+    if padding not in ("circular", "zeros"):
+        raise ValueError(f'padding must be "circular" or "zeros", got {padding!r}')
+    rows, columns = (Axis(int(n), taps, int(s), padding == "circular") for n, taps, s in zip(size, shape[2:], strides))
+    return Geometry((shape[0], shape[1]), rows, columns)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# By frequencies
+
+
+def by_frequencies(kernel: Any, geometry: Geometry) -> Any:
+    """The largest of the norms of the blocks; only those that attain it are differentiated."""
+    plain = primal(kernel)
+    rows, columns = (axis.waves(plain.dtype) for axis in (geometry.rows, geometry.columns))
+    real, width = not np.iscomplexobj(plain), len(columns)
+    if real:  # a frequency and its negative have conjugate blocks: half of them will do
+        columns = columns[: width // 2 + 1]
+    norms = np.stack([linalg.opnorm(blocks(plain, rows[k : k + 1], columns)) for k in range(len(rows))])
+    if not isinstance(kernel, Tracer):
+        return norms.max()
+    noise = tolerance(TIE, min(geometry.channels), norms.dtype) * norms.max()
+    i, j = np.nonzero(norms >= norms.max() - noise)
+    if real:
+        one = (-j % width != j) | (i <= -i % len(rows))
+        i, j = i[one], j[one]
+    tied = linalg.opnorm(blocks(kernel, rows[i], columns[j], paired=True))
+    # the largest of equals, with the meaning that opnorm gives a tie
+    return tied[0] if len(i) == 1 else linalg.opnorm(np.diag(tied))
+
+
+def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> Any:
+    """The blocks (out, stride^2 in) of the map at frequencies of the output: all pairs, or the k-th with the k-th."""
+    at = "kbq" if paired else "lbq"
+    B = np.einsum(f"ocpq,kap,{at}->{'k' if paired else 'kl'}oabc", kernel, rows, columns, optimize=True)
+    return np.reshape(B, (-1, np.shape(kernel)[0], rows.shape[1] * columns.shape[1] * np.shape(kernel)[1]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# By the matrix of the map, and by products with it
+
+
+def matrix(kernel: Any, geometry: Geometry) -> Any:
+    """The matrix of the map, from images to outputs, both flattened."""
+    dtype = primal(kernel).real.dtype
+    rows, columns = geometry.rows.selection(dtype), geometry.columns.selection(dtype)
+    A = np.einsum("ocpq,piy,qjx->oijcyx", kernel, rows, columns, optimize=True)
+    return np.reshape(A, geometry.shape)
+
+
+class Map:
+    """The convolution with a kernel as an operator on flattened images, or its adjoint; blocks of them are columns."""
+
+    def __init__(self, kernel: Array, geometry: Geometry, adjoint: bool = False) -> None:
+        self.kernel, self.geometry, self.transposed = kernel, geometry, adjoint
+        self.dtype = kernel.dtype
+        self.shape = geometry.shape[::-1] if adjoint else geometry.shape
+
+    @property
+    def H(self) -> Map:
+        return Map(self.kernel, self.geometry, not self.transposed)
+
+    def matmat(self, X: Array) -> Array:
+        return self @ X
+
+    def __matmul__(self, X: Array) -> Array:
+        """For every tap one product with a matrix of channels, between the pixels it reads and the outputs it feeds."""
+        target, source = self.geometry.output, self.geometry.image
+        if self.transposed:
+            target, source = source, target
+        images = X.T.reshape(-1, *source)
+        result = np.zeros((len(images), *target), np.result_type(X, self.dtype))
+        for p, q, (i, j), (y, x) in taps(self.geometry):
+            K = self.kernel[:, :, p, q]
+            if self.transposed:
+                K, (i, j), (y, x) = np.conj(K.T), (y, x), (i, j)
+            part = images[:, :, y[:, None], x]
+            product = K @ part.reshape(*part.shape[:2], -1)
+            result[:, :, i[:, None], j] += product.reshape(len(images), target[0], len(i), len(j))
+        return result.reshape(len(images), -1).T
+
+
+def taps(geometry: Geometry) -> Any:
+    """For every tap (p, q): the outputs it feeds (i, j) and the pixels it reads (y, x)."""
+    for p in range(geometry.rows.taps):
+        i, y = geometry.rows.reads(p)
+        for q in range(geometry.columns.taps):
+            j, x = geometry.columns.reads(q)
+            yield p, q, (i, j), (y, x)
+
+
+def correlation(u: Array, v: Array, geometry: Geometry) -> Array:
+    """G (out, in, kh, kw) with Re u^H A(K) v = Re <G, K> for all K."""
+    U, V = u.reshape(geometry.output), v.reshape(geometry.image)
+    G = np.zeros((*geometry.channels, geometry.rows.taps, geometry.columns.taps), u.dtype)
+    for p, q, (i, j), (y, x) in taps(geometry):
+        G[:, :, p, q] = np.tensordot(U[:, i[:, None], j], np.conj(V[:, y[:, None], x]), axes=([1, 2], [1, 2]))
+    return G
+
+
+class Convolution:
+    """A geometry that remembers the top triplet of the kernel it saw last, for the rule's two halves."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.last: tuple[Array, Triplet] | None = None
+
+    def triplet(self, kernel: Array) -> Triplet:
+        if self.last is None or self.last[0] is not kernel:
+            self.last = kernel, self.solve(Operator(Map(kernel, self.geometry)))
+        return self.last[1]
+
+    def solve(self, operator: Operator) -> Triplet:
+        if min(operator.shape) <= DENSE:
+            return dense_triplet(operator)
+        found = krylov(operator)
+        if not isinstance(found, Leading):
+            raise ConvergenceError(
+                f"the norm of the convolution was not resolved in {found.steps} steps: it is at least "
+                f"{found.sigma:.6g}, and its largest values lie too close. Take padding='circular' instead"
+            )
+        if found.sigma - found.second <= tolerance(TIE, min(operator.shape), operator.dtype) * found.sigma:
+            warnings.warn(
+                f"the largest singular value {found.sigma:.6g} of the convolution is repeated: its gradient is one of "
+                "several legal ones",
+                DegeneracyWarning,
+                stacklevel=2,
+            )
+        return found.triplet
+
+    def gradient(self, kernel: Any) -> Any:
+        """G of the kernel. Where that is to be differentiated again, u and v move too: by way of the matrix."""
+        if not isinstance(kernel, Tracer):
+            _, u, v, _ = self.triplet(kernel)
+            return correlation(u, v, self.geometry)
+        rows, columns = self.geometry.shape
+        if rows * columns > FORMED_TWICE:
+            raise MissingRuleError(
+                f"second derivatives of conv_opnorm need the matrix of the convolution, here {rows} x {columns}; it is "
+                f"formed up to {FORMED_TWICE} entries. Take a smaller image, or padding='circular'"
+            )
+        return transforms.gradient(lambda K: linalg.opnorm(matrix(K, self.geometry)), kernel, mode="reverse")
+
+
+def _push_norm(y: Any, operands: Operands, tangents: Operands, convolution: Convolution) -> Any:
+    G = convolution.gradient(operands[0])
+    return np.sum(np.real(np.conj(G) * tangents[0]), axis=(-4, -3, -2, -1))
+
+
+def _pull_norm(y_bar: Any, y: Any, operands: Operands, convolution: Convolution) -> tuple[Any]:
+    return (y_bar * convolution.gradient(operands[0]),)
+
+
+def _norm_examples(rng: np.random.Generator) -> Any:
+    cases = (((3, 2, 3, 3), 1, "d"), ((2, 3, 2, 4), 2, "d"), ((2, 2, 3, 3), 1, "D"), ((1, 2, 3, 1), 3, "f"))
+    for shape, stride, kind in cases:
+        kernel = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if kind == "D" else 0)
+        yield (kernel.astype(kind),), {"convolution": Convolution(parse(shape, (5, 6), "zeros", stride))}
+
+
+CONVOLUTION_NORM = Rule(
+    "conv_opnorm",
+    lambda kernel, convolution: np.asarray(convolution.triplet(kernel).sigma, dtype=kernel.real.dtype),
+    _push_norm,
+    _pull_norm,
+    _norm_examples,
+)
