@@ -439,7 +439,7 @@ def _linalg_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, 
 def _np_vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     n = x.shape[0] if N is None else N
     powers = np.arange(n) if increasing else np.arange(n)[::-1]
-    return x[:, None] ** powers.astype(np.finfo(x.dtype).dtype)
+    return np.astype(x, np.promote_types(x.dtype, int), copy=False)[:, None] ** powers.astype(float)
 
 
 @implements(np.polyval)

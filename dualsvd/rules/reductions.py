@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from .elementwise import ELEMENTWISE
-from .registry import Operands, Rule, implements, linear, primal
+from .registry import Operands, Rule, Tracer, implements, linear, primal
 from .structural import add_up, finish, operand
 
 Axes = tuple[int, ...]
@@ -22,7 +22,7 @@ def negative_axes(axis: Any, ndim: int) -> Axes:
     """The axes that NumPy's `axis` means, counted from the end; None means all."""
     if axis is None:
         return tuple(range(-ndim, 0))
-    return tuple(k - ndim for k in normalize_axis_tuple(axis, ndim))
+    return tuple(k - ndim for k in normalize_axis_tuple(axis, ndim, allow_duplicate=True))  # NumPy itself complains
 
 
 def negative_axis(axis: int, ndim: int) -> int:
@@ -311,11 +311,16 @@ def _np_partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", o
 # Statistics
 
 
+def real_dtype(x: Any) -> Any:
+    """The dtype of the absolute values of x."""
+    return np.finfo(np.result_type(x)).dtype
+
+
 def _count(a: Any, axis: Any, where: Any) -> Any:
     """How many elements a mean along those axes is over."""
     if where is None or where is True:
         return math.prod(a.shape[k] for k in negative_axes(axis, a.ndim))
-    return np.sum(np.broadcast_to(where, a.shape), axis=axis)
+    return np.sum(np.broadcast_to(where, a.shape), axis=axis, dtype=real_dtype(a))
 
 
 def root(x: Any) -> Any:
@@ -399,9 +404,9 @@ def _np_quantile(
     place = np.quantile(np.arange(rows.shape[-1], dtype=float), q, method=method)
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, rows.shape[-1] - 1)
-    y = np.moveaxis(
-        rows[..., low] + (place - low) * (rows[..., high] - rows[..., low]), range(-q.ndim, 0), range(q.ndim)
-    )
+    along = place - low if q.ndim else float(place - low)  # one number leaves float32 as it is
+    y = rows[..., low] + along * (rows[..., high] - rows[..., low])
+    y = np.moveaxis(y, range(-q.ndim, 0), range(q.ndim))
     if keepdims:
         shape = [1 if k - a.ndim in axes else n for k, n in enumerate(a.shape)]
         y = np.reshape(y, (*q.shape, *shape))
@@ -503,7 +508,7 @@ def _np_diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: An
 @implements(np.ediff1d)
 def _np_ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     pieces = (to_begin, np.diff(np.ravel(ary)), to_end)
-    return np.concatenate([np.ravel(p) for p in pieces if p is not None])
+    return np.concatenate([np.ravel(p) for p in pieces if p is not None], dtype=np.result_type(ary))
 
 
 @implements(np.trapezoid)
@@ -526,6 +531,7 @@ def _slope(f: Any, spacing: Any, edge_order: int) -> Any:
     h = np.broadcast_to(spacing, (n - 1,)) if np.ndim(spacing) == 0 else np.diff(spacing)
     if np.shape(h) != (n - 1,):
         raise ValueError("when 1d, distances must match the length of the corresponding dimension")
+    h = h if isinstance(h, Tracer) else h.astype(real_dtype(f))
     rise = np.diff(f) / h
     first, last = rise[..., :1], rise[..., -1:]
     if n == 2:
@@ -570,8 +576,8 @@ def _np_interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, pe
 
 @implements(np.bincount)
 def _np_bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
-    length = np.bincount(primal(x), minlength=minlength).shape
-    return np.bincount(primal(x)) if weights is None else add_up(weights, index=np.asarray(x), shape=length)
+    length = np.bincount(x, minlength=minlength).shape
+    return add_up(np.astype(weights, np.float64), index=np.asarray(x), shape=length)
 
 
 @implements(np.linspace)
@@ -587,7 +593,7 @@ def _np_linspace(
 ) -> Any:
     t, step = np.linspace(0.0, 1.0, num, endpoint, retstep=True)
     ndim = max(np.ndim(start), np.ndim(stop))
-    t = t.reshape((-1,) + (1,) * ndim)
+    t = t.reshape((-1,) + (1,) * ndim).astype(real_dtype(start + stop))
     y = finish(np.moveaxis((1 - t) * start + t * stop, 0, axis), None, dtype)
     return (y, step * (stop - start)) if retstep else y
 

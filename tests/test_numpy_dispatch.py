@@ -1,0 +1,574 @@
+"""NumPy's functions on traced arrays: NumPy's values, and derivatives that agree whatever way they are taken."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from functions import CALLS, COMPOSED, Function
+
+import dualsvd as ds
+
+MODES = ("forward", "reverse")
+# the same operations in the same order: only sums may be grouped otherwise
+VALUE = 1e-13
+# a chunk, a stride or a batch changes how BLAS groups its sums, nothing else
+REGROUPED = 1e-13
+# central differences with h = 2^-17, of functions with third derivatives up to 1e3
+STEP, DIFFERENCES = 2.0**-17, 1e-6
+# second derivatives by four ways
+HESSIAN = 1e-10
+
+every_call = pytest.mark.parametrize("function", CALLS, ids=str)
+every_program = pytest.mark.parametrize("function", COMPOSED, ids=str)
+every_function = pytest.mark.parametrize("function", CALLS + COMPOSED, ids=str)
+
+
+def agree(a, b, tolerance):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    scale = max(np.max(np.abs(a), initial=0.0), np.max(np.abs(b), initial=0.0), 1e-3)
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
+
+
+def test_there_are_enough_of_them():
+    assert len(COMPOSED) >= 60
+    names = [function.name for function in CALLS + COMPOSED]
+    assert len(names) == len(set(names))
+
+
+@every_function
+@pytest.mark.parametrize("mode", MODES)
+def test_value_is_that_of_numpy(function, mode):
+    x = function.argument()
+    expected = np.asarray(function.f(x))
+    value = np.asarray(ds.value_and_jacobian(function.f, x, mode=mode)[0])
+    assert value.dtype == expected.dtype
+    agree(value, expected, max(VALUE, function.tolerance))
+
+
+@every_function
+def test_forward_equals_reverse(function):
+    x = function.argument()
+    forward, reverse = (ds.jacobian(function.f, x, mode=mode) for mode in MODES)
+    agree(forward, reverse, function.tolerance)
+
+
+@every_function
+def test_derivative_equals_differences(function):
+    x = function.argument()
+    v = np.random.default_rng(1).standard_normal(x.shape)
+    there, here = (np.asarray(function.f(x + s * STEP * v)) for s in (1, -1))
+    agree(ds.jvp(function.f, (x,), (v,))[1], (there - here) / (2 * STEP), DIFFERENCES)
+
+
+@every_program
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_chunk_does_not_matter(function, mode, chunk):
+    x = function.argument()
+    agree(ds.jacobian(function.f, x, mode=mode, chunk=chunk), ds.jacobian(function.f, x, mode=mode), REGROUPED)
+
+
+def _reversed(x):
+    return np.ascontiguousarray(x[::-1])[::-1]
+
+
+def _spread(x):
+    return np.repeat(np.repeat(x, 2, axis=0), 3, axis=-1)[::2, ..., ::3] if x.ndim > 1 else np.repeat(x, 2)[::2]
+
+
+def _in_fortran_order(x):
+    return np.asfortranarray(x)
+
+
+@every_program
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", [_reversed, _spread, _in_fortran_order], ids=lambda f: f.__name__.strip("_"))
+def test_strides_do_not_matter(function, mode, layout):
+    x = function.argument()
+    strided = layout(x)
+    assert np.array_equal(strided, x)
+    agree(ds.jacobian(function.f, strided, mode=mode), ds.jacobian(function.f, x, mode=mode), function.tolerance)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "name", ["softmax", "attention", "rows overwritten", "max pooling", "recurrence written in place"]
+)
+def test_zero_strides_do_not_matter(name, mode):
+    function = named(name)
+    x = np.broadcast_to(function.argument()[..., :1], function.shape)
+    x.flags.writeable = False
+    agree(ds.jacobian(function.f, x, mode=mode), ds.jacobian(function.f, x.copy(), mode=mode), REGROUPED)
+
+
+@every_program
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_is_as_if_each_came_alone(function, mode):
+    batch = np.stack([function.argument(seed) for seed in (0, 1)])
+    J = ds.jacobian(lambda X: np.stack([function.f(x) for x in X]), batch, mode=mode)
+    ndim = J.ndim - 1 - batch[0].ndim - 1  # of one value
+    for i in range(2):
+        for j in range(2):
+            block = J[(i, *(slice(None),) * ndim, j)]
+            alone = ds.jacobian(function.f, batch[i], mode=mode)
+            agree(block, alone if i == j else np.zeros_like(alone), function.tolerance)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear system", "determinant", "svdvals", "polar factor", "pseudoinverse", "inverse"]
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_matrix_functions_take_batches_themselves(name, mode):
+    function = named(name)
+    batch = np.stack([function.argument(seed) for seed in (0, 1, 2)])
+    if name == "linear system":
+        pytest.skip("its right-hand side is one vector")
+    if name in ("determinant", "inverse", "svdvals", "pseudoinverse", "polar factor"):
+        J = ds.jacobian(lambda X: np.sum(function.f(X), axis=0), batch, mode=mode)
+        for k in range(3):
+            alone = ds.jacobian(function.f, batch[k], mode=mode)
+            agree(np.take(J, k, axis=J.ndim - 3), alone, function.tolerance)
+
+
+def weighted(function: Function):
+    """A real function of the same derivatives: the sum of its values by fixed random weights."""
+    weights = np.random.default_rng(2).standard_normal(np.shape(function.f(function.argument())))
+    return lambda x: np.sum(weights * np.real(function.f(x)))
+
+
+@every_function
+@pytest.mark.parametrize("outer", MODES)
+@pytest.mark.parametrize("inner", MODES)
+def test_hessian_by_every_nesting(function, outer, inner):
+    f, x = weighted(function), function.argument()
+    nested = ds.jacobian(lambda x: ds.gradient(f, x, mode=inner), x, mode=outer)
+    agree(nested, ds.hessian(f, x), max(HESSIAN, 100 * function.tolerance))
+
+
+@pytest.mark.parametrize("function", [function for function in COMPOSED if function.scalar], ids=str)
+def test_hessian_equals_differences(function):
+    x = function.argument()
+    v = np.random.default_rng(3).standard_normal(x.shape)
+    there, here = (ds.gradient(function.f, x + s * STEP * v) for s in (1, -1))
+    agree(ds.hvp(function.f, x, v), (there - here) / (2 * STEP), 10 * DIFFERENCES)
+
+
+@every_call
+def test_float32_stays(function):
+    x = function.argument().astype(np.float32)
+    expected = np.result_type(np.asarray(function.f(x)))
+    y, dy = ds.jvp(function.f, (x,), (np.ones_like(x),))
+    assert np.result_type(y) == expected
+    assert np.result_type(dy) == expected
+    (x_bar,) = ds.vjp(function.f, x)[1](np.ones_like(y))
+    assert np.result_type(x_bar) == np.float32
+
+
+# what has an order, a sign or an integer part asks for real numbers
+REAL_ONLY = re.compile(
+    "of its own|of itself|select|piecewise|clip|maximum|max|min|ptp|sort|partition|median|quantile|percentile|unique"
+    "|nan|interp|unwrap|round|modf|divmod|ldexp|modulus|angle|logaddexp|bincount|astype|cov|corrcoef|vector_norm"
+    "|average by itself"
+)
+
+
+@pytest.mark.parametrize("function", [f for f in CALLS if not REAL_ONLY.search(f.name)], ids=str)
+def test_complex_adjoint(function):
+    def draw(shape, seed):
+        rng = np.random.default_rng(seed)
+        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+    z, dz = draw(function.shape, 4), draw(function.shape, 5)
+    y, dy = ds.jvp(function.f, (z,), (dz,))
+    y_bar = draw(np.shape(y), 6) if np.iscomplexobj(y) else np.real(draw(np.shape(y), 6))
+    (z_bar,) = ds.vjp(function.f, z)[1](y_bar)
+    left, right = np.real(np.vdot(y_bar, dy)), np.real(np.vdot(z_bar, dz))
+    assert abs(left - right) <= 1e-12 * (1 + np.linalg.norm(y_bar) * np.linalg.norm(dy))
+    there, here = (np.asarray(function.f(z + s * STEP * dz)) for s in (1, -1))
+    agree(dy, (there - here) / (2 * STEP), DIFFERENCES)
+
+
+def named(name: str) -> Function:
+    (function,) = (f for f in COMPOSED if f.name == name)
+    return function
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ties and zeros: the subgradient of least norm, and products without division
+
+KINKS = {
+    "max of equals": (np.max, [2.0, 1.0, 2.0], [0.5, 0.0, 0.5]),
+    "min of three equals": (np.min, [1.0, 1.0, 1.0], [1 / 3, 1 / 3, 1 / 3]),
+    "maximum of equals": (lambda x: np.maximum(x[0], x[1]), [1.0, 1.0], [0.5, 0.5]),
+    "prod with one zero": (np.prod, [2.0, 0.0, 3.0], [0.0, 6.0, 0.0]),
+    "prod with two zeros": (np.prod, [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+    "prod of zeros and its only other factor": (np.prod, [0.0, 5.0], [5.0, 0.0]),
+    "last of cumprod with one zero": (lambda x: np.cumprod(x)[-1], [2.0, 0.0, 3.0], [0.0, 6.0, 0.0]),
+    "std of equals": (np.std, [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]),
+    "norm of zero": (np.linalg.vector_norm, [0.0, 0.0], [0.0, 0.0]),
+    "abs of zero": (lambda x: np.sum(np.abs(x)), [0.0, -2.0], [0.0, -1.0]),
+    "logaddexp of infinities": (lambda x: np.logaddexp.reduce(x), [0.0, -np.inf], [1.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", KINKS.values(), ids=KINKS.keys())
+def test_gradient_at_a_kink(case, mode):
+    f, x, expected = case
+    np.testing.assert_allclose(ds.gradient(f, np.array(x), mode=mode), expected, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_product_keeps_its_digits_where_division_would_lose_them(mode):
+    x = np.array([1e-300, 1e-30, 1e10])  # whose product is subnormal
+    expected = [1e-20, 1e-290, 0.0]
+    np.testing.assert_allclose(ds.gradient(np.prod, x, mode=mode), expected, rtol=1e-14)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing in place
+
+
+def _add_at(x):
+    y = np.zeros_like(x)
+    np.add.at(y, [0, 2, 2], x[:3] * 2)
+    return y
+
+
+def _copyto(x):
+    y = np.empty_like(x)
+    np.copyto(y, x * x)
+    np.copyto(y, 7.0, where=np.arange(5) % 2 == 0)
+    return y
+
+
+def _fill_diagonal(x):
+    y = np.outer(x, x)
+    np.fill_diagonal(y, x[0])
+    return y
+
+
+def _put_along_axis(x):
+    y = np.outer(x, x)
+    np.put_along_axis(y, np.array([[1], [0], [2], [2], [4]]), x[:, None] ** 3, axis=1)
+    return y
+
+
+def _put(x):
+    y = x * x
+    np.put(y, [0, -1], x[1:3])
+    y.put([2], 0.5)
+    return y
+
+
+def _masks(x):
+    y = x * 1.0
+    np.putmask(y, np.arange(5) > 2, x * x)
+    np.place(y, np.arange(5) < 1, x[-1:])
+    y[np.arange(5) == 1] = x[3]
+    return y
+
+
+def _last_write_stands(x):
+    y = np.zeros_like(x)
+    y[[1, 1, 3]] = x[:3]
+    return y
+
+
+def _methods(x):
+    y = x.copy()
+    y.fill(2.0)
+    y[1:3] = np.sin(x[:2])
+    y.sort()
+    return y
+
+
+def _broadcast(x):
+    y = np.zeros_like(x, shape=(3, 5))
+    y[:, 1:] = x[0]
+    y[1] = x
+    y[..., 0] = x[:3]
+    return y
+
+
+def _apart(x):
+    y = np.zeros_like(x, shape=(2, 3, 5))
+    y[0, :, [1, 3]] = x[:3]
+    y[[0, 1], 2, [0, 4]] = x[3:]
+    return y
+
+
+def _augmented(x):
+    y = x * x
+    y += x
+    y *= y[0]
+    y[1:] -= y[:-1]
+    y /= 2.0
+    y **= 2
+    return y
+
+
+def _ufunc_out(x):
+    y = np.empty_like(x)
+    np.multiply(x, x, out=y)
+    np.add(y, 1.0, out=y)
+    np.sum(np.outer(x, x), axis=0, out=y)
+    return y
+
+
+def _number(x):
+    total = np.zeros_like(x[0])
+    for k in range(5):
+        total += x[k] ** k
+    return total
+
+
+def _view_of_view(x):
+    y = np.outer(x, x)
+    rows = y[1:4]
+    rows[1:, ::2] = 0.5 * x[:3]
+    rows[0] *= 2
+    return y * y
+
+
+def _read_after_write_to_base(x):
+    y = x * x
+    tail = y[2:]
+    y[3] = x[0]
+    return tail * tail
+
+
+WRITERS = (
+    _add_at,
+    _copyto,
+    _fill_diagonal,
+    _put_along_axis,
+    _put,
+    _masks,
+    _last_write_stands,
+    _methods,
+    _broadcast,
+    _apart,
+    _augmented,
+    _ufunc_out,
+    _number,
+    _view_of_view,
+    _read_after_write_to_base,
+)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda f: f.__name__.strip("_").replace("_", " "))
+def test_writing_in_place(writer, mode):
+    x = np.random.default_rng(7).uniform(0.5, 2.0, 5)
+    value, J = ds.value_and_jacobian(writer, x, mode=mode)
+    agree(value, writer(x), VALUE)
+    v = np.random.default_rng(8).standard_normal(5)
+    there, here = (writer(x + s * STEP * v) for s in (1, -1))
+    agree(J @ v, (there - here) / (2 * STEP), DIFFERENCES)
+
+
+@pytest.mark.parametrize("outer", MODES)
+@pytest.mark.parametrize("inner", MODES)
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda f: f.__name__.strip("_").replace("_", " "))
+def test_writing_in_place_twice_differentiated(writer, outer, inner):
+    x = np.random.default_rng(7).uniform(0.5, 2.0, 5)
+    weights = np.random.default_rng(9).standard_normal(np.shape(writer(x)))
+
+    def f(x):
+        return np.sum(weights * writer(x) ** 2)
+
+    H = ds.jacobian(lambda x: ds.gradient(f, x, mode=inner), x, mode=outer)
+    v = np.random.default_rng(8).standard_normal(5)
+    there, here = (ds.gradient(f, x + s * STEP * v) for s in (1, -1))
+    agree(H @ v, (there - here) / (2 * STEP), 10 * DIFFERENCES)
+
+
+# What a function returns is fresh memory or a view of its argument, as in NumPy: whether writing there changes x
+MEMORY = {
+    "x + 0": lambda x: x + 0,
+    "x - 0": lambda x: x - 0.0,
+    "+x": lambda x: +x,
+    "x % 100": lambda x: x % 100,
+    "real": np.real,
+    "conj": np.conj,
+    "clip": lambda x: np.clip(x, -100, 100),
+    "copy": np.copy,
+    "astype": lambda x: x.astype(float),
+    "flatten": lambda x: x.flatten(),
+    "ravel": np.ravel,
+    "reshape": lambda x: np.reshape(x, (2, 3)),
+    "transpose": np.transpose,
+    "swapaxes": lambda x: np.swapaxes(x, 0, 1),
+    "expand_dims": lambda x: np.expand_dims(x, 1),
+    "squeeze": lambda x: np.squeeze(x),
+    "atleast_3d": np.atleast_3d,
+    "a slice": lambda x: x[1:],
+    "rows of the transpose": lambda x: x.T[0],
+    "a mask": lambda x: x[x == x],
+    "flip": np.flip,
+    "split": lambda x: np.split(x, 3)[1],
+    "sum over no axis": lambda x: np.sum(x, axis=()),
+    "concatenate": lambda x: np.concatenate([x]),
+    "stack": lambda x: np.stack([x]),
+    "where": lambda x: np.where(True, x, 0),
+    "roll": lambda x: np.roll(x, 0),
+    "sort": np.sort,
+    "triu": lambda x: np.triu(x, -5),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("function", MEMORY.values(), ids=MEMORY.keys())
+def test_writing_into_a_result_changes_its_argument_as_in_numpy(function, mode):
+    def f(x):
+        x = x * 2.0
+        y = function(x)
+        y[0] = y[-1] * 3.0
+        return x * x + np.sum(y)
+
+    x = np.arange(1.0, 7.0).reshape(3, 2)
+    value, J = ds.value_and_jacobian(f, x, mode=mode)
+    agree(value, f(x), VALUE)
+    v = np.random.default_rng(8).standard_normal(x.shape)
+    agree(np.tensordot(J, v, 2), (f(x + STEP * v) - f(x - STEP * v)) / (2 * STEP), DIFFERENCES)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Questions, complaints, and ways out
+
+QUESTIONS = {
+    "shape": lambda x: (x.shape, np.shape(x), x.ndim, np.ndim(x), x.size, np.size(x), np.size(x, 0), len(x)),
+    "argmax": lambda x: (int(np.argmax(x)), x.argmin(axis=0).tolist(), np.argsort(x).tolist(), x.argmax()),
+    "comparisons": lambda x: ((x > 0).tolist(), (1 - x > 0).tolist(), (x == x).all(), (x != x).any()),
+    "finiteness": lambda x: (np.isfinite(x).all(), np.isnan(x).any(), np.isinf(x).any(), np.isposinf(x).any()),
+    "closeness": lambda x: (
+        np.allclose(x, x + 1e-12),
+        np.isclose(x, 0).any(),
+        np.array_equal(x, x),
+        np.array_equiv(x, x),
+    ),
+    "truth": lambda x: (bool(np.any(x)), bool(x.all()), bool(x[0, 0]), bool(np.logical_and(x > 0, x < 1).any())),
+    "counting": lambda x: (np.count_nonzero(x), [i.tolist() for i in np.nonzero(x)], x.nonzero()[0].tolist()),
+    "searching": lambda x: (np.searchsorted([-1.0, 0.0, 1.0], x).tolist(), np.digitize(x, [0.0]).tolist()),
+    "kinds": lambda x: (np.result_type(x), x.dtype, np.iscomplexobj(x), np.isrealobj(x), x.itemsize, x.nbytes),
+    "sign": lambda x: (np.signbit(x).tolist(), np.isin(x, [1.0]).tolist(), np.sign(x[0, 0]) > 0),
+    "logical reduction": lambda x: (np.logical_and.reduce(x > 0, axis=None), np.logical_or.reduce(x)[0]),
+    "membership": lambda x: 0.25 in x,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.keys())
+def test_questions_are_answered_by_the_primal(question, mode):
+    x = np.random.default_rng(1).standard_normal((3, 4))
+    answers = []
+
+    def f(x):
+        answers.append(question(x))
+        return np.sum(x)
+
+    ds.gradient(f, x, mode=mode)
+    assert answers[0] == question(x)
+
+
+COMPLAINTS = {
+    "sum, axis out of bounds": lambda x: np.sum(x, axis=2),
+    "sum, repeated axis": lambda x: np.sum(x, axis=(0, 0)),
+    "max, axis out of bounds": lambda x: x.max(axis=-3),
+    "cumsum, axis out of bounds": lambda x: np.cumsum(x, axis=5),
+    "cumulative_sum without an axis": lambda x: np.cumulative_sum(x),
+    "reshape to another size": lambda x: np.reshape(x, (5, 2)),
+    "reshape to an unknown size": lambda x: x.reshape(-1, 5),
+    "transpose, wrong axes": lambda x: np.transpose(x, (0, 0)),
+    "transpose, too few axes": lambda x: np.transpose(x, (0,)),
+    "swapaxes out of bounds": lambda x: np.swapaxes(x, 0, 2),
+    "squeeze of a long axis": lambda x: np.squeeze(x, 0),
+    "expand_dims, repeated": lambda x: np.expand_dims(x, (0, 0)),
+    "broadcast_to fewer axes": lambda x: np.broadcast_to(x, (4,)),
+    "broadcast_to another length": lambda x: np.broadcast_to(x, (2, 4)),
+    "index out of bounds": lambda x: x[3],
+    "too many indices": lambda x: x[0, 0, 0],
+    "mask of another shape": lambda x: x[np.ones(5, dtype=bool)],
+    "take out of bounds": lambda x: np.take(x, [7], axis=0),
+    "concatenate of unequal lengths": lambda x: np.concatenate([x, np.ones((3, 3))], axis=0),
+    "concatenate, axis out of bounds": lambda x: np.concatenate([x, x], axis=2),
+    "stack of unequal shapes": lambda x: np.stack([x, np.ones((3, 3))]),
+    "split into unequal parts": lambda x: np.split(x, 2),
+    "matmul of unequal lengths": lambda x: x @ x,
+    "matmul with a number": lambda x: np.matmul(x, 2.0),
+    "operands that do not broadcast": lambda x: x + np.ones(3),
+    "where that does not broadcast": lambda x: np.where(np.ones(3, dtype=bool), x, 0.0),
+    "tensordot of unequal lengths": lambda x: np.tensordot(x, x, 1),
+    "linalg.outer of matrices": lambda x: np.linalg.outer(x, x),
+    "max of nothing": lambda x: np.max(x[:0]),
+    "len of a number": lambda x: len(x[0, 0]) if np.ndim(x[0, 0]) else len(np.zeros(())),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("call", COMPLAINTS.values(), ids=COMPLAINTS.keys())
+def test_complaints_are_those_of_numpy(call, mode):
+    x = np.random.default_rng(1).standard_normal((3, 4))
+    with pytest.raises(Exception) as expected:
+        call(x)
+    with pytest.raises(expected.type) as complaint:
+        ds.jacobian(call, x, mode=mode)
+    assert str(expected.value) in str(complaint.value)
+
+
+WITHOUT_RULE = {
+    "numpy.linalg.eig": lambda x: np.linalg.eig(x[:, :3])[0],
+    "numpy.histogram": lambda x: np.histogram(x)[0],
+    "numpy.i0": lambda x: np.i0(x),
+    "nextafter": lambda x: np.nextafter(x, 1.0),
+    "add.reduceat": lambda x: np.add.reduceat(x, [0, 1]),
+    "numpy.pad with mode='mean'": lambda x: np.pad(x, 1, mode="mean"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", WITHOUT_RULE)
+def test_a_function_without_a_rule_is_named(name, mode):
+    with pytest.raises(ds.MissingRuleError, match=re.escape(name)) as error:
+        ds.jacobian(WITHOUT_RULE[name], np.ones((3, 4)), mode=mode)
+    assert "test_numpy_dispatch.py" in str(error.value)
+
+
+WAYS_OUT = {
+    "float": lambda x: float(x[0, 0]),
+    "int": lambda x: int(x[0, 0]),
+    "complex": lambda x: complex(x[0, 0]),
+    "np.asarray": np.asarray,
+    "np.array of a list": lambda x: np.array([x[0], x[1]]),
+    "np.array of numbers": lambda x: np.array([x[0, 0], x[1, 1]]),
+    "writing into np.zeros": lambda x: np.zeros(3).__setitem__(0, x[0, 0]),
+    "writing rows into np.zeros": lambda x: np.zeros((3, 4)).__setitem__(0, x[0]),
+    "adding into a plain array": lambda x: np.add(x, x, out=np.zeros((3, 4))),
+    "item": lambda x: x[0, 0].item(),
+    "tolist": lambda x: x.tolist(),
+    "range": lambda x: range(x[0, 0]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("way", WAYS_OUT.values(), ids=WAYS_OUT.keys())
+def test_leaving_is_refused_and_says_where(way, mode):
+    with pytest.raises(ds.MissingRuleError, match=r"test_numpy_dispatch\.py:\d+"):
+        ds.jacobian(way, np.ones((3, 4)), mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_arguments_of_ufuncs(mode):
+    x = np.random.default_rng(1).standard_normal((3, 4))
+    mask = x > 0
+
+    def f(x):
+        y = np.zeros_like(x)
+        np.multiply(x, x, out=y, where=mask)
+        return y + np.add(x, 1, dtype=np.float64)
+
+    agree(ds.jacobian(f, x, mode=mode), np.diag((2 * x * mask + 1).ravel()).reshape(3, 4, 3, 4), REGROUPED)
