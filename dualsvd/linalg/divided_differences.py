@@ -1,0 +1,242 @@
+"""Divided differences of the functions that act on singular values, exact where the values meet.
+
+A spectral function F(A) = U f(S) V^H is the upper right block of f(H), H = [[0, A], [A^H, 0]] with eigenvalues s, -s
+and 0, where f is continued oddly. Its derivatives of every order have the divided differences of f as coefficients
+(Daleckii and Krein 1965; Noferini 2017): for x_0 <= ... <= x_p,
+
+    f[x_0] = f(x_0),    f[x_0 ... x_p] = (f[x_1 ... x_p] - f[x_0 ... x_{p-1}]) / (x_p - x_0)
+
+The quotient is right where x_0 and x_p are apart. Where they meet, f[x_0 ... x_p] is a mean of the p-th derivative
+over the simplex (Hermite and Genocchi), taken in closed form or by Gauss-Legendre quadrature; where they lie on
+different pieces of f (one value kept, one cut away), there is no meeting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .degeneracy import Spectrum
+
+#: Arguments closer than this, relative to the larger one, are averaged over instead of divided by their difference. The
+#: quotient loses a factor 1/0.05 at most; five points of Gauss-Legendre leave (0.05/2)^10 of a function that varies on
+#: the scale of its argument.
+NEAR = 0.05
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
+NODES, WEIGHTS = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
+
+
+class Family:
+    """A function f of singular values, odd when continued to negative ones, analytic on pieces of the line.
+
+    pieces     a label per singular value: values of different labels lie on different pieces; on 0 f is zero
+    nodes      the values at which f is taken: zeros of the factorisation as exact zeros
+    value      f at nonnegative values of one piece
+    local      the divided difference of x (p + 1, ...) within one piece, where `near` says so
+    """
+
+    def pieces(self, S: Any, at: Spectrum) -> Any:
+        raise NotImplementedError
+
+    def nodes(self, S: Any, at: Spectrum) -> Any:
+        return S
+
+    def value(self, s: Any, piece: Any) -> Any:
+        raise NotImplementedError
+
+    def near(self, low: Any, high: Any) -> Any:
+        return abs(high - low) <= NEAR * np.maximum(abs(low), abs(high))
+
+    def local(self, x: Any, piece: Any) -> Any:
+        raise NotImplementedError
+
+    def broken(self, S: Any, at: Spectrum) -> tuple[Any, str] | None:
+        """Where the function has no derivative (a mask of matrices), and why, or None."""
+        return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A closed form on the values that are kept, zero on the others
+
+
+def _one(x: Any, s: Any) -> Any:
+    return s if len(x) == 1 else 0.0 * s
+
+
+def _identity(x: Any, s: Any) -> Any:
+    return x[0] if len(x) == 1 else abs(s) if len(x) == 2 else 0.0 * s
+
+
+def _inverse(x: Any, s: Any) -> Any:
+    return (-1.0) ** (len(x) - 1) / np.prod(x, axis=0)
+
+
+#: f[x_0 ... x_p] on the piece of the sign s
+CLOSED: dict[str, Callable[[Any, Any], Any]] = {"one": _one, "identity": _identity, "inverse": _inverse}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept(Family):
+    """A closed form (`shape`) on some of the values, zero on the rest.
+
+    shape    "one", "identity", "inverse"
+    which    "all" (null ones too), "positive", "first" k, "largest" or "smallest" (with all that tie), "above" a level
+    shift    subtracted from "identity"
+    """
+
+    shape: str
+    which: str = "positive"
+    k: int = 0
+    level: Any = None
+    shift: float = 0.0
+
+    def kept(self, S: Any, at: Spectrum) -> Any:
+        if self.which == "all":
+            return np.ones(S.shape, dtype=bool)
+        if self.which == "positive":
+            return ~at.null
+        if self.which == "first":
+            return (np.arange(S.shape[-1]) < self.k) & ~at.null
+        if self.which == "largest":
+            return (at.group == at.group[..., :1]) & ~at.null
+        if self.which == "smallest":
+            return (at.group == at.group[..., -1:]) & ~at.null
+        return np.greater(S, self.level) & ~at.null
+
+    def pieces(self, S: Any, at: Spectrum) -> Any:
+        kept = self.kept(S, at)
+        above = np.cumsum(kept, axis=-1) == 0  # larger than all that is kept
+        return np.where(kept, 1, np.where(above & kept.any(axis=-1, keepdims=True), 2, 0))
+
+    def value(self, s: Any, piece: Any) -> Any:
+        one = np.ones_like(s)
+        safe = np.where(piece == 1, s, one)
+        return np.where(piece == 1, CLOSED[self.shape](safe[None], one) - self.shift, 0.0)
+
+    def near(self, low: Any, high: Any) -> Any:
+        return np.ones(np.broadcast_shapes(np.shape(low), np.shape(high)), dtype=bool)
+
+    def local(self, x: Any, piece: Any) -> Any:
+        kept = abs(piece) == 1
+        return np.where(kept, CLOSED[self.shape](np.where(kept, x, 1.0), np.sign(piece)), 0.0)
+
+    def broken(self, S: Any, at: Spectrum) -> tuple[Any, str] | None:
+        if self.which != "first" or not 0 < self.k < S.shape[-1]:
+            return None
+        cut = (at.group[..., self.k - 1] == at.group[..., self.k]) & ~at.null[..., self.k]
+        if not np.any(cut):
+            return None
+        i = tuple(np.argwhere(cut)[0].tolist())
+        low, high = S[(*i, self.k)], S[(*i, self.k - 1)]
+        return cut, (
+            f"the cut after {self.k} singular values falls into a tie: sigma_{self.k} = {high:.6g} and "
+            f"sigma_{self.k + 1} = {low:.6g} (gap {high - low:.1e}){f' of matrix {i}' if i else ''}; choose another k"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Smooth functions, by quadrature where their arguments are near
+
+
+class Smooth(Family):
+    """A function with derivatives, `slope(s, q)` the q-th of them at s >= 0."""
+
+    def slope(self, s: Any, q: int) -> Any:
+        raise NotImplementedError
+
+    def value(self, s: Any, piece: Any) -> Any:
+        return self.slope(s, 0)
+
+    def local(self, x: Any, piece: Any) -> Any:
+        """The mean of the p-th derivative over the simplex of x_0 ... x_p, by Gauss-Legendre after Duffy."""
+        p = len(x) - 1
+        total = 0.0
+        for points in itertools.product(range(len(NODES)), repeat=p):
+            u, at, weight = 1.0, x[0], 1.0
+            for i, k in enumerate(points):
+                weight *= WEIGHTS[k] * u
+                u *= NODES[k]
+                at = at + u * (x[i + 1] - x[i])
+            sign = 1.0 if p % 2 else np.sign(at)  # of the odd continuation
+            total = total + weight * sign * self.slope(abs(at), p)
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Power(Smooth):
+    """p s^(p-1), the gradient of the sum of s^p; zero where s is null."""
+
+    p: float
+
+    def pieces(self, S: Any, at: Spectrum) -> Any:
+        return np.where(at.null, 0, 1)
+
+    def value(self, s: Any, piece: Any) -> Any:
+        return np.where(piece == 1, self.slope(np.where(piece == 1, s, 1.0), 0), 0.0)
+
+    def slope(self, s: Any, q: int) -> Any:
+        return math.prod(self.p - i for i in range(q + 1)) * s ** (self.p - 1 - q)
+
+    def local(self, x: Any, piece: Any) -> Any:
+        kept = abs(piece) == 1
+        return np.where(kept, super().local(np.where(kept, x, 1.0), piece), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class UserFunction(Smooth):
+    """A function of the user's, with its derivative; higher derivatives come from differentiating that."""
+
+    f: Callable[[Any], Any]
+    df: Callable[[Any], Any]
+
+    def pieces(self, S: Any, at: Spectrum) -> Any:
+        return np.zeros(S.shape, dtype=int)
+
+    def nodes(self, S: Any, at: Spectrum) -> Any:
+        return np.where(at.null, S.dtype.type(0), S)
+
+    def slope(self, s: Any, q: int) -> Any:
+        if q == 0:
+            return self.f(s)
+        if q == 1:
+            return self.df(s)
+        from ..transforms import jvp  # the derivative of a user's function is the business of the transforms
+
+        return jvp(lambda t: self.slope(t, q - 1), (s,), (np.ones_like(s),))[1]
+
+    def broken(self, S: Any, at: Spectrum) -> tuple[Any, str] | None:
+        if not np.any(at.null):
+            return None
+        origin = float(np.asarray(self.f(np.zeros(1)))[0])
+        if origin == 0.0:
+            return None
+        i = tuple(np.argwhere(at.null)[0].tolist())
+        return at.null.any(axis=-1), (
+            f"U f(S) V^H with f(0) = {origin:.3g} has no derivative where sigma_{i[-1] + 1} = {S[i]:.1e} is zero"
+            f"{f' of matrix {i[:-1]}' if i[:-1] else ''}: the sign of f jumps there; take f with f(0) = 0"
+        )
+
+
+def divided_differences(family: Family, x: tuple[Any, ...], pieces: tuple[Any, ...]) -> Any:
+    """f[x_0 ... x_p] of broadcast signed arguments; a piece carries the sign of its argument."""
+    X = np.stack(np.broadcast_arrays(*x))
+    P = np.stack(np.broadcast_arrays(*pieces))
+    order = np.argsort(X, axis=0, kind="stable")
+    X, P = np.take_along_axis(X, order, axis=0), np.take_along_axis(P, order, axis=0)
+    sign = np.where(P != 0, np.sign(P), np.sign(X))
+    column = sign * family.value(abs(X), abs(P))
+    for p in range(1, len(X)):
+        low, high = X[:-p], X[p:]
+        near = (P[:-p] == P[p:]) & family.near(low, high)
+        gap = high - low
+        safe = np.where(near | (gap <= 0), 1.0, gap)
+        column = np.where(near | (gap <= 0), 0.0, (column[1:] - column[:-1]) / safe)
+        if near.any():
+            window = np.stack([X[i : len(X) - p + i][near] for i in range(p + 1)])
+            column[near] = family.local(window, P[:-p][near])
+    return column[0]

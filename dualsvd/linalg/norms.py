@@ -1,0 +1,457 @@
+"""Norms of matrices and vectors, condition and rank: the gradients are spectral functions, exact through ties.
+
+    ||A||_2      gradient U_k V_k^H / k, k the multiplicity of s_1: the least of all subgradients                    (1)
+    ||A||_*      gradient U_r V_r^H over the positive values: the least of all subgradients                          (2)
+    ||A||_p^p    gradient U (p S^(p-1)) V^H                                                                          (3)
+
+(Watson 1992, "Characterization of the subdifferential of some matrix norms".) Forward mode gives the one-sided
+directional derivative: the largest eigenvalue of the Hermitian part of U_k^H D V_k for (1), <U_r V_r^H, D> and the
+nuclear norm of D between the null spaces for (2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError, ShapeError
+from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
+from ..settings import Options, get, resolve
+from .degeneracy import is_plain, meet_tie, out_of_range, scaled, spectrum, tolerance
+from .divided_differences import Kept, Power
+from .factorise import SVDResult, as_matrix, recall, remember, singular_values, svd_factors
+from .solve import inv
+from .spectral_functions import SPECTRAL
+from .svd import SVD, dyads, follow_direction, operand_examples, svd_spectrum, value_slopes
+
+
+def inner(X: Any, Y: Any) -> Any:
+    """Re tr(X^H Y)."""
+    return np.real(np.sum(np.conj(X) * Y, axis=(-2, -1)))
+
+
+def factors_at(y: Any, a: Any, options: Options) -> SVDResult:
+    """The factors of the primal of a: those remembered with y, if they are."""
+    return recall(y) or svd_factors(primal(a), options)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The largest and the smallest singular value
+
+
+def extreme_function(a: Any, *, which: str, options: Options | None = None) -> Any:
+    """s_1 or s_r of plain matrices, with the factors remembered beside it."""
+    factors = svd_factors(a, options or get())
+    return remember(factors.S[..., 0 if which == "largest" else -1].copy(), factors)
+
+
+def extreme_gradient(a: Any, factors: SVDResult, which: str, options: Options) -> Any:
+    """(1): U_k V_k^H / k, and 0 where the value is zero."""
+    at = spectrum(factors.S, options)
+    end = at.group[..., :1] if which == "largest" else at.group[..., -1:]
+    k = (at.group == end).sum(axis=-1)[..., None, None].astype(factors.S.dtype)
+    if is_plain(a):
+        weights = np.where((at.group == end) & ~at.null, 1 / k[..., 0], 0.0).astype(factors.S.dtype)
+        return dyads(factors.U, weights, factors.Vh)
+    return SPECTRAL(a, family=Kept("one", which), factors=factors, options=options) / k
+
+
+def extreme_pushforward(y: Any, operands: Any, tangents: Any, *, which: str, options: Options | None = None) -> Any:
+    """Re u^H dA v, in the basis that follows the direction if the value is tied or zero."""
+    (a,), (dA,), options = operands, tangents, options or get()
+    factors = factors_at(y, a, options)
+    at = spectrum(factors.S, options)
+    i, j = (0, 1) if which == "largest" else (-1, -2)
+    kinks = at.null[..., i]
+    if at.group.shape[-1] > 1:
+        kinks = kinks | (at.group[..., i] == at.group[..., j])
+    if not np.any(kinks):
+        return inner(extreme_gradient(a, factors, which, options), dA)
+    meet_tie(factors.S, at, options)
+    return turned_slopes(a, factors, dA, options)[..., i]
+
+
+def turned_slopes(a: Any, factors: SVDResult, dA: Any, options: Options) -> Any:
+    """The slopes of all singular values in the basis that follows dA."""
+    y = factors if is_plain(a) else SVD(a, options=options)
+    at = svd_spectrum(y, options)
+    return value_slopes(follow_direction(y, dA, at) if np.any(at.degenerate) else y, dA)
+
+
+def extreme_pullback(y_bar: Any, y: Any, operands: Any, *, which: str, options: Options | None = None) -> tuple[Any]:
+    (a,), options = operands, options or get()
+    factors = factors_at(y, a, options)
+    if options.ties != "directional":
+        meet_tie(factors.S, spectrum(factors.S, options), options)
+    return (
+        (np.asarray(y_bar)[..., None, None] * extreme_gradient(a, factors, which, options),)
+        if is_plain(y_bar)
+        else (y_bar[..., None, None] * extreme_gradient(a, factors, which, options),)
+    )
+
+
+def extreme_jacobian(y: Any, operands: Any, *, which: str, options: Options | None = None) -> Any:
+    """The gradient itself."""
+    (a,), options = operands, options or get()
+    if np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a):
+        return None
+    return extreme_gradient(a, factors_at(y, a, options), which, options)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sums over the singular values: nuclear norm, Schatten norms
+
+
+def nuclear_function(a: Any, *, options: Options | None = None) -> Any:
+    """The sum of the singular values of plain matrices, with the factors remembered beside it."""
+    factors = svd_factors(a, options or get())
+    return remember(np.asarray(np.sum(factors.S, axis=-1)), factors)
+
+
+def nuclear_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
+    (a,), (dA,), options = operands, tangents, options or get()
+    factors = factors_at(y, a, options)
+    at = spectrum(factors.S, options)
+    if not np.any(at.null):
+        return inner(SPECTRAL(a, family=Kept("one"), factors=factors, options=options), dA)
+    meet_tie(factors.S, at, options)
+    return np.sum(turned_slopes(a, factors, dA, options), axis=-1)
+
+
+def nuclear_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
+    (a,), options = operands, options or get()
+    factors = factors_at(y, a, options)
+    return (y_bar[..., None, None] * SPECTRAL(a, family=Kept("one"), factors=factors, options=options),)
+
+
+def power_sum_function(a: Any, *, p: float, options: Options | None = None) -> Any:
+    """The sum of s^p."""
+    factors = svd_factors(a, options or get())
+    return remember(np.asarray(np.sum(factors.S**p, axis=-1)), factors)
+
+
+def power_sum_pushforward(y: Any, operands: Any, tangents: Any, *, p: float, options: Options | None = None) -> Any:
+    one = np.ones((), dtype=primal(y).dtype)
+    return inner(power_sum_pullback(one, y, operands, p=p, options=options)[0], tangents[0])
+
+
+def power_sum_pullback(y_bar: Any, y: Any, operands: Any, *, p: float, options: Options | None = None) -> tuple[Any]:
+    (a,), options = operands, options or get()
+    factors = factors_at(y, a, options)
+    return (y_bar[..., None, None] * SPECTRAL(a, family=Power(p), factors=factors, options=options),)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The Euclidean norm of the last axis
+
+
+def euclidean_function(x: Any) -> Any:
+    """|x| over the last axis, scaled by a power of two so that no square leaves the range."""
+    if not x.shape[-1]:
+        return np.zeros(x.shape[:-1], dtype=x.real.dtype)
+    e = np.frexp(np.max(np.abs(x), axis=-1, keepdims=True))[1]
+    unit = scaled(x, -e)
+    return scaled(np.sqrt(np.sum(np.real(unit) ** 2 + np.imag(unit) ** 2, axis=-1)), e[..., 0])
+
+
+def unit_vector(y: Any, x: Any) -> Any:
+    """x / |x|, 0 at 0: the least subgradient there."""
+    zero = np.asarray(primal(y)) == 0
+    return x / (y + zero)[..., None]
+
+
+def euclidean_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
+    """Re <x/|x|, dx>; where x = 0, that of the first direction that leaves 0."""
+    (x,), (dx,) = operands, tangents
+    u = unit_vector(y, x)
+    zero = np.asarray(primal(y)) == 0
+    if np.any(zero) and is_plain(dx):
+        size = euclidean_function(dx)
+        first = np.argmax(size > 0, axis=0)[None, ..., None]
+        leaving = np.take_along_axis(dx, np.broadcast_to(first, (1, *dx.shape[1:])), axis=0)[0]
+        u = (
+            np.where(zero[..., None], unit_vector(euclidean_function(leaving), leaving), primal(u))
+            if is_plain(u)
+            else u
+        )
+    return np.real(np.sum(np.conj(u) * dx, axis=-1))
+
+
+def euclidean_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
+    return (y_bar[..., None] * unit_vector(y, operands[0]),)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Registration
+
+
+def extreme_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for operands, _ in operand_examples(rng):
+        yield operands, {"which": "largest"}
+        yield operands, {"which": "smallest"}
+
+
+def power_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for operands, _ in operand_examples(rng):
+        yield operands, {"p": 3.0 if operands[0].shape[-1] % 2 else 1.5}
+
+
+def vector_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for shape in ((3,), (2, 3), (1,)):
+        yield (rng.standard_normal(shape),), {}
+    yield (rng.standard_normal(3) + 1j * rng.standard_normal(3),), {}
+    yield (rng.standard_normal(3).astype(np.float32),), {}
+
+
+EXTREME = Rule(
+    "extreme_singular_value",
+    extreme_function,
+    extreme_pushforward,
+    extreme_pullback,
+    extreme_examples,
+    jacobian=extreme_jacobian,
+)
+NUCLEAR = Rule("nuclear_norm", nuclear_function, nuclear_pushforward, nuclear_pullback, operand_examples)
+POWER_SUM = Rule("power_sum", power_sum_function, power_sum_pushforward, power_sum_pullback, power_examples)
+EUCLIDEAN = Rule("euclidean_norm", euclidean_function, euclidean_pushforward, euclidean_pullback, vector_examples)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What users call
+
+
+def nonempty(a: Any) -> Any:
+    """A matrix or a stack with at least one singular value each."""
+    a = as_matrix(a)
+    if 0 in np.shape(a)[-2:]:
+        raise ShapeError(f"an empty matrix has no largest singular value: got shape {np.shape(a)}")
+    return a
+
+
+def in_range(a: Any) -> tuple[Any, Any]:
+    """a, and None; or, where singular values are so small or large that reciprocals are in danger, a 2^-e and e."""
+    top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
+    if not out_of_range(top[..., None]):
+        return a, None
+    e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
+    return scaled(a, -e[..., None, None]), e
+
+
+def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
+    """A norm by its rule, brought to range first."""
+    a, e = in_range(a)
+    y = rule(a, **params)
+    y = y if e is None else scaled(y, e)
+    return y if isinstance(y, Tracer) else y[()]
+
+
+def opnorm(
+    a: Any,
+    *,
+    algorithm: str | None = None,
+    tangents: str | None = None,
+    ties: str | None = None,
+    refine: int | None = None,
+) -> Any:
+    """The spectral norm (...), the largest singular value of a (..., m, n).
+
+    Where s_1 is tied, forward mode gives the one-sided directional derivative and reverse mode the subgradient of least
+    norm, U_k V_k^H / k; 0 at a zero matrix.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.opnorm(np.diag([3.0, 2.0]))
+    3.0
+    """
+    chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
+    a = nonempty(a)
+    if not isinstance(a, Tracer):
+        return singular_values(a, chosen)[..., 0]
+    return homogeneous(EXTREME, a, which="largest", options=chosen)
+
+
+def smallest_singular_value(a: Any) -> Any:
+    """s_r (...), with the same conventions as `opnorm`."""
+    a = nonempty(a)
+    if not isinstance(a, Tracer):
+        return singular_values(a, get())[..., -1]
+    return homogeneous(EXTREME, a, which="smallest", options=get())
+
+
+def nuclear_norm(a: Any) -> Any:
+    """The sum (...) of the singular values of a (..., m, n).
+
+    Smooth where all are positive, tied or not. At zero values forward mode gives the one-sided directional derivative
+    and reverse mode the subgradient of least norm, U_r V_r^H over the positive ones.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.gradient(ds.nuclear_norm, np.eye(2))
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    a = as_matrix(a)
+    if not isinstance(a, Tracer):
+        return np.sum(singular_values(a, get()), axis=-1)
+    return homogeneous(NUCLEAR, a, options=get())
+
+
+def schatten_norm(a: Any, p: float) -> Any:
+    """(sum of s^p)^(1/p), p >= 1."""
+    if p == 1:
+        return nuclear_norm(a)
+    if p == np.inf:
+        return opnorm(a)
+    if p == 2:
+        return frobenius_norm(a)
+    if not p > 1:
+        raise ValueError(f"a Schatten norm needs p >= 1, got {p}")
+    a = as_matrix(a)
+    top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
+    e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
+    total = POWER_SUM(scaled(a, -e[..., None, None]), p=float(p), options=get())
+    zero = np.asarray(primal(total)) == 0
+    return scaled((total + zero) ** (1.0 / p) * ~zero, e)
+
+
+def frobenius_norm(a: Any) -> Any:
+    """The Euclidean norm (...) of the entries of a (..., m, n)."""
+    a = as_matrix(a)
+    return EUCLIDEAN(np.reshape(a, (*np.shape(a)[:-2], -1)))
+
+
+def norm(a: Any, ord: Any = None) -> Any:
+    """A norm (...) of the matrices a (..., m, n); ord as in NumPy, and ("schatten", p).
+
+    2, -2: largest and smallest singular value; "nuc"; "fro" (None means this); 1, -1, inf, -inf: extreme sums of
+    moduli over columns and rows.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> [float(ds.linalg.norm(np.diag([3.0, 4.0]), ord)) for ord in (2, -2, "nuc", "fro", ("schatten", 2))]
+    [4.0, 3.0, 7.0, 5.0, 5.0]
+    """
+    a = as_matrix(a)
+    if isinstance(ord, tuple):
+        kind, p = ord
+        if kind != "schatten":
+            raise ValueError(f'ord must be ("schatten", p) if it is a tuple, got {ord!r}')
+        return schatten_norm(a, p)
+    if ord is None or ord == "fro":
+        return frobenius_norm(a)
+    if ord == "nuc":
+        return nuclear_norm(a)
+    if ord == 2:
+        return opnorm(a)
+    if ord == -2:
+        return smallest_singular_value(a)
+    if ord in (1, -1, np.inf, -np.inf):
+        sums = np.sum(np.abs(a), axis=-2 if abs(ord) == 1 else -1)
+        return np.max(sums, axis=-1) if ord > 0 else np.min(sums, axis=-1)
+    raise ValueError(
+        f'ord must be None, "fro", "nuc", 1, -1, 2, -2, inf, -inf or ("schatten", p) for matrices, got {ord!r}'
+    )
+
+
+def vector_norm(x: Any, ord: Any = 2) -> Any:
+    """A norm of the last axis of x."""
+    x = as_inexact(x, "x")
+    if ord is None or ord == 2:
+        return EUCLIDEAN(x)
+    if ord == np.inf:
+        return np.max(np.abs(x), axis=-1)
+    if ord == -np.inf:
+        return np.min(np.abs(x), axis=-1)
+    if ord == 0:
+        return np.sum(primal(x) != 0, axis=-1).astype(np.abs(primal(x)).dtype)
+    if ord == 1:
+        return np.sum(np.abs(x), axis=-1)
+    if isinstance(ord, str):
+        raise ValueError(f"ord must be a number for vectors, got {ord!r}")
+    top = np.max(np.abs(primal(x)), axis=-1, keepdims=True, initial=0.0)
+    top = np.where(top == 0, np.ones_like(top), top)
+    return np.sum(np.abs(x / top) ** ord, axis=-1) ** (1.0 / ord) * top[..., 0]
+
+
+def cond(a: Any, p: Any = None) -> Any:
+    """The condition number (...) in the norm p, as in NumPy; s_1 / s_r for p None or 2.
+
+    Infinite at singular matrices, where it has no derivative: DegenerateError if one is asked for.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.linalg.cond(np.diag([4.0, 2.0]))
+    2.0
+    """
+    a = nonempty(a)
+    if not isinstance(a, Tracer):
+        return np.linalg.cond(a, p)
+    if p in (None, 2, -2):
+        top, bottom = opnorm(a), smallest_singular_value(a)
+        s1, sr = np.asarray(primal(top)), np.asarray(primal(bottom))
+        if np.any(sr <= tolerance(1.0, min(np.shape(a)[-2:]), s1.dtype) * s1):
+            raise DegenerateError(
+                f"the condition number has no derivative at a singular matrix (s_r = {np.min(sr):.1e}, s_1 = "
+                f"{np.max(s1):.1e}); differentiate opnorm(a) or norm(a, -2) instead"
+            )
+        return bottom / top if p == -2 else top / bottom
+    return norm(a, p) * norm(inv(a), p)
+
+
+def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    """The number of singular values above a tolerance, as in NumPy: an integer, which carries no derivative.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> int(ds.linalg.matrix_rank(np.ones((3, 3))))
+    1
+    """
+    return np.linalg.matrix_rank(primal(a), tol, hermitian, rtol=rtol)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# NumPy's names and signatures
+
+
+@implements(np.linalg.norm)
+def _numpy_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    ndim = np.ndim(x)
+    if axis is None:
+        if ord is None:
+            y, axes = EUCLIDEAN(np.reshape(x, (-1,))), tuple(range(ndim))
+        elif ndim == 1:
+            y, axes = vector_norm(x, ord), (0,)
+        elif ndim == 2:
+            y, axes = norm(x, ord), (0, 1)
+        else:
+            raise ValueError("Improper number of dimensions to norm.")
+    else:
+        axes = tuple(i % ndim for i in ((axis,) if isinstance(axis, (int, np.integer)) else axis))
+        if len(axes) == 1:
+            y = vector_norm(np.moveaxis(x, axes[0], -1), 2 if ord is None else ord)
+        elif len(axes) == 2:
+            y = norm(np.moveaxis(x, axes, (-2, -1)), ord)
+        else:
+            raise ValueError("Improper number of dimensions to norm.")
+    return np.reshape(y, tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))) if keepdims else y
+
+
+@implements(np.linalg.vector_norm)
+def _numpy_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+    ndim = np.ndim(x)
+    axes = tuple(range(ndim)) if axis is None else ((axis,) if isinstance(axis, (int, np.integer)) else tuple(axis))
+    axes = tuple(i % ndim for i in axes)
+    kept = tuple(i for i in range(ndim) if i not in axes)
+    flat = np.reshape(np.transpose(x, kept + axes), (*(np.shape(x)[i] for i in kept), -1))
+    y = vector_norm(flat, ord)
+    return np.reshape(y, tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))) if keepdims else y
+
+
+@implements(np.linalg.matrix_norm)
+def _numpy_matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+    return _numpy_norm(x, ord, axis=(-2, -1), keepdims=keepdims)
+
+
+implements(np.linalg.cond)(cond)
+
+
+@implements(np.linalg.matrix_rank)
+def _numpy_matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    return matrix_rank(A, tol, hermitian, rtol=rtol)
