@@ -262,6 +262,18 @@ call("vander", lambda x: np.vander(x, 4), 3)
 call("polyval", lambda x: np.polyval(x, [0.5, -1.0, 2.0]), 4)
 call("multiply.outer", lambda x: np.multiply.outer(x, A34), 2)
 
+# Fourier transforms
+call("fft", lambda x: np.fft.fft(x, axis=0), 3, 4)
+call("fft, filled up", lambda x: np.abs(np.fft.fft(x, 6, norm="ortho")), 3, 4)
+call("ifft, cut off", lambda x: np.fft.ifft(x * (1 + 2j), 3), 3, 4)
+call("fft2 and back", lambda x: np.real(np.fft.ifft2(np.fft.fft2(x) * A34)), 3, 4)
+call("fftn, ifftn", lambda x: np.fft.ifftn(np.fft.fftn(x, axes=(0, 2)) * A234, norm="forward"), 2, 3, 4)
+call("rfft", lambda x: np.fft.rfft(x), 3, 5)
+call("irfft", lambda x: np.fft.irfft(x * (1 + 1j)), 3, 4)
+call("irfft of odd length", lambda x: np.fft.irfft(x * (2 - 1j), 7, axis=0), 4, 3)
+call("rfft2, irfft2", lambda x: np.fft.irfft2(np.fft.rfft2(x) ** 2, (3, 4)), 3, 4)
+call("circular convolution", lambda x: np.fft.irfft(np.fft.rfft(x) * np.fft.rfft(x[::-1] ** 2), 5), 5)
+
 # copies, kinds, rounding
 call("copy", lambda x: np.copy(x) * x.copy(), 3, 4)
 call("x.astype", lambda x: np.imag(x.astype(np.complex128) * 1j) * x.astype(int), 3, 4)
@@ -378,9 +390,10 @@ composed("Lennard-Jones energy", 4, 3, scalar=True, tolerance=1e-11)(
 composed("complex impedance", 3, interval=POSITIVE)(
     lambda x: np.abs(x[0] + 1j * 2 * x[1] + 1 / (1j * 2 * x[2])) * np.cos(np.angle(x[0] + 1j * x[1] * x[2]))
 )
-composed("discrete Fourier transform", 4, scalar=True)(
+composed("Fourier transform by its matrix", 4, scalar=True)(
     lambda x: np.sum(np.abs(np.exp(-2j * np.pi * np.outer(range(4), range(4)) / 4) @ x) ** 2 * [1, 0, 2, 1])
 )
+composed("power spectrum", 6, scalar=True)(lambda x: np.sum(np.abs(np.fft.rfft(x * np.hanning(6))) ** 2 * [1, 0, 2, 1]))
 
 
 # loops that write into arrays
