@@ -166,12 +166,13 @@ def sweep(A, V, m, k, n, tol2, floor):
     An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, 0 to leave it out.
     """
     zero = like(primal(real(A[0])), 0.0)
+    least = like(zero, flush(eps_of(zero)))
     moved, off = zero > zero, zero
     for p in range(n - 1):
         for q in range(p + 1, n):
             alpha, beta, g = dots(A, p, q, m)
             a, b = primal(alpha), primal(beta)
-            cos2 = abs2(primal(g)) / (a * b + like(zero, tiny_of(zero)))
+            cos2 = abs2(primal(g)) / ((a + least) * (b + least))
             need = cos2 > tol2
             change = need | (b > a)
             off, moved = maximum(off, cos2), moved | change
