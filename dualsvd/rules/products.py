@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 from typing import Any
@@ -125,46 +126,46 @@ def _np_matmul(x1: Any, x2: Any, /, *, dtype: Any = None, **kwargs: Any) -> Any:
 # einsum
 
 
-def _parse(args: tuple[Any, ...]) -> tuple[list[str], str, list[Any]]:
-    """The operands of an einsum, and its subscripts written out: a letter for each axis, the ellipsis included."""
+def _in_letters(args: tuple[Any, ...]) -> tuple[str, list[Any]]:
+    """einsum(x, [0, 1], y, [1, 2], [0, 2]) as "ab,bc->ac" and its operands; a string stays as it is."""
     if isinstance(args[0], str):
-        inputs, arrow, output = args[0].replace(" ", "").partition("->")
-        subscripts, operands = inputs.split(","), [operand(x) for x in args[1:]]
-    else:  # einsum(x, [0, 1], y, [1, 2], [0, 2])
-        pairs = len(args) // 2 * 2
-        lists = [*args[1:pairs:2], *args[pairs:]]
-        words = ["".join("..." if i is Ellipsis else string.ascii_letters[i] for i in subscript) for subscript in lists]
-        operands = [operand(x) for x in args[:pairs:2]]
-        subscripts, arrow, output = words[: len(operands)], "->" * (len(args) % 2), "".join(words[len(operands) :])
-    if len(subscripts) != len(operands):
-        raise ValueError(f"einstein sum subscripts string names {len(subscripts)} operands, got {len(operands)}")
-    # the axes that an ellipsis stands for, in capitals from the end of the alphabet that are not otherwise used
-    widths = [np.ndim(x) - len(s.replace("...", "")) for s, x in zip(subscripts, operands) if "..." in s]
-    free = [c for c in reversed(string.ascii_letters) if not any(c in s for s in subscripts)]
-    letters = "".join(free[: max(widths, default=0)])
-    written = [
-        s.replace("...", letters[len(letters) - (np.ndim(x) - len(s) + 3) :]) for s, x in zip(subscripts, operands)
-    ]
+        return args[0].replace(" ", ""), [operand(x) for x in args[1:]]
+    pairs = len(args) // 2 * 2
+    lists = [*args[1:pairs:2], *args[pairs:]]
+    words = ["".join("..." if i is Ellipsis else string.ascii_letters[i] for i in subscript) for subscript in lists]
+    inputs = ",".join(words[: pairs // 2])
+    return inputs if len(args) == pairs else f"{inputs}->{words[-1]}", [operand(x) for x in args[:pairs:2]]
+
+
+@functools.lru_cache(maxsize=1024)
+def _written_out(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str]:
+    """The subscripts of the operands and of the result with a letter for each axis, those of an ellipsis included."""
+    inputs, arrow, output = subscripts.partition("->")
+    words = inputs.split(",")
+    if len(words) != len(ndims):
+        raise ValueError(f"einstein sum subscripts string names {len(words)} operands, got {len(ndims)}")
+    widths = [ndim - len(word.replace("...", "")) if "..." in word else 0 for word, ndim in zip(words, ndims)]
+    letters = "".join(_unused(inputs)[: max(widths, default=0)])
+    written = tuple(word.replace("...", letters[len(letters) - width :]) for word, width in zip(words, widths))
     if arrow:
-        output = output.replace("...", letters)
-    else:
-        everything = "".join(s.replace("...", "") for s in subscripts)
-        output = letters + "".join(c for c in sorted(set(everything)) if everything.count(c) == 1)
-    return written, output, operands
+        return written, output.replace("...", letters)
+    explicit = inputs.replace("...", "").replace(",", "")
+    return written, letters + "".join(c for c in sorted(set(explicit)) if explicit.count(c) == 1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _unused(subscripts: str) -> tuple[str, ...]:
+    return tuple(c for c in string.ascii_letters if c not in subscripts)
 
 
 def _einsum(*operands: Any, inputs: tuple[str, ...], output: str, optimize: Any) -> Any:
     return np.einsum(",".join(inputs) + "->" + output, *operands, optimize=optimize)
 
 
-def _unused(subscripts: tuple[str, ...]) -> list[str]:
-    return [c for c in string.ascii_letters if not any(c in s for s in subscripts)]
-
-
 def _push_einsum(
     y: Any, operands: Operands, tangents: Operands, inputs: tuple[str, ...], output: str, optimize: Any
 ) -> Any:
-    direction = _unused(inputs)[0]
+    direction = _unused("".join(inputs))[0]
     y_dot = None
     for k, x_dot in enumerate(tangents):
         if x_dot is None:
@@ -193,12 +194,12 @@ def _pull_einsum(
         kind = np.result_type(primal(operands[k]))
         factors = [y_bar, *(_conj(x) for j, x in enumerate(operands) if j != k)]
         subscripts = [output, *(s for j, s in enumerate(inputs) if j != k)]
-        fresh = _unused((*inputs, output))
+        fresh = iter(_unused("".join(inputs)))
         axes = ""
         for c in inputs[k]:
             letter = c
             if c in axes:
-                letter = fresh.pop()
+                letter = next(fresh)
                 factors.append(np.eye(lengths[c], dtype=kind))
                 subscripts.append(c + letter)
             elif not any(c in s for s in subscripts):
@@ -244,8 +245,9 @@ einsum = Rule("einsum", _einsum, _push_einsum, _pull_einsum, _einsum_examples)
 
 @implements(np.einsum)
 def _np_einsum(*args: Any, out: Any = None, dtype: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
-    inputs, output, operands = _parse(args)
-    return finish(einsum(*operands, inputs=tuple(inputs), output=output, optimize=optimize), out, dtype)
+    subscripts, operands = _in_letters(args)
+    inputs, output = _written_out(subscripts, tuple(map(np.ndim, operands)))
+    return finish(einsum(*operands, inputs=inputs, output=output, optimize=optimize), out, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
