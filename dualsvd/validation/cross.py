@@ -10,6 +10,7 @@ slope f'(A; D), and the adjoint a subgradient, <G, D> <= f'(A; D).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ Pullback = Callable[[Leaves], Leaves]
 VALUE = "value, with tangents = without"
 KINDS = "shapes and dtypes of derivatives"
 FORWARD = "forward = differences"
+SWEEPS_VALUE = "value, through the sweeps = without"
 SWEEPS = "forward through the sweeps = closed form"
 REVERSE = "reverse = forward"
 ADJOINT = "<y_bar, J v> = <J^T y_bar, v>"
@@ -108,14 +110,28 @@ class Worst:
         self.error, self.tolerance, self.ratio = 0.0, 0.0, -1.0
 
     def add(self, error: float, tolerance: float) -> None:
-        ratio = 0.0 if error == 0 else error / tolerance if tolerance > 0 else np.inf
-        if not ratio <= self.ratio:
+        if error == 0:
+            ratio = 0.0
+        elif np.isfinite(error) and tolerance > 0:
+            ratio = error / tolerance
+        else:
+            ratio = np.inf
+        if ratio > self.ratio:
             self.error, self.tolerance, self.ratio = error, tolerance, ratio
 
 
 def plain(structure: Any) -> Leaves:
     """What a transform returned, as a tuple of arrays."""
     return tuple(np.asarray(part) for part in structure)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pulled:
+    """Reverse mode at a point: its pullback, and pairs (y_bar, x_bar); `gauge`: they were chosen to see none."""
+
+    pullback: Pullback
+    pairs: list[tuple[Leaves, Leaves]]
+    gauge: bool
 
 
 class Study:
@@ -163,25 +179,26 @@ class Study:
         bent = [any(np.any(mask) for mask in slope.kinked) for slope in differences]
         self.smooth = not any(bent)
         if not self.smooth:
-            self.notes.append(
-                f"not smooth here: the one-sided slopes differ along {sum(bent)} of {len(bent)} directions"
-            )
+            self.notes.append(f"not smooth here: one-sided slopes differ along {sum(bent)} of {len(bent)} directions")
         tangents = self._forward()
         self.y_scales = self._output_scales([slope.central for slope in differences] if tangents is None else tangents)
         linear = True
-        if tangents is not None:
-            if self.smooth:
-                self._measure_conditioning(tangents)
-                self._compare_forward(tangents, tangents, differences)
-            else:
-                opposite = [self._push(tuple(-d for d in direction))[1] for direction in self.directions]
-                linear = self._is_linear(tangents, opposite)
-                self._compare_forward(tangents, opposite, differences)
+        opposite = tangents
+        if tangents is not None and self.smooth:
+            self._measure_conditioning(tangents)
+        elif tangents is not None:
+            opposite = [self._push(tuple(-d for d in direction))[1] for direction in self.directions]
+            linear = self._is_linear(tangents, opposite)
+        pulled = self._reverse(tangents) if linear else None
+        gauge = pulled is not None and pulled.gauge
+        if tangents is not None and opposite is not None and not gauge:
+            self._compare_forward(tangents, opposite, differences)
             self._compare_sweeps(tangents)
-        if linear:
-            self._compare_reverse(tangents, differences)
-        else:
+        if pulled is not None:
+            self._compare_reverse(pulled, tangents, differences)
+        elif not linear:
             self._compare_subgradient(differences)
+        self.add(KINDS, self.kinds)
         if not self.rows:
             raise MissingRuleError(f"nothing could be compared: {'; '.join(self.notes)}")
 
@@ -277,50 +294,69 @@ class Study:
             between.add(max(0.0, float(np.max(outside))) / scale, allowed)
 
     def _compare_sweeps(self, tangents: list[Leaves]) -> None:
-        if not self._uses_svd():
+        swept = self._swept()
+        if swept is None:
             return
-        worst = Worst()
+        value, worst, same = Worst(), Worst(), True
         with options(tangents="sweeps"):
-            for direction, dy in zip(self.directions, tangents):
-                for a, b, scale in zip(self._push(direction)[1], dy, self.y_scales):
+            for direction, expected in zip(self.directions, tangents):
+                y, dy = self._push(direction)
+                for v, u, a, b, scale in zip(self.y, y, dy, expected, self.y_scales):
+                    value.add(largest(u - v) / (largest(v) or 1.0), self.allowed(AGREEMENT_SWEEPS))
                     worst.add(largest(a - b) / scale, self.allowed(AGREEMENT_SWEEPS))
-        self.add(SWEEPS, worst)
+                    same &= bool(np.array_equal(a, b))
+        if swept or not same:
+            self.add(SWEEPS_VALUE, value)
+            self.add(SWEEPS, worst)
 
-    def _uses_svd(self) -> bool:
-        """Whether f calls anything whose tangents the sweeps can carry; of a function no tape can read, who knows."""
+    def _swept(self) -> bool | None:
+        """Whether the sweeps carry the tangents of anything f calls; False: perhaps; None: no.
+
+        Fused functions of the spectrum may have a closed form only. Of a function that no tape can read, who knows.
+        """
         try:
             with level() as tag:
                 tape = Tape(tag)
                 self.f(*(tape.input(v) for v in self.x))
         except DualSVDError:
-            return True
-        return any("tangents" in node.params for node in tape.nodes)
+            return False
+        rules = [node.rule.name for node in tape.nodes if node.rule is not None and "options" in node.params]
+        return any(name in ("svd", "svdvals") for name in rules) if rules else None
 
     # -- reverse
 
-    def _compare_reverse(self, tangents: list[Leaves] | None, differences: list[Slope]) -> None:
+    def _reverse(self, tangents: list[Leaves] | None) -> Pulled | None:
+        """Cotangents and what they pull back to, or None where reverse mode does not apply, or rightly refuses.
+
+        Where the value depends on a gauge, only a cotangent that does not see it has a derivative. One from the image
+        of the pushforward, which moves no gauge, takes the place of the random ones.
+        """
         pullback = self._pullback()
         if pullback is None:
-            return
+            return None
         cotangents = [random_like(self.y, self._weights(), self.rng) for _ in range(RANDOM)]
         if dimensions(self.y) <= EXHAUSTIVE:
             cotangents += basis_of(self.y, self._weights())
-        pairs = self._pull(pullback, cotangents, tangents)
-        entries, by_values = Worst(), Worst()
-        for y_bar, x_bar in pairs:
-            for v, bar in zip(self.x, x_bar):
-                self.kinds.add(float((v.shape, v.dtype) != (bar.shape, bar.dtype)), 0.0)
-            for i, (direction, slope) in enumerate(zip(self.directions, differences)):
-                along = inner(x_bar, direction)
-                self._compare_slope(y_bar, along, slope, by_values)
-                if tangents is not None:
-                    scale = self._pair_scale(y_bar, tangents[i], x_bar, direction)
-                    entries.add(abs(inner(y_bar, tangents[i]) - along) / scale, self.allowed(AGREEMENT))
-        self.add(REVERSE, entries)
-        if tangents is not None and pairs:
-            self._compare_adjoint(pullback, gauge=len(pairs) < len(cotangents))
-        self.add(REVERSE_DIFFERENCES, by_values)
-        self.add(KINDS, self.kinds)
+        try:
+            return Pulled(pullback, [(y_bar, pullback(y_bar)) for y_bar in cotangents], gauge=False)
+        except GaugeError as error:
+            if tangents is None:
+                self.refuse("reverse", error)
+                return None
+        except (DegenerateError, MissingRuleError) as error:
+            self.refuse("reverse", error)
+            return None
+        y_bar = self._unit(tangents[0])
+        try:
+            pairs = [(y_bar, pullback(y_bar))]
+        except (GaugeError, DegenerateError) as error:
+            self.refuse("reverse", error)
+            return None
+        self.notes.append(
+            "the value depends on a gauge (the phases of singular vectors, say): reverse mode is compared for "
+            "cotangents that do not see it; the sweeps and differences follow gauges of their own, and are not compared"
+        )
+        return Pulled(pullback, pairs, gauge=True)
 
     def _pullback(self) -> Pullback | None:
         try:
@@ -334,34 +370,26 @@ class Study:
         """The scale of cotangents that lets every output count alike, whatever its size and its number of elements."""
         return [1.0 / (scale * np.sqrt(max(1, np.size(v)))) for v, scale in zip(self.y, self.y_scales)]
 
-    def _pull(
-        self, pullback: Pullback, cotangents: list[Leaves], tangents: list[Leaves] | None
-    ) -> list[tuple[Leaves, Leaves]]:
-        """The cotangents with what they pull back to; empty where reverse mode rightly refuses.
+    def _unit(self, dy: Leaves) -> Leaves:
+        size = norm(dy) or 1.0
+        return tuple(part / size for part in dy)
 
-        Where the value depends on a gauge, only a cotangent that does not has a derivative: one out of the image of
-        the pushforward, which moves no gauge, takes their place.
-        """
-        try:
-            return [(y_bar, pullback(y_bar)) for y_bar in cotangents]
-        except GaugeError as error:
-            if tangents is None:
-                self.refuse("reverse", error)
-                return []
-        except (DegenerateError, MissingRuleError) as error:
-            self.refuse("reverse", error)
-            return []
-        try:
-            y_bar = self._image(tangents[0])
-            pairs = [(y_bar, pullback(y_bar))]
-        except (GaugeError, DegenerateError) as error:
-            self.refuse("reverse", error)
-            return []
-        self.notes.append("the value depends on a gauge: reverse mode met only cotangents that do not")
-        return pairs
-
-    def _image(self, dy: Leaves) -> Leaves:
-        return tuple(part * weight**2 for part, weight in zip(dy, self._weights()))
+    def _compare_reverse(self, pulled: Pulled, tangents: list[Leaves] | None, differences: list[Slope]) -> None:
+        entries, by_values = Worst(), Worst()
+        for y_bar, x_bar in pulled.pairs:
+            for v, bar in zip(self.x, x_bar):
+                self.kinds.add(float((v.shape, v.dtype) != (bar.shape, bar.dtype)), 0.0)
+            for i, (direction, slope) in enumerate(zip(self.directions, differences)):
+                along = inner(x_bar, direction)
+                if not pulled.gauge:
+                    self._compare_slope(y_bar, along, slope, by_values)
+                if tangents is not None:
+                    scale = self._pair_scale(y_bar, tangents[i], x_bar, direction)
+                    entries.add(abs(inner(y_bar, tangents[i]) - along) / scale, self.allowed(AGREEMENT))
+        self.add(REVERSE, entries)
+        if tangents is not None:
+            self._compare_adjoint(pulled)
+        self.add(REVERSE_DIFFERENCES, by_values)
 
     def _pair_scale(self, y_bar: Leaves, dy: Leaves, x_bar: Leaves, direction: Leaves) -> float:
         """What <y_bar, dy> is measured by; never less than the value gives, whose rounding it inherits."""
@@ -379,15 +407,15 @@ class Study:
         if allowed <= USELESS:
             worst.add(abs(along - inner(y_bar, slope.central)) / scale, allowed)
 
-    def _compare_adjoint(self, pullback: Pullback, gauge: bool) -> None:
+    def _compare_adjoint(self, pulled: Pulled) -> None:
         """The identity, with vectors that nothing before has used."""
         v = random_like(self.x, self.x_scales, self.rng)
         dy = self._push(v)[1]
-        if gauge:
-            y_bar = self._image(self._push(random_like(self.x, self.x_scales, self.rng))[1])
+        if pulled.gauge:
+            y_bar = self._unit(self._push(random_like(self.x, self.x_scales, self.rng))[1])
         else:
             y_bar = random_like(self.y, self._weights(), self.rng)
-        x_bar = pullback(y_bar)
+        x_bar = pulled.pullback(y_bar)
         scale = self._pair_scale(y_bar, dy, x_bar, v)
         worst = Worst()
         worst.add(abs(inner(y_bar, dy) - inner(x_bar, v)) / scale, self.allowed(AGREEMENT))
@@ -399,13 +427,14 @@ class Study:
             self.notes.append("complex values are neither convex nor concave: reverse mode is not compared at a kink")
             return
         pullback = self._pullback()
-        y_bar = tuple(
-            np.full_like(v, weight / np.sqrt(max(1, np.size(v)))) for v, weight in zip(self.y, self._weights())
-        )
-        pairs = [] if pullback is None else self._pull(pullback, [y_bar], None)
-        if not pairs:
+        if pullback is None:
             return
-        G = pairs[0][1]
+        y_bar = tuple(np.full_like(v, 1.0 / (scale * max(1, np.size(v)))) for v, scale in zip(self.y, self.y_scales))
+        try:
+            G = pullback(y_bar)
+        except (GaugeError, DegenerateError) as error:
+            self.refuse("reverse", error)
+            return
         cases = []
         for direction, slope in zip(self.directions, differences):
             allowed = max(sum(a / s for a, s in zip(slope.one_sided, self.y_scales)), self.allowed(AGREEMENT))

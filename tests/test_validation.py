@@ -1,0 +1,438 @@
+"""Validation agrees with what is right, and finds what is wrong: every comparison has a fault that only it must see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dualsvd as ds
+from dualsvd import settings
+from dualsvd.rules.custom import CUSTOM
+from dualsvd.rules.registry import RULES, Rule, primal
+from dualsvd.validation import DisagreementError, ValidationReport, check_rules, cross, cross_validate
+from dualsvd.validation.differences import slopes
+from dualsvd.validation.report import row
+
+Array = np.ndarray
+
+
+def failing(report: ValidationReport) -> set[str]:
+    return {r.name for r in report.rows if not r.passed}
+
+
+def names(report: ValidationReport) -> set[str]:
+    return {r.name for r in report.rows}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is right is found to agree
+
+W = np.random.default_rng(7).standard_normal((4, 3))
+
+SMOOTH: dict[str, Callable[[Any], Any]] = {
+    "largest singular value by numpy": lambda X: np.linalg.svd(X, compute_uv=False)[0],
+    "spectral norm by numpy": lambda X: np.linalg.norm(X, 2),
+    "opnorm": ds.opnorm,
+    "svdvals": ds.svdvals,
+    "nuclear norm": ds.nuclear_norm,
+    "low rank": lambda X: ds.linalg.low_rank(X, 2),
+    "polar": lambda X: ds.polar(X)[0],
+    "pinv": ds.pinv,
+    "reconstruction": lambda X: (lambda U, S, Vh: (U * np.tanh(S)) @ Vh)(*ds.svd(X)),
+    "normalised layer": lambda X: np.tanh((W / ds.opnorm(W)) @ X) / ds.opnorm(X),
+    "no svd at all": lambda X: np.sum(np.tanh(W @ X) ** 2),
+    "several outputs": lambda X: {"norm": ds.opnorm(X), "parts": (X @ X.T, np.exp(X[0]))},
+    "in place": lambda X: _in_place(X),
+}
+
+
+#: those whose tangents can go through the sweeps
+SWEPT = {
+    "largest singular value by numpy",
+    "spectral norm by numpy",
+    "opnorm",
+    "svdvals",
+    "nuclear norm",
+    "reconstruction",
+}
+
+
+def _in_place(X: Any) -> Any:
+    out = np.zeros_like(X)
+    out[0] = X[1] * X[2]
+    out[1] = np.sin(X[0])
+    return out
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_function_agrees_in_every_way(name: str, X: Array) -> None:
+    report = cross_validate(SMOOTH[name], X, order=2)
+    assert report.passed, str(report)
+    assert report.smooth
+    assert {cross.FORWARD, cross.REVERSE, cross.ADJOINT, cross.REVERSE_DIFFERENCES} <= names(report)
+    assert {cross.HESSIAN_REVERSE, cross.HESSIAN_FORWARD, cross.HESSIAN_SYMMETRIC} <= names(report)
+    assert name not in SWEPT or cross.SWEEPS in names(report)
+    assert name not in ("no svd at all", "in place") or cross.SWEEPS not in names(report)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (2, 3, 2), (1, 6), (6, 1)], ids=str)
+def test_kinds_and_shapes_of_matrices(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    A = (
+        (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype)
+        if dtype[0] == "c"
+        else (rng.standard_normal(shape).astype(dtype))
+    )
+    report = cross_validate(ds.svdvals, A)
+    assert report.passed, str(report)
+    assert cross.SWEEPS in names(report)
+
+
+def test_singular_vectors_with_phases_are_met_with_cotangents_that_have_none(rng: np.random.Generator) -> None:
+    A = rng.standard_normal((4, 3)) + 1j * rng.standard_normal((4, 3))
+    report = cross_validate(lambda A: tuple(ds.svd(A)), A)
+    assert cross.ADJOINT in names(report)
+    assert failing(report) <= {cross.FORWARD, cross.REVERSE_DIFFERENCES}  # LAPACK's phases do not move smoothly
+    assert any("gauge" in note for note in report.notes)
+
+
+def test_a_structure_of_arrays(rng: np.random.Generator) -> None:
+    x = {"W": rng.standard_normal((2, 3)), "rest": [rng.standard_normal(3), (1e-6 * rng.standard_normal(2),)]}
+    report = cross_validate(lambda p: p["W"] @ p["rest"][0] * np.exp(1e6 * p["rest"][1][0]), x, order=2)
+    assert report.passed, str(report)
+
+
+def test_integers_are_differentiated_as_floats() -> None:
+    assert cross_validate(ds.opnorm, np.array([[2, 0], [1, 3]])).passed
+
+
+def test_a_large_matrix_is_tried_along_few_directions(rng: np.random.Generator) -> None:
+    calls = 0
+
+    def counted(A: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return np.sum(np.tanh(A))
+
+    assert cross_validate(counted, rng.standard_normal((400, 60))).passed
+    assert calls < 100
+
+
+def test_the_same_call_gives_the_same_report(X: Array) -> None:
+    assert cross_validate(ds.opnorm, X) == cross_validate(ds.opnorm, X)
+    assert cross_validate(ds.opnorm, X, rng=1) == cross_validate(ds.opnorm, X, rng=np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-6])
+def test_near_a_tie_the_tolerance_follows_the_conditioning(gap: float, rng: np.random.Generator) -> None:
+    U, V = np.linalg.qr(rng.standard_normal((5, 3)))[0], np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    A = (U * np.array([2.0, 2.0 - gap, 1.0])) @ V.T
+    report = cross_validate(lambda A: ds.linalg.low_rank(A, 1), A)
+    assert report.passed, str(report)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Kinks
+
+R = np.array([[3.0, 4.0], [-4.0, 3.0]])  # both singular values are 5
+
+KINKS: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
+    "spectral norm at a tie": (ds.opnorm, R, cross.CONVEX),
+    "spectral norm at the identity": (ds.opnorm, np.eye(3), cross.CONVEX),
+    "spectral norm at zero": (ds.opnorm, np.zeros((2, 3)), cross.CONVEX),
+    "minus the spectral norm at a tie": (lambda A: -ds.opnorm(A), R, cross.CONCAVE),
+    "nuclear norm at rank one": (ds.nuclear_norm, np.outer([1.0, 2.0], [3.0, 0.0, 4.0]), cross.CONVEX),
+    "singular values at a tie": (ds.svdvals, R, cross.ONE_SIDED),
+    "singular values at rank one": (ds.svdvals, np.outer([1.0, 2.0], [3.0, 0.0, 4.0]), cross.ONE_SIDED),
+    "absolute value": (lambda x: np.sum(np.abs(x)), np.array([1.0, 0.0, -2.0]), cross.BETWEEN),
+    "elements at a kink": (np.abs, np.array([1.0, 0.0, -2.0]), cross.BETWEEN),
+    "maximum of equals": (lambda x: np.maximum(x[0], x[1]), np.array([2.0, 2.0]), cross.BETWEEN),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_a_kink_is_found_and_what_must_hold_there_holds(name: str) -> None:
+    f, x, expected = KINKS[name]
+    report = cross_validate(f, x)
+    assert not report.smooth
+    assert report.passed, str(report)
+    assert expected in names(report)
+    assert any("not smooth" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda A: ds.polar(A)[0], R),
+        (ds.pinv, R),
+        (ds.nuclear_norm, np.eye(3)),
+        (lambda A: ds.linalg.spectral_function(A, np.tanh, lambda s: 1 / np.cosh(s) ** 2), np.diag([2.0, 2.0, 0.0])),
+        (lambda x: np.sum(x**2), np.zeros(3)),
+        (lambda x: np.sum(np.abs(x) ** 3), np.zeros(3)),
+    ],
+    ids=[
+        "polar at a tie",
+        "pinv at a tie",
+        "nuclear norm at the identity",
+        "tanh of a tie and a zero",
+        "squares",
+        "cubes",
+    ],
+)
+def test_a_smooth_function_is_smooth_even_where_its_parts_are_not(f: Any, x: Array) -> None:
+    report = cross_validate(f, x)
+    assert report.smooth
+    assert report.passed, str(report)
+
+
+def test_second_derivatives_are_not_asked_for_at_a_kink() -> None:
+    report = cross_validate(ds.opnorm, R, order=2)
+    assert not any("Hessian" in name for name in names(report))
+    assert any("second" in note for note in report.notes)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Each comparison finds its fault
+
+
+def rule(function: Any, push: Any, pull: Any, **more: Any) -> Rule:
+    return Rule("faulty", function, push, pull, lambda rng: [((rng.uniform(1, 2, 3),), {})], register=False, **more)
+
+
+def times(slope: Any) -> Any:
+    return lambda y, operands, tangents, **params: slope(operands[0]) * tangents[0]
+
+
+def pulled(slope: Any) -> Any:
+    return lambda y_bar, y, operands, **params: (slope(operands[0]) * y_bar,)
+
+
+def twice(x: Any) -> Any:
+    return 2 * x
+
+
+def upcast(y: Any, operands: Any, tangents: Any) -> Any:
+    return (2 * operands[0] * tangents[0]).astype(np.float64)
+
+
+def digits_lost_through_the_sweeps(y: Any, operands: Any, tangents: Any, **params: Any) -> Any:
+    return 2 * operands[0] * tangents[0] * (1 + 1e-7 * (settings.get().tangents == "sweeps"))
+
+
+def bent(factor: float) -> Any:
+    """|x| with the exact one-sided slope at 0, times a factor."""
+    return lambda y, operands, tangents: np.where(
+        operands[0] == 0, factor * np.abs(tangents[0]), np.sign(operands[0]) * tangents[0]
+    )
+
+
+POINT = np.array([1.0, 0.5, 2.0])
+ZERO = np.array([0.0])
+FAULTS: dict[str, tuple[Any, Any, set[str]]] = {
+    "wrong pushforward": (
+        rule(np.square, times(lambda x: 2.001 * x), pulled(twice)),
+        POINT,
+        {cross.FORWARD, cross.REVERSE, cross.ADJOINT},
+    ),
+    "wrong pullback": (
+        rule(np.square, times(twice), pulled(lambda x: 2 * x + 1e-6)),
+        POINT,
+        {cross.REVERSE, cross.ADJOINT, cross.REVERSE_DIFFERENCES},
+    ),
+    "both wrong alike": (
+        rule(np.square, times(lambda x: 3 * x), pulled(lambda x: 3 * x)),
+        POINT,
+        {cross.FORWARD, cross.REVERSE_DIFFERENCES},
+    ),
+    "a derivative that is not a number": (
+        rule(np.square, times(lambda x: x * np.nan), pulled(twice)),
+        POINT,
+        {cross.FORWARD, cross.REVERSE, cross.ADJOINT},
+    ),
+    "another value under differentiation": (
+        rule(
+            np.square,
+            None,
+            pulled(twice),
+            jvp=lambda operands, tangents: (operands[0] ** 2 + 1e-6, 2 * operands[0] * tangents[0]),
+        ),
+        POINT,
+        {cross.VALUE},
+    ),
+    "tangents of another precision": (
+        rule(np.square, upcast, pulled(twice)),
+        POINT.astype(np.float32),
+        {cross.KINDS},
+    ),
+    "sweeps that lose digits": (
+        lambda x: rule(lambda x, options: x * x, digits_lost_through_the_sweeps, pulled(twice))(x, options=None),
+        POINT,
+        {cross.SWEEPS},
+    ),
+    "half of a one-sided slope": (rule(np.abs, bent(0.5), pulled(np.sign)), ZERO, {cross.ONE_SIDED}),
+    "a slope outside the kink": (
+        rule(np.abs, times(lambda x: x * 0 + 2), pulled(lambda x: x * 0 + 2)),
+        ZERO,
+        {cross.BETWEEN},
+    ),
+    "no subgradient": (rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2)), ZERO, {cross.CONVEX}),
+    "no supergradient": (lambda x: -rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2))(x), ZERO, {cross.CONCAVE}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_comparison_finds_its_fault(name: str) -> None:
+    f, x, expected = FAULTS[name]
+    report = cross_validate(f, x)
+    assert failing(report) == expected, str(report)
+    with pytest.raises(DisagreementError, match="DISAGREES"):
+        report.raise_if_failed()
+
+
+def test_a_derivative_that_forgets_to_depend_on_the_point_is_found_by_second_order() -> None:
+    frozen = rule(lambda x: x**3, times(lambda x: 3 * primal(x) ** 2), pulled(lambda x: 3 * x**2))
+    report = cross_validate(frozen, POINT, order=2)
+    assert failing(report) == {cross.HESSIAN_REVERSE, cross.HESSIAN_FORWARD}
+    frozen = rule(lambda x: x**3, times(lambda x: 3 * x**2), pulled(lambda x: 3 * primal(x) ** 2))
+    assert cross.HESSIAN_DIFFERENCES in failing(cross_validate(frozen, POINT, order=2))
+
+
+def test_a_hessian_that_is_not_symmetric_is_found() -> None:
+    shear = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    wrong = rule(
+        lambda x: x**2,
+        times(twice),
+        lambda y_bar, y, operands: (2 * operands[0] * y_bar + shear @ (operands[0] - primal(operands[0])),),
+    )
+    assert cross.HESSIAN_SYMMETRIC in failing(cross_validate(wrong, POINT, order=2))
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_one_mode_alone_is_compared_with_differences(mode: str) -> None:
+    one = rule(np.square, times(twice) if mode == "forward" else None, pulled(twice) if mode == "reverse" else None)
+    report = cross_validate(one, POINT)
+    assert report.passed
+    assert (cross.FORWARD if mode == "forward" else cross.REVERSE_DIFFERENCES) in names(report)
+    assert any("does not apply" in note for note in report.notes)
+
+
+def test_a_function_without_any_derivative_says_so() -> None:
+    with pytest.raises(ds.MissingRuleError, match="i0"):
+        cross_validate(lambda x: np.i0(x), POINT)
+
+
+def test_a_tolerance_of_ones_own() -> None:
+    rough = rule(np.square, times(lambda x: 2.001 * x), pulled(twice))
+    assert cross_validate(rough, POINT, tol=1e-2).passed
+    assert not cross_validate(ds.opnorm, np.array([[1.0, 2.0], [3.0, 5.0]]), tol=1e-30).passed
+
+
+def test_an_order_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="order must be 1 or 2, got 3"):
+        cross_validate(np.sin, POINT, order=3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Differences
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (np.sin, np.cos),
+        (np.exp, np.exp),
+        (lambda x: np.sqrt(np.abs(x)), lambda x: 0.5 / np.sqrt(x)),
+        (lambda x: np.sin(30 * x), lambda x: 30 * np.cos(30 * x)),
+        (lambda x: 1e8 + x, lambda x: np.ones_like(x)),
+        (lambda x: x * 1e-200, lambda x: np.full_like(x, 1e-200)),
+        (lambda x: np.round(np.sin(x), 6), np.cos),
+        (lambda x: np.float32(x) ** 3, lambda x: 3 * x**2),
+    ],
+    ids=["sine", "exponential", "root", "oscillation", "large offset", "tiny", "noise of 1e-6", "single precision"],
+)
+def test_differences_know_their_own_error(f: Any, slope: Any) -> None:
+    x = np.array([0.3, 1.0, 2.5])
+    (found,) = slopes(lambda x: (f(x),), (x,), [(np.ones(3),)])
+    assert np.max(np.abs(found.central[0] - slope(x))) <= found.accuracy[0]
+    assert not found.kinked[0].any()
+
+
+def test_differences_are_sharp_on_smooth_functions() -> None:
+    (found,) = slopes(lambda x: (np.sin(x),), (np.ones(3),), [(np.ones(3),)])
+    assert found.accuracy[0] < 1e-10
+
+
+@pytest.mark.parametrize("at", [0.0, 1e-12, -1e-9], ids=str)
+def test_differences_see_a_kink(at: float) -> None:
+    (found,) = slopes(lambda x: (np.abs(x),), (np.array([at, 1.0]),), [(np.ones(2),)])
+    assert found.kinked[0].tolist() == [True, False]
+
+
+def test_steps_that_leave_the_domain_are_passed_over() -> None:
+    (found,) = slopes(lambda x: (np.log(x),), (np.array([1e-2]),), [(np.array([1.0]),)])
+    assert abs(found.central[0][0] - 100) <= found.accuracy[0] < 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reports
+
+
+def test_a_report_prints_its_rows_and_goes_through_json() -> None:
+    report = ValidationReport("f at (3,)", (row("one", 1e-16, 1e-13), row("two", np.nan, 1e-13)), True, ("a note",))
+    assert [r.passed for r in report.rows] == [True, False]
+    assert not report.passed
+    text = str(report)
+    assert "f at (3,)" in text and "DISAGREES" in text and "a note" in text and "1 of 2 disagree" in text
+    again = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert again["rows"][0] == {"name": "one", "error": 1e-16, "tolerance": 1e-13, "passed": True}
+    assert again["rows"][1]["error"] is None
+    assert again["passed"] is False
+
+
+def test_a_report_of_nothing_has_not_passed() -> None:
+    assert not ValidationReport("nothing", ()).passed
+    with pytest.raises(DisagreementError, match="nothing could be compared"):
+        ValidationReport("nothing", ()).raise_if_failed()
+
+
+def test_a_row_unpacks() -> None:
+    name, error, tolerance, passed = cross_validate(ds.opnorm, np.diag([2.0, 1.0])).rows[0]
+    assert isinstance(name, str) and error <= tolerance and passed is True
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All rules
+
+
+def test_every_registered_rule_is_right_at_its_examples() -> None:
+    report = check_rules()
+    assert report.passed, str(report)
+    assert len(report.rows) >= len(RULES)
+
+
+@pytest.mark.parametrize("rule_", RULES, ids=lambda r: r.name)
+def test_every_rule_has_an_example(rule_: Rule, rng: np.random.Generator) -> None:
+    assert list(rule_.examples(rng))
+
+
+def test_rules_of_ones_own_are_checked_too() -> None:
+    wrong = ds.custom_rule(
+        np.cbrt, pullback=lambda y_bar, y, operands: y_bar / y, examples=lambda rng: [((rng.uniform(1, 2, 3),), {})]
+    )
+    try:
+        report = check_rules([*CUSTOM])
+        assert any(r.name.startswith("cbrt") and not r.passed for r in report.rows)
+    finally:
+        CUSTOM.discard(wrong)
+
+
+def test_a_rule_of_ones_own_is_checked_where_it_was_last_called() -> None:
+    square = ds.custom_rule(lambda x: x * x, pushforward=lambda y, x, dx: 2 * x[0] * dx[0])
+    assert not check_rules([square]).passed  # never called: nothing to check it at
+    square(np.array([1.0, 2.0]))
+    assert check_rules([square]).passed
+    CUSTOM.discard(square)
