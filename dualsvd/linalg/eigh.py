@@ -192,7 +192,7 @@ def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Opt
         if np.any(pairs & (spread > limit * np.max(np.abs(w_bar), axis=-1, initial=0.0)[..., None, None])):
             judge(
                 DegenerateError,
-                f"the ordered eigenvalues are not differentiable at {tie_of(w, at)}, and their cotangents differ there; "
+                f"the ordered eigenvalues are not differentiable at {tie_of(w, at)}, and their cotangents differ; "
                 "use eigvalsh, which gives the least generalised gradient, or forward mode along one direction",
                 options,
             )

@@ -85,11 +85,7 @@ def extreme_pullback(y_bar: Any, y: Any, operands: Any, *, which: str, options: 
     factors = factors_at(y, a, options)
     if options.ties != "directional":
         meet_tie(factors.S, spectrum(factors.S, options), options)
-    return (
-        (np.asarray(y_bar)[..., None, None] * extreme_gradient(a, factors, which, options),)
-        if is_plain(y_bar)
-        else (y_bar[..., None, None] * extreme_gradient(a, factors, which, options),)
-    )
+    return (y_bar[..., None, None] * extreme_gradient(a, factors, which, options),)
 
 
 def extreme_jacobian(y: Any, operands: Any, *, which: str, options: Options | None = None) -> Any:
