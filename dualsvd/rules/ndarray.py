@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import products, reductions, structural  # noqa: F401, whose functions become methods below
+from . import products, reductions, selection, statistics, structural  # noqa: F401, whose functions are methods below
 from .registry import NUMPY, Tracer, implements, primal
 
 # ---------------------------------------------------------------------------------------------------------------------

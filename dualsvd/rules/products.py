@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from .elementwise import align
-from .reductions import root, square_modulus
 from .registry import Operands, Rule, implements, primal
+from .statistics import root, square_modulus
 from .structural import finish, operand
 
 # ---------------------------------------------------------------------------------------------------------------------
