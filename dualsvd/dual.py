@@ -19,6 +19,7 @@ The same rules are run at code-generation time on operands that stand for compil
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import operator
 from collections.abc import Callable, Iterable
@@ -219,6 +220,12 @@ class Dual:
 
     def __index__(self) -> int:
         _refuse(self, "an index")
+
+    # ---- Numba asks here for the type of an object that it does not know yet: the compiled numbers are registered only then
+
+    @property
+    def _numba_type_(self) -> Any:
+        return importlib.import_module("dualsvd.kernels.scalars").type_of(self)
 
     # ---- NumPy
 

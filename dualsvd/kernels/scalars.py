@@ -335,12 +335,19 @@ def _no_plain_store(target: types.Type, index: types.Type, x: types.Type) -> str
 # ---- Dual across the border to Python
 
 
+_TYPES: dict[Any, DualType] = {}
+
+
 def type_of(x: Dual) -> DualType:
     """Numba's type of a Python Dual."""
     level = importlib.import_module("dualsvd.rules.registry").depth_of(x.tag) if x.tag else 0
-    parts = [type_of(p) if isinstance(p, Dual) else numba.typeof(p) for p in (x.value, *x.partials)]
-    part = functools.reduce(join, parts)
-    return DualType(types.float64 if isinstance(part, types.Integer) else part, len(x.partials), level)
+    parts = (x.value, *x.partials)
+    signature = (level, *map(type, parts))
+    if signature not in _TYPES or Dual in signature:
+        part = functools.reduce(join, (type_of(p) if isinstance(p, Dual) else numba.typeof(p) for p in parts))
+        part = types.float64 if isinstance(part, types.Integer) else part
+        _TYPES[signature] = DualType(part, len(x.partials), level)
+    return _TYPES[signature]
 
 
 @typeof_impl.register(Dual)
@@ -384,23 +391,15 @@ def assemble(numbers: tuple[Any, ...], levels: tuple[tuple[int, int], ...], dtyp
     return importlib.import_module("dualsvd.forward").DualArray.from_number(number) if levels[0][1] else number
 
 
-def _call_python(c: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a Python function of this module from the code that crosses the border; it owns its arguments."""
-    callee = c.pyapi.unserialize(c.pyapi.serialize_object(function))
-    result = c.pyapi.call_function_objargs(callee, arguments)
-    for owned in (callee, *arguments):
-        c.pyapi.decref(owned)
-    return result
-
-
 @unbox(DualType)
 def _unbox_dual(t: DualType, x: Any, c: Any) -> NativeValue:
     leaf = leaf_type(t)
     if isinstance(t.part, DualType):
-        c.pyapi.incref(x)
-        parts = _call_python(c, leaves, x, c.pyapi.unserialize(c.pyapi.serialize_object(_levels(t))))
+        callee, levels = (c.pyapi.unserialize(c.pyapi.serialize_object(known)) for known in (leaves, _levels(t)))
+        parts = c.pyapi.call_function_objargs(callee, (x, levels))
         numbers = c.unbox(types.UniTuple(leaf, _size(t)), parts).value
-        c.pyapi.decref(parts)
+        for owned in (callee, levels, parts):
+            c.pyapi.decref(owned)
         emitter = Emitter(c.context.typing_context, c.context, c.builder)
         flat = iter([emitter.wrap(leaf, n) for n in cgutils.unpack_tuple(c.builder, numbers)])
         value = emitter.unwrap(t, _fold(t, flat))
@@ -422,8 +421,10 @@ def _box_dual(t: DualType, value: Any, c: Any) -> Any:
     leaf = leaf_type(t)
     numbers = cgutils.pack_array(c.builder, _flatten(c.builder, t, value), c.context.get_value_type(leaf))
     flat = c.box(types.UniTuple(leaf, _size(t)), numbers)
-    rest = (_levels(t), str(leaf))
-    return _call_python(c, assemble, flat, *(c.pyapi.unserialize(c.pyapi.serialize_object(x)) for x in rest))
+    callee, *rest = (c.env_manager.read_const(c.env_manager.add_const(x)) for x in (assemble, _levels(t), str(leaf)))
+    result = c.pyapi.call_function_objargs(callee, (flat, *rest))
+    c.pyapi.decref(flat)
+    return result
 
 
 def _size(t: types.Type) -> int:

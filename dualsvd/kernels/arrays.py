@@ -1,0 +1,696 @@
+"""`DualArray` in compiled code: a user's own `@njit` function takes it, reads and writes `Dual` elements, and may return one.
+
+The compiled array is a pair (value, partials) of Numba's arrays, or of compiled DualArrays where derivatives are nested. An element
+is gathered from both when it is read and scattered when it is written; the arithmetic of elements is that of `scalars`. Linear
+operations (views, sums, copies) act on both members. Everything else is a loop over elements, generated as Python source.
+
+The type carries the *depth* of the derivative's level, not its run-time id: code that is compiled once, or read from the cache on
+disk, serves every later derivative, and two levels that meet in one function nest as they do in Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import cgutils, types
+from numba.core.imputils import RefType, impl_ret_borrowed, impl_ret_new_ref, iternext_impl
+from numba.core.registry import cpu_target
+from numba.core.typing.arraydecl import get_array_index_type
+from numba.extending import (
+    NativeValue,
+    box,
+    intrinsic,
+    lower_builtin,
+    make_attribute_wrapper,
+    models,
+    overload,
+    overload_attribute,
+    overload_method,
+    register_jitable,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+from .. import dual as rules
+from ..elementary import BY_NAME
+from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
+from ..forward import DualArray
+from ..rules.registry import Tracer, depth_of, tag_at
+from .caching import FINGERPRINT
+from .scalars import refusal, stage
+from .staging import DualType, Emitter, ScalarType, is_complex_type, join
+
+# ---- the type
+
+
+class DualArrayType(types.IterableType):
+    """(value, partials): arrays of Numba's or DualArrays; `count` partials of the derivative nested `level` deep."""
+
+    def __init__(self, value: types.Type, partials: types.Type, count: int, level: int) -> None:
+        self.value, self.partials, self.count, self.level = value, partials, count, level
+        super().__init__(f"DualArray({value}, {partials}, {count}, level={level})")
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (self.name, FINGERPRINT)
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def element(self) -> DualType:
+        """The type of an element."""
+        return DualType(join(element_type(self.value), element_type(self.partials)), self.count, self.level)
+
+    @property
+    def item(self) -> types.Type:
+        """The type of A[i]: an element, or a row."""
+        return _item(self, types.intp)
+
+    @property
+    def iterator_type(self) -> types.Type:
+        return DualArrayIterator(self)
+
+
+class DualArrayIterator(types.SimpleIteratorType):
+    """Runs over the first axis."""
+
+    def __init__(self, array: DualArrayType) -> None:
+        self.array = array
+        super().__init__(f"iter({array})", array.item)
+
+
+def element_type(t: types.Type) -> types.Type:
+    """The type of an element of an array, or of a number itself."""
+    if isinstance(t, DualArrayType):
+        return t.element
+    return t.dtype if isinstance(t, types.Array) else types.unliteral(t)
+
+
+def _item(t: types.Type, *index: types.Type) -> types.Type:
+    if isinstance(t, DualArrayType):
+        if t.ndim == 1:
+            return t.element
+        return DualArrayType(_item(t.value, *index), _item(t.partials, types.slice2_type, *index), t.count, t.level)
+    return get_array_index_type(t, types.Tuple(index)).result
+
+
+@register_model(DualArrayType)
+class _DualArrayModel(models.StructModel):
+    def __init__(self, manager: Any, t: DualArrayType) -> None:
+        super().__init__(manager, t, [("value", t.value), ("partials", t.partials)])
+
+
+@register_model(DualArrayIterator)
+class _IteratorModel(models.StructModel):
+    def __init__(self, manager: Any, t: DualArrayIterator) -> None:
+        super().__init__(manager, t, [("index", types.EphemeralPointer(types.intp)), ("array", t.array)])
+
+
+make_attribute_wrapper(DualArrayType, "value", "value")
+make_attribute_wrapper(DualArrayType, "partials", "partials")
+
+
+# ---- across the border
+
+
+def array_type(x: DualArray) -> types.Type:
+    """Numba's type of a DualArray; one without axes is a Dual."""
+    level = depth_of(x.tag)  # also refuses a number of a derivative that is over
+    try:
+        return x.numba_type
+    except AttributeError:
+        pass
+    value, partials = (array_type(p) if isinstance(p, DualArray) else numba.typeof(p) for p in (x.value, x.partials))
+    count = x.directions
+    if x.ndim == 0:
+        part = join(element_type(value), element_type(partials))
+        return DualType(types.float64 if isinstance(part, types.Integer) else part, count, level)
+    x.numba_type = DualArrayType(value, partials, count, level)
+    return x.numba_type
+
+
+@typeof_impl.register(Tracer)
+def _typeof_tracer(x: Tracer, context: Any) -> types.Type:
+    if isinstance(x, DualArray):
+        return array_type(x)
+    raise MissingRuleError(
+        f"a compiled function was called with {type(x).__name__}, an array of reverse mode: the tape cannot look into compiled code. "
+        "Use mode='forward', which can, or give the function a pullback with dualsvd.custom_rule"
+    )
+
+
+@unbox(DualArrayType)
+def _unbox(t: DualArrayType, x: Any, c: Any) -> NativeValue:
+    aggregate = cgutils.create_struct_proxy(t)(c.context, c.builder)
+    error = cgutils.false_bit
+    for name in ("value", "partials"):
+        member = c.pyapi.object_getattr_string(x, name)
+        native = c.unbox(getattr(t, name), member)
+        c.pyapi.decref(member)
+        setattr(aggregate, name, native.value)
+        error = c.builder.or_(error, native.is_error)
+    return NativeValue(aggregate._getvalue(), is_error=error)
+
+
+def _rebuild(value: Any, partials: Any, level: int) -> DualArray:
+    return DualArray.wrap(value, partials, tag_at(level))
+
+
+@box(DualArrayType)
+def _box(t: DualArrayType, value: Any, c: Any) -> Any:
+    aggregate = cgutils.create_struct_proxy(t)(c.context, c.builder, value=value)
+    members = [c.box(t.value, aggregate.value), c.box(t.partials, aggregate.partials)]
+    members.append(c.pyapi.long_from_longlong(c.context.get_constant(types.int64, t.level)))
+    rebuild = c.env_manager.read_const(c.env_manager.add_const(_rebuild))
+    result = c.pyapi.call_function_objargs(rebuild, members)
+    for owned in members:
+        c.pyapi.decref(owned)
+    return result
+
+
+# ---- making numbers and arrays of a given level
+
+
+@functools.cache
+def _number(element: DualType) -> Callable[..., Any]:
+    """(value, partials) -> the element with these parts."""
+
+    @intrinsic
+    def number(typing: Any, value: Any, partials: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            emitter = Emitter(context.typing_context, context, builder)
+            parts = [values[0], *cgutils.unpack_tuple(builder, values[1])]
+            kinds = [sig.args[0], *sig.args[1].types]
+            first, *rest = (emitter.convert(emitter.wrap(t, v), element.part) for t, v in zip(kinds, parts))
+            return emitter.unwrap(element, rules.Dual(first, rest, element.level))
+
+        return element(value, partials), generate
+
+    return number
+
+
+@functools.cache
+def _as_element(element: DualType) -> Callable[..., Any]:
+    """A number -> the element that it is; a constant of the level has zero partials."""
+
+    @intrinsic
+    def as_element(typing: Any, x: Any) -> Any:
+        x = types.unliteral(x)
+        whole = join(element, x)
+        same_levels = isinstance(whole, DualType) and _levels(whole) == _levels(element)
+        if not same_levels or is_complex_type(whole) != is_complex_type(element):
+            raise refusal(
+                TagError if not same_levels else DTypeError,
+                f"an array of {element} cannot hold {x}; make it by np.zeros_like of an array that holds such numbers",
+            )
+
+        def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            emitter = Emitter(context.typing_context, context, builder)
+            return emitter.unwrap(element, emitter.wrap(x, values[0]))
+
+        return element(x), generate
+
+    return as_element
+
+
+def _levels(t: types.Type) -> tuple[tuple[int, int], ...]:
+    return ((t.count, t.level), *_levels(t.part)) if isinstance(t, DualType) else ()
+
+
+@functools.cache
+def _pair(count: int, level: int) -> Callable[..., Any]:
+    """(value, partials) -> DualArray."""
+
+    @intrinsic
+    def pair(typing: Any, value: Any, partials: Any) -> Any:
+        t = DualArrayType(value, partials, count, level)
+
+        def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            aggregate = cgutils.create_struct_proxy(t)(context, builder)
+            aggregate.value, aggregate.partials = values
+            return impl_ret_borrowed(context, builder, t, aggregate._getvalue())
+
+        return t(value, partials), generate
+
+    return pair
+
+
+@functools.cache
+def _allocate(element: types.Type, make: Callable[..., Any]) -> Callable[..., Any]:
+    """shape -> an array of such elements, by np.empty or np.zeros."""
+    if isinstance(element, DualType):
+        inner, pair, count = _allocate(element.part, make), _pair(element.count, element.level), element.count
+
+        @register_jitable
+        def allocate(shape: Any) -> Any:
+            return pair(inner(shape), inner((count, *shape)))
+
+        return allocate
+    dtype = numba.np.numpy_support.as_dtype(element).type
+
+    @register_jitable
+    def allocate_numbers(shape: Any) -> Any:
+        return make(shape, dtype)
+
+    return allocate_numbers
+
+
+def _compile(source: str, **namespace: Any) -> Callable[..., Any]:
+    """The function `f` of a piece of Python source."""
+    exec(compile(source, "<dualsvd>", "exec"), namespace)
+    return namespace["f"]
+
+
+# ---- reading and writing
+
+
+def _subscripts(index: types.Type, name: str) -> list[str]:
+    return [f"{name}[{k}]" for k in range(len(index))] if isinstance(index, types.BaseTuple) else [name]
+
+
+def _kinds(index: types.Type) -> tuple[types.Type, ...]:
+    return tuple(index.types) if isinstance(index, types.BaseTuple) else (index,)
+
+
+def _is_element_index(array: DualArrayType, index: types.Type) -> bool:
+    kinds = _kinds(index)
+    return len(kinds) == array.ndim and all(isinstance(k, types.Integer) for k in kinds)
+
+
+@overload(operator.getitem)
+def _getitem(A, i):
+    if not isinstance(A, DualArrayType):
+        return None
+    at = ", ".join(_subscripts(i, "i"))
+    if _is_element_index(A, i):
+        partials = "".join(f"A.partials[{k}, {at}], " for k in range(A.count))
+        return _compile(f"def f(A, i): return number(A.value[{at}], ({partials}))", number=_number(A.element))
+    return _compile(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=_pair(A.count, A.level))
+
+
+@overload(operator.setitem)
+def _setitem(A, i, x):
+    if not isinstance(A, DualArrayType) or not _is_operand(x):
+        return None
+    at = ", ".join(_subscripts(i, "i"))
+    if any(isinstance(k, types.Array) for k in _kinds(i)):
+        lines = _set_selected(A, at, x)
+    elif _is_element_index(A, i):
+        partials = [f"A.partials[{k}, {at}] = d.partials[{k}]" for k in range(A.count)]
+        lines = ["d = as_element(x)", f"A.value[{at}] = d.value", *partials]
+    else:
+        lines = _set_view(_item(A, *_kinds(i)).ndim, _ndim(x))
+    return _compile(_definition("A, i, x", lines), as_element=_as_element(A.element))
+
+
+def _set_view(n: int, source: int) -> list[str]:
+    """Source that writes a number, or an array of `source` axes, to every entry of the view A[i], of n axes."""
+    if source > n:
+        raise refusal(ShapeError, f"an array of {source} axes cannot be written to a part of {n}")
+    lines, subscripts = ["view = A[i]", *(f"n{a} = view.shape[{a}]" for a in range(n))], []
+    lines.append("source = x.copy()" if source else "source = as_element(x)")  # it may overlap with the view
+    for axis, a in enumerate(range(n - source, n)):
+        length = f"source.shape[{axis}]"
+        lines.append(
+            f"if {length} != n{a} and {length} != 1: raise ValueError('cannot write an array to a part of other shape')"
+        )
+        lines.append(f"step{a} = 0 if {length} == 1 else 1")
+        subscripts.append(f"step{a} * i{a}")
+    entry = f"source[{', '.join(subscripts)}]" if source else "source"
+    return [*lines, *_loops(range(n), f"view[{', '.join(f'i{a}' for a in range(n))}] = {entry}")]
+
+
+def _set_selected(A: DualArrayType, at: str, x: types.Type) -> list[str]:
+    """Source that writes where an array of integers or truth values says."""
+    if isinstance(x, DualArrayType) and x.level == A.level:
+        join(A.element, x.element)  # says what is wrong where the numbers of partials differ
+        return [f"A.value[{at}] = x.value", *(f"A.partials[{k}][{at}] = x.partials[{k}]" for k in range(A.count))]
+    if isinstance(x, (DualArrayType, types.Array)):
+        return [f"A.value[{at}] = x", *(f"A.partials[{k}][{at}] = 0" for k in range(A.count))]
+    partials = [f"A.partials[{k}][{at}] = d.partials[{k}]" for k in range(A.count)]
+    return ["d = as_element(x)", f"A.value[{at}] = d.value", *partials]
+
+
+@lower_builtin("getiter", DualArrayType)
+def _getiter(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    iterator = context.make_helper(builder, sig.return_type)
+    iterator.index = cgutils.alloca_once_value(builder, context.get_constant(types.intp, 0))
+    iterator.array = values[0]
+    if context.enable_nrt:
+        context.nrt.incref(builder, sig.args[0], values[0])
+    return impl_ret_new_ref(context, builder, sig.return_type, iterator._getvalue())
+
+
+@lower_builtin("iternext", DualArrayIterator)
+@iternext_impl(RefType.NEW)
+def _iternext(context: Any, builder: Any, sig: Any, values: Any, result: Any) -> None:
+    t = sig.args[0]
+    iterator = context.make_helper(builder, t, value=values[0])
+    index = builder.load(iterator.index)
+    length = context.compile_internal(builder, lambda A: len(A.value), types.intp(t.array), [iterator.array])
+    valid = builder.icmp_signed("<", index, length)
+    result.set_valid(valid)
+    with builder.if_then(valid):
+        get = t.yield_type(t.array, types.intp)
+        result.yield_(context.compile_internal(builder, lambda A, i: A[i], get, [iterator.array, index]))
+        builder.store(cgutils.increment_index(builder, index), iterator.index)
+
+
+# ---- shape
+
+
+def _same_for_value(name: str) -> None:
+    @overload_attribute(DualArrayType, name)
+    def attribute(A):
+        return _compile(f"def f(A): return A.value.{name}")
+
+
+for _name in ("shape", "ndim", "size"):
+    _same_for_value(_name)
+
+
+@overload(len)
+def _len(A):
+    if isinstance(A, DualArrayType):
+        return lambda A: len(A.value)
+    return None
+
+
+@overload(np.shape)
+def _shape(a):
+    if isinstance(a, DualArrayType):
+        return lambda a: a.shape
+    return None
+
+
+@overload(np.transpose)
+def _transpose(a, axes=None):
+    if not isinstance(a, DualArrayType):
+        return None
+    n, none = a.ndim, isinstance(axes, (types.NoneType, types.Omitted)) or axes is None
+    order = [str(n - 1 - k) if none else f"axes[{k}]" for k in range(n)]
+    source = f"""def f(a, axes=None):
+    value = np.transpose(a.value, ({"".join(f"{k}, " for k in order)}))
+    return pair(value, np.transpose(a.partials, (0, {"".join(f"{k} + 1, " for k in order)})))"""
+    return _compile(source, np=np, pair=_pair(a.count, a.level))
+
+
+@overload_attribute(DualArrayType, "T")
+def _T(A):
+    return lambda A: np.transpose(A)
+
+
+@overload_method(DualArrayType, "reshape")
+def _reshape(A, *shape):
+    kinds = shape[0].types if isinstance(shape[0], (types.StarArgTuple, types.StarArgUniTuple)) else shape
+    lengths = [f"shape[{k}]" for k in range(len(kinds))]
+    if len(kinds) == 1 and isinstance(kinds[0], types.BaseTuple):
+        lengths = [f"shape[0][{k}]" for k in range(len(kinds[0]))]
+    axes = "".join(f"{length}, " for length in lengths)
+    source = f"def f(A, *shape): return pair(A.value.reshape(({axes})), A.partials.reshape(({A.count}, {axes})))"
+    return _compile(source, pair=_pair(A.count, A.level))
+
+
+@overload(np.reshape)
+def _np_reshape(a, shape):
+    if isinstance(a, DualArrayType):
+        return lambda a, shape: a.reshape(shape)
+    return None
+
+
+@overload(np.ravel)
+@overload_method(DualArrayType, "ravel")
+@overload_method(DualArrayType, "flatten")
+def _ravel(a):
+    if isinstance(a, DualArrayType):
+        return lambda a: a.copy().reshape(a.size)
+    return None
+
+
+@overload(np.copy)
+@overload_method(DualArrayType, "copy")
+def _copy(a):
+    if not isinstance(a, DualArrayType):
+        return None
+    pair = _pair(a.count, a.level)
+    return lambda a: pair(a.value.copy(), a.partials.copy())
+
+
+# ---- new arrays like another one
+
+
+def _like(function: Callable[..., Any], fill: str) -> None:
+    @overload(function)
+    def like(a, *more):
+        if not isinstance(a, DualArrayType):
+            return None
+        source = f"def f(a, *more):\n    out = allocate(a.shape)\n    {fill}\n    return out"
+        return _compile(source, allocate=_allocate(a.element, np.zeros))
+
+
+_like(np.zeros_like, "pass")
+_like(np.empty_like, "pass")
+_like(np.ones_like, "out[...] = 1")
+_like(np.full_like, "out[...] = more[0]")
+
+
+@overload_method(DualArrayType, "fill")
+def _fill(A, value):
+    def fill(A, value):
+        A[...] = value
+
+    return fill
+
+
+# ---- elementwise
+
+
+def _is_operand(t: types.Type) -> bool:
+    return isinstance(t, (DualArrayType, types.Array, ScalarType, types.Number, types.Boolean))
+
+
+def _ndim(t: types.Type) -> int:
+    return getattr(t, "ndim", 0)
+
+
+def _elementwise(function: Callable[..., Any], rule: Callable[..., Any], operands: tuple[types.Type, ...]) -> Any:
+    """A loop over the broadcast operands: out[i] = function(x0[i], x1[i])."""
+    if not any(isinstance(t, DualArrayType) for t in operands) or not all(map(_is_operand, operands)):
+        return None
+    element = stage(rule, tuple(map(element_type, operands)), cpu_target.typing_context)
+    names = [f"x{k}" for k in range(len(operands))]
+    lengths, entries = _broadcast(dict(zip(names, map(_ndim, operands))))
+    axes = range(max(map(_ndim, operands)))
+    shape, at = ("".join(f"{letter}{a}, " for a in axes) for letter in "ni")
+    arguments = ", ".join(entries[name] for name in names)
+    lines = [*lengths, f"out = allocate(({shape}))", *_loops(axes, f"out[{at}] = function({arguments})"), "return out"]
+    return _compile(_definition(", ".join(names), lines), function=function, allocate=_allocate(element, np.empty))
+
+
+def _definition(arguments: str, lines: list[str]) -> str:
+    return f"def f({arguments}):\n    " + "\n    ".join(lines)
+
+
+def _loops(axes: range, body: str) -> list[str]:
+    """Nested loops over i0 < n0, i1 < n1 ..."""
+    heads = [f"{'    ' * a}for i{a} in range(n{a}):" for a in axes]
+    return [*heads, "    " * len(axes) + body]
+
+
+def _broadcast(ndims: dict[str, int]) -> tuple[list[str], dict[str, str]]:
+    """Source that finds the common lengths n0, n1 ... of arrays, and for each array the source of its entry there.
+
+    An axis of length 1 is read at 0 all along.
+    """
+    n = max(ndims.values())
+    arrays = [name for name, ndim in ndims.items() if ndim]
+    lines, entries = [], {name: name for name in ndims}
+    for a in range(n):
+        owners = [(name, a - n + ndims[name]) for name in arrays if a - n + ndims[name] >= 0]
+        first, *rest = (f"{name}.shape[{axis}]" for name, axis in owners)
+        lines.append(f"n{a} = {first}")
+        for other in rest:
+            lines.append(f"if n{a} == 1: n{a} = {other}")
+            lines.append(
+                f"elif {other} != n{a} and {other} != 1: raise ValueError('arrays of these shapes do not broadcast')"
+            )
+    for name in arrays:
+        subscripts = []
+        for axis in range(ndims[name]):
+            a = n - ndims[name] + axis
+            if len(arrays) == 1:
+                subscripts.append(f"i{a}")
+            else:
+                lines.append(f"{name}_{axis} = 0 if {name}.shape[{axis}] == 1 else 1")
+                subscripts.append(f"{name}_{axis} * i{a}")
+        entries[name] = f"{name}[{', '.join(subscripts)}]"
+    return lines, entries
+
+
+def _register_elementwise(function: Callable[..., Any], rule: Callable[..., Any], arity: int) -> None:
+    if arity == 1:
+
+        @overload(function)
+        def unary(x0):
+            return _elementwise(function, rule, (x0,))
+
+    else:
+
+        @overload(function)
+        def binary(x0, x1):
+            return _elementwise(function, rule, (x0, x1))
+
+
+def _register_comparison(function: Callable[..., Any]) -> None:
+    @overload(function)
+    def compare(x0, x1):
+        a, b = (isinstance(x, DualArrayType) for x in (x0, x1))
+        if not a and not b:
+            return None
+        left = "x0.value" if a else "primal(x0)" if isinstance(x0, ScalarType) else "x0"
+        right = "x1.value" if b else "primal(x1)" if isinstance(x1, ScalarType) else "x1"
+        source = f"def f(x0, x1): return function({left}, {right})"
+        return _compile(source, function=function, primal=rules.primal)
+
+
+def _register_in_place(name: str) -> None:
+    function = getattr(operator, name)
+
+    @overload(getattr(operator, "i" + name))
+    def in_place(A, x):
+        if not isinstance(A, DualArrayType):
+            return None
+
+        def update(A, x):
+            A[...] = function(A, x)
+            return A
+
+        return update
+
+
+def _register_of_values(function: Callable[..., Any]) -> None:
+    """Questions about the values alone."""
+
+    @overload(function)
+    def of_values(a):
+        if isinstance(a, DualArrayType):
+            return lambda a: function(a.value)
+        return None
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
+    _register_elementwise(getattr(operator, _name), getattr(operator, _name), 2)
+    _register_in_place(_name)
+for _name in ("neg", "pos"):
+    _register_elementwise(getattr(operator, _name), getattr(operator, _name), 1)
+_register_elementwise(abs, abs, 1)
+for _function, _row in {getattr(np, _n): _r for _n, _r in BY_NAME.items() if hasattr(np, _n)}.items():
+    _register_elementwise(_function, rules.functions[_row.name], _row.arity)
+for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conjugate, rules.conj)):
+    _register_elementwise(_function, _rule, 1)
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    _register_comparison(getattr(operator, _name))
+for _function in (np.isnan, np.isinf, np.isfinite, np.argmax, np.argmin, np.any, np.all):
+    _register_of_values(_function)
+
+
+# ---- reductions and products
+
+
+@functools.cache
+def _zero(element: DualType) -> Callable[..., Any]:
+    @intrinsic
+    def zero(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            return cgutils.get_null_value(context.get_value_type(element))
+
+        return element(), generate
+
+    return zero
+
+
+@overload(np.sum)
+@overload_method(DualArrayType, "sum")
+def _sum(a, axis=None):
+    if not isinstance(a, DualArrayType):
+        return None
+    if isinstance(axis, types.Integer) and a.ndim > 1:
+        pair = _pair(a.count, a.level)
+        return lambda a, axis=None: pair(np.sum(a.value, axis), np.sum(a.partials, axis + 1 if axis >= 0 else axis))
+    partials = "".join(f"np.sum(a.partials[{k}]), " for k in range(a.count))
+    return _compile(
+        f"def f(a, axis=None): return number(np.sum(a.value), ({partials}))", np=np, number=_number(a.element)
+    )
+
+
+@overload(np.mean)
+@overload_method(DualArrayType, "mean")
+def _mean(a):
+    if isinstance(a, DualArrayType):
+        return lambda a: np.sum(a) / a.size
+    return None
+
+
+@overload(np.prod)
+@overload_method(DualArrayType, "prod")
+def _prod(a):
+    if not isinstance(a, DualArrayType):
+        return None
+    as_element = _as_element(a.element)
+
+    def product(a):
+        result = as_element(1)
+        for x in a.ravel():
+            result = result * x
+        return result
+
+    return product
+
+
+def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Callable[..., Any]:
+    def extremum(a):
+        if not isinstance(a, DualArrayType):
+            return None
+        return lambda a: a.ravel()[position(a.ravel())]
+
+    return overload(function)(extremum)
+
+
+overload_method(DualArrayType, "max")(_extremum(np.max, np.argmax))
+overload_method(DualArrayType, "min")(_extremum(np.min, np.argmin))
+
+
+@overload(operator.matmul)
+@overload(np.dot)
+def _matmul(a, b):
+    if not (isinstance(a, DualArrayType) or isinstance(b, DualArrayType)):
+        return None
+    if not all(isinstance(x, (DualArrayType, types.Array)) and x.ndim in (1, 2) for x in (a, b)):
+        return None
+    element = stage(operator.mul, (element_type(a), element_type(b)), cpu_target.typing_context)
+    free = [axis for axis, x in (("a.shape[0]", a), ("b.shape[1]", b)) if x.ndim == 2]
+    loops = [f"{'    ' * k}for i{k} in range({length}):" for k, length in enumerate(free)]
+    at = ", ".join(f"i{k}" for k in range(len(free)))
+    left = "a[i0, k]" if a.ndim == 2 else "a[k]"
+    right = f"b[k, i{len(free) - 1}]" if b.ndim == 2 else "b[k]"
+    indent = "    " * len(free)
+    store = f"{indent}out[{at}] = s" if free else "out = s"
+    lines = [
+        f"if a.shape[{a.ndim - 1}] != b.shape[0]: raise ValueError('the inner axes of a product differ in length')",
+        *([f"out = allocate(({', '.join(free)},))"] if free else []),
+        *loops,
+        f"{indent}s = zero()",
+        f"{indent}for k in range(b.shape[0]): s = s + {left} * {right}",
+        store,
+        "return out",
+    ]
+    source = "def f(a, b):\n    " + "\n    ".join(lines)
+    return _compile(source, zero=_zero(element), allocate=_allocate(element, np.empty))
