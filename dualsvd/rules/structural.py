@@ -121,7 +121,7 @@ def _write_examples(rng: np.random.Generator) -> Any:
     yield (rng.standard_normal((3, 4)), rng.standard_normal((1, 1, 4))), {"index": slice(None)}
 
 
-def _slots(v: Any, ndim: int) -> Any:
+def in_slot(v: Any, ndim: int) -> Any:
     """A tangent of what is written, its axes in line with those of the slot of `ndim` axes."""
     shape = np.shape(v)
     own = len(shape) - 1
@@ -158,7 +158,7 @@ def _push_write(y: Any, operands: Operands, tangents: Operands, index: Any) -> A
     if x_dot is None:
         x_dot = np.zeros((np.shape(v_dot)[0], *shape), dtype=np.result_type(primal(y)))
     if v_dot is not None:
-        v_dot = _slots(v_dot, np.ndim(primal(x)[index]))
+        v_dot = in_slot(v_dot, np.ndim(primal(x)[index]))
     return set_item(x_dot, 0.0 if v_dot is None else v_dot, index=rows)
 
 
