@@ -12,7 +12,6 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from .elementwise import align
 from .registry import Operands, Rule, implements, primal
-from .statistics import root, square_modulus
 from .structural import finish, operand
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -419,22 +418,6 @@ def _linalg_multi_dot(arrays: Any, *, out: Any = None) -> Any:
         k = max(range(len(factors) - 1), key=lambda i: np.shape(factors[i])[-1])
         factors[k : k + 2] = [factors[k] @ factors[k + 1]]
     return finish(factors[0], out)
-
-
-@implements(np.linalg.vector_norm)
-def _linalg_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    modulus = np.absolute(x)
-    if ord == np.inf:
-        return np.max(modulus, axis=axis, keepdims=keepdims)
-    if ord == -np.inf:
-        return np.min(modulus, axis=axis, keepdims=keepdims)
-    if ord == 0:
-        return np.sum((primal(modulus) != 0).astype(float), axis=axis, keepdims=keepdims)
-    if ord == 1:
-        return np.sum(modulus, axis=axis, keepdims=keepdims)
-    if ord == 2:
-        return root(np.sum(square_modulus(x), axis=axis, keepdims=keepdims))
-    return np.sum(modulus**ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)
 
 
 @implements(np.vander)
