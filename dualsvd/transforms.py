@@ -249,7 +249,11 @@ class _Recording:
             return None
         if any(parent is not None for parent in node.parents[1:]):
             return None
-        return node.rule.jacobian(node.output, node.operands, out=out, **node.params)
+        shape = np.shape(self.y[0]) + np.shape(self.values[0])
+        if out is not None and np.shape(out) != shape:
+            raise ShapeError(f"out must have shape {shape}, got {np.shape(out)}")
+        into = {} if out is None else {"out": out}
+        return node.rule.jacobian(node.output, node.operands, **into, **node.params)
 
 
 def _jacobian_reverse(recording: _Recording, progress: bool, holomorphic: bool) -> list[Any]:
