@@ -1,7 +1,7 @@
 """The dual number: a value and its partial derivatives.
 
-A `Dual` stands for value + sum_k partials[k] e_k with e_k e_l = 0. Sum, product and quotient rule are the operators below;
-every other function follows by the chain rule from its row in `elementary`:
+A `Dual` stands for value + sum_k partials[k] e_k with e_k e_l = 0. Sum, product and quotient rule are the operators
+below; every other function follows by the chain rule from its row in `elementary`:
 
     (a + h) (b + k) = a b + a k + b h
     (a + h) / (b + k) = q + (h - q k) / b,          q = a / b
@@ -9,11 +9,12 @@ every other function follows by the chain rule from its row in `elementary`:
 
 Comparisons look at the primal only, so that a program takes the same path with and without derivatives.
 
-The parts may be real, complex or duals of another level. Levels of nested derivatives are told apart by their `tag`, an integer
-that grows with every new level: of two numbers the one with the higher tag is the outer wrapper, and the other one is a constant
-for it. Duals of one tag nested by hand are ordered by their depth.
+The parts may be real, complex or duals of another level. Levels of nested derivatives are told apart by their
+`tag`, an integer that grows with every new level: of two numbers the one with the higher tag is the outer wrapper,
+and the other one is a constant for it. Duals of one tag nested by hand are ordered by their depth.
 
-The same rules are run at code-generation time on operands that stand for compiled values (`Staged`), see `kernels.scalars`.
+The same rules are run at code-generation time on operands that stand for compiled values (`Staged`), see
+`kernels.scalars`.
 """
 
 from __future__ import annotations
@@ -34,16 +35,27 @@ __all__ = ["Dual"]
 
 
 class Staged:
-    """A number or mask of a code generator: it brings its own arithmetic, and answers the calls of the functions below."""
+    """A number or mask of a code generator: it brings its own arithmetic and answers what follows."""
 
     __slots__ = ()
+    type: Any
+    is_complex: bool
+    precision: str
 
     def function(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """The function of the table called `name` at plain numbers."""
         raise NotImplementedError
 
+    def like(self, constant: Any) -> Any:
+        """A constant in the type of this number."""
+        raise NotImplementedError
+
     def select(self, a: Any, b: Any) -> Any:
         """As a mask: a where true, b where false."""
+        raise NotImplementedError
+
+    def any_true(self) -> Any:
+        """As a mask: whether any lane is true."""
         raise NotImplementedError
 
 
@@ -66,7 +78,8 @@ class Dual:
     """
 
     __slots__ = ("partials", "tag", "value")
-    __hash__ = None  # equality looks at the primal: as a key, a dual would stand for others with different partials
+    # equality looks at the primal: as a key, a dual would stand for others with different partials
+    __hash__ = None  # type: ignore[assignment]
 
     value: Any
     partials: tuple[Any, ...]
@@ -79,7 +92,8 @@ class Dual:
 
     def __repr__(self) -> str:
         level = f", tag={self.tag}" if self.tag else ""
-        return f"Dual({_show(self.value)}, ({', '.join(map(_show, self.partials))}{',' * (len(self.partials) == 1)}){level})"
+        partials = ", ".join(map(_show, self.partials)) + "," * (len(self.partials) == 1)
+        return f"Dual({_show(self.value)}, ({partials}){level})"
 
     # ---- sum, product and quotient rule
 
@@ -221,7 +235,7 @@ class Dual:
     def __index__(self) -> int:
         _refuse(self, "an index")
 
-    # ---- Numba asks here for the type of an object that it does not know yet: the compiled numbers are registered only then
+    # ---- Numba asks here for the type of what it does not know yet: only then are the compiled numbers registered
 
     @property
     def _numba_type_(self) -> Any:
@@ -244,7 +258,7 @@ class Dual:
         if all(x.dtype == object for x in arrays):
             return np.frompyfunc(function, len(inputs), 1)(*(_boxed(x) if isinstance(x, Dual) else x for x in inputs))
         raise DTypeError(
-            f"np.{ufunc.__name__} of an array of {arrays[0].dtype} and a single Dual: an array of {arrays[0].dtype} cannot hold "
+            f"np.{ufunc.__name__} of an array of {arrays[0].dtype} and a single Dual: such an array cannot hold "
             f"derivatives; make the array a DualArray, or loop over its elements"
         )
 
@@ -267,9 +281,9 @@ def _boxed(x: Any) -> np.ndarray:
 
 def _refuse(x: Dual, target: str) -> NoReturn:
     raise MissingRuleError(
-        f"{x!r} cannot become {target} without losing its derivative. For a function of the module math take NumPy's (np.sin for "
-        "math.sin), or compile the code with numba.njit, where both work; to fill an array make it by np.zeros_like(x), which holds "
-        "derivatives, not by np.zeros; to drop the derivative on purpose take x.value"
+        f"{x!r} cannot become {target} without losing its derivative. For a function of the module math take NumPy's "
+        "(np.sin for math.sin), or compile the code with numba.njit, where both work; to fill an array make it by "
+        "np.zeros_like(x), which holds derivatives, not by np.zeros; to drop the derivative on purpose take x.value"
     )
 
 
@@ -293,8 +307,8 @@ def _outer(a: Dual, b: Any) -> int | None:
 def _pairs(a: Dual, b: Dual) -> Iterable[tuple[Any, Any]]:
     if len(a.partials) != len(b.partials):
         raise ShapeError(
-            f"two Duals of one level must have equally many partials, got {len(a.partials)} and {len(b.partials)}; seed both "
-            "with the same number of directions"
+            f"two Duals of one level must have equally many partials, got {len(a.partials)} and {len(b.partials)}; "
+            "seed both with the same number of directions"
         )
     return zip(a.partials, b.partials, strict=True)
 
@@ -362,7 +376,7 @@ def is_complex(x: Any) -> bool:
 
 
 def _of_numbers(row: Row) -> Callable[..., Any]:
-    """The function of a row at plain numbers: `math` for Python's, NumPy for the others and where `math` has no answer."""
+    """The function of a row at plain numbers: `math` for Python's, NumPy for others and where `math` has no answer."""
     in_math = getattr(math, row.math, None) if row.math else None
     in_numpy = getattr(np, row.name, None)
 
@@ -399,9 +413,8 @@ def _of_duals(row: Row) -> Callable[..., Any]:
         inner = [x.value if c else x for x, c in zip(arguments, carries, strict=True)]
         y = function(*inner)
         if not row.complex and any(map(is_complex, inner)):
-            raise DTypeError(
-                f"{row.name} has no complex derivative; got {', '.join(map(repr, arguments))}: take .real and .imag apart"
-            )
+            got = ", ".join(map(repr, arguments))
+            raise DTypeError(f"{row.name} has no complex derivative; got {got}: take .real and .imag apart")
         terms = [
             [slope(*inner, y) * p for p in x.partials]
             for slope, x, c in zip(_SLOPES[row.name], arguments, carries, strict=True)
@@ -458,7 +471,7 @@ def _of_primals(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reflected(name: str) -> Callable[..., Any]:
-    """An operator that never asks its left operand: a NumPy scalar there would call its ufunc, and that this function again."""
+    """An operator that never asks its left operand: a NumPy scalar would call its ufunc, and that comes here."""
     forward, backward = getattr(Dual, f"__{name}__"), getattr(Dual, f"__r{name}__")
     return lambda a, b: forward(a, b) if isinstance(a, Dual) else backward(b, a)
 

@@ -1,11 +1,14 @@
-"""`DualArray` in compiled code: a user's own `@njit` function takes it, reads and writes `Dual` elements, and may return one.
+"""`DualArray` in compiled code: a user's own `@njit` function takes it, reads and writes `Dual` elements, and may
+return one.
 
-The compiled array is a pair (value, partials) of Numba's arrays, or of compiled DualArrays where derivatives are nested. An element
-is gathered from both when it is read and scattered when it is written; the arithmetic of elements is that of `scalars`. Linear
-operations (views, sums, copies) act on both members. Everything else is a loop over elements, generated as Python source.
+The compiled array is a pair (value, partials) of Numba's arrays, or of compiled DualArrays where derivatives are
+nested. An element is gathered from both when it is read and scattered when it is written; the arithmetic of
+elements is that of `scalars`. Linear operations (views, sums, copies) act on both members. Everything else is a
+loop over elements, generated as Python source.
 
-The type carries the *depth* of the derivative's level, not its run-time id: code that is compiled once, or read from the cache on
-disk, serves every later derivative, and two levels that meet in one function nest as they do in Python.
+The type carries the *depth* of the derivative's level, not its run-time id: code that is compiled once, or read
+from the cache on disk, serves every later derivative, and two levels that meet in one function nest as they do in
+Python.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from numba.extending import (
     typeof_impl,
     unbox,
 )
+from numba.np.numpy_support import as_dtype
 
 from .. import dual as rules
 from ..elementary import BY_NAME
@@ -52,7 +56,7 @@ from .staging import DualType, Emitter, ScalarType, is_complex_type, join
 class DualArrayType(types.IterableType):
     """(value, partials): arrays of Numba's or DualArrays; `count` partials of the derivative nested `level` deep."""
 
-    def __init__(self, value: types.Type, partials: types.Type, count: int, level: int) -> None:
+    def __init__(self, value: Any, partials: Any, count: int, level: int) -> None:
         self.value, self.partials, self.count, self.level = value, partials, count, level
         super().__init__(f"DualArray({value}, {partials}, {count}, level={level})")
 
@@ -75,7 +79,7 @@ class DualArrayType(types.IterableType):
         return _item(self, types.intp)
 
     @property
-    def iterator_type(self) -> types.Type:
+    def iterator_type(self) -> Any:
         return DualArrayIterator(self)
 
 
@@ -94,7 +98,7 @@ def element_type(t: types.Type) -> types.Type:
     return t.dtype if isinstance(t, types.Array) else types.unliteral(t)
 
 
-def _item(t: types.Type, *index: types.Type) -> types.Type:
+def _item(t: Any, *index: types.Type) -> Any:
     if isinstance(t, DualArrayType):
         if t.ndim == 1:
             return t.element
@@ -133,7 +137,7 @@ def array_type(x: DualArray) -> types.Type:
     if x.ndim == 0:
         part = join(element_type(value), element_type(partials))
         return DualType(types.float64 if isinstance(part, types.Integer) else part, count, level)
-    x.numba_type = DualArrayType(value, partials, count, level)
+    x.numba_type = DualArrayType(value, partials, count, level)  # type: ignore[misc]
     return x.numba_type
 
 
@@ -142,8 +146,8 @@ def _typeof_tracer(x: Tracer, context: Any) -> types.Type:
     if isinstance(x, DualArray):
         return array_type(x)
     raise MissingRuleError(
-        f"a compiled function was called with {type(x).__name__}, an array of reverse mode: the tape cannot look into compiled code. "
-        "Use mode='forward', which can, or give the function a pullback with dualsvd.custom_rule"
+        f"a compiled function was called with {type(x).__name__}, an array of reverse mode: the tape cannot look into "
+        "compiled code. Use mode='forward', which can, or give the function a pullback with dualsvd.custom_rule"
     )
 
 
@@ -244,8 +248,8 @@ def _pair(count: int, level: int) -> Callable[..., Any]:
 
 
 @functools.cache
-def _allocate(element: types.Type, make: Callable[..., Any]) -> Callable[..., Any]:
-    """shape -> an array of such elements, by np.empty or np.zeros."""
+def _allocate(element: Any, make: str) -> Callable[..., Any]:
+    """shape -> an array of such elements, made by NumPy's function of that name."""
     if isinstance(element, DualType):
         inner, pair, count = _allocate(element.part, make), _pair(element.count, element.level), element.count
 
@@ -254,11 +258,11 @@ def _allocate(element: types.Type, make: Callable[..., Any]) -> Callable[..., An
             return pair(inner(shape), inner((count, *shape)))
 
         return allocate
-    dtype = numba.np.numpy_support.as_dtype(element).type
+    dtype, function = as_dtype(element).type, getattr(np, make)
 
     @register_jitable
     def allocate_numbers(shape: Any) -> Any:
-        return make(shape, dtype)
+        return function(shape, dtype)
 
     return allocate_numbers
 
@@ -276,8 +280,8 @@ def _subscripts(index: types.Type, name: str) -> list[str]:
     return [f"{name}[{k}]" for k in range(len(index))] if isinstance(index, types.BaseTuple) else [name]
 
 
-def _kinds(index: types.Type) -> tuple[types.Type, ...]:
-    return tuple(index.types) if isinstance(index, types.BaseTuple) else (index,)
+def _kinds(index: Any) -> tuple[types.Type, ...]:
+    return tuple(index) if isinstance(index, types.BaseTuple) else (index,)
 
 
 def _is_element_index(array: DualArrayType, index: types.Type) -> bool:
@@ -453,7 +457,7 @@ def _like(function: Callable[..., Any], fill: str) -> None:
         if not isinstance(a, DualArrayType):
             return None
         source = f"def f(a, *more):\n    out = allocate(a.shape)\n    {fill}\n    return out"
-        return _compile(source, allocate=_allocate(a.element, np.zeros))
+        return _compile(source, allocate=_allocate(a.element, "zeros"))
 
 
 _like(np.zeros_like, "pass")
@@ -492,7 +496,7 @@ def _elementwise(function: Callable[..., Any], rule: Callable[..., Any], operand
     shape, at = ("".join(f"{letter}{a}, " for a in axes) for letter in "ni")
     arguments = ", ".join(entries[name] for name in names)
     lines = [*lengths, f"out = allocate(({shape}))", *_loops(axes, f"out[{at}] = function({arguments})"), "return out"]
-    return _compile(_definition(", ".join(names), lines), function=function, allocate=_allocate(element, np.empty))
+    return _compile(_definition(", ".join(names), lines), function=function, allocate=_allocate(element, "empty"))
 
 
 def _definition(arguments: str, lines: list[str]) -> str:
@@ -693,4 +697,4 @@ def _matmul(a, b):
         "return out",
     ]
     source = "def f(a, b):\n    " + "\n    ".join(lines)
-    return _compile(source, zero=_zero(element), allocate=_allocate(element, np.empty))
+    return _compile(source, zero=_zero(element), allocate=_allocate(element, "empty"))

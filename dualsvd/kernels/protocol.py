@@ -1,11 +1,12 @@
 """The scalar protocol: the few operations in which the Jacobi text and the closed forms are written.
 
-A text over this protocol runs unchanged on Python and NumPy numbers (float32, float64, complex64, complex128), on `Dual` of any
-of these, nested or not, and, compiled, on the same types, on SIMD packs (one matrix a lane) and on CUDA threads.
-`scalars` compiles these very functions: it runs them at code-generation time on operands that stand for LLVM values.
+A text over this protocol runs unchanged on Python and NumPy numbers (float32, float64, complex64, complex128), on
+`Dual` of any of these, nested or not, and, compiled, on the same types, on SIMD packs (one matrix a lane) and on
+CUDA threads. `scalars` compiles these very functions: it runs them at code-generation time on operands that stand
+for LLVM values.
 
-Besides the functions below a scalar has + - * / (unary -) and the comparisons < <= > >=, which look at the primal only and
-give a bool, or a mask of lanes on a pack. So that every scalar takes the text:
+Besides the functions below a scalar has + - * / (unary -) and the comparisons < <= > >=, which look at the primal
+only and give a bool, or a mask of lanes on a pack. So that every scalar takes the text:
 
 * decide with `where(mask, a, b)` and `any_true(mask)`, combine masks by & and |, never by `and`, `or`, `not`;
 * write constants as `like(x, c)`: a bare literal would turn float32 into float64;
@@ -13,6 +14,9 @@ give a bool, or a mask of lanes on a pack. So that every scalar takes the text:
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 from ..dual import Dual, Staged, conj, imag, is_complex, primal, real, sqrt, where
 from ..dual import absolute as complex_absolute
@@ -44,12 +48,12 @@ __all__ = [
 ]
 
 
-def any_true(mask):
+def any_true(mask: Any) -> Any:
     """Whether any lane of the mask is true; a single truth value is its own answer."""
     return mask.any_true() if isinstance(mask, Staged) else bool(mask)
 
 
-def like(x, constant: float):
+def like(x: Any, constant: float) -> Any:
     """The constant as a scalar of the type of x, without tangent."""
     if isinstance(x, Dual):
         return Dual(like(x.value, constant), [like(p, 0.0) for p in x.partials], x.tag)
@@ -58,7 +62,7 @@ def like(x, constant: float):
     return type(x)(constant)  # float, complex or a NumPy scalar
 
 
-def abs2(x):
+def abs2(x: Any) -> Any:
     """|x|^2 = x conj(x), a real scalar."""
     # d|x|^2 = 2 Re(conj(x) dx)
     if isinstance(x, Dual):
@@ -70,25 +74,25 @@ def abs2(x):
     return x * x
 
 
-def absolute(x):
-    """|x|, a real scalar. A real x takes the branch x >= 0 at zero, its derivative included, as `where(x < 0, -x, x)` does."""
+def absolute(x: Any) -> Any:
+    """|x|, a real scalar. A real zero takes the branch x >= 0, its derivative included: where(x < 0, -x, x)."""
     # d|z| = Re(conj(z) dz) / |z|
     if is_complex(x):
         return complex_absolute(x)
     return where(x < like(primal(x), 0.0), -x, x)
 
 
-def maximum(a, b):
+def maximum(a: Any, b: Any) -> Any:
     """The larger of two reals, the first of equals, with its partials."""
     return where(a < b, b, a)
 
 
-def minimum(a, b):
+def minimum(a: Any, b: Any) -> Any:
     """The smaller of two reals, the first of equals, with its partials."""
     return where(b < a, b, a)
 
 
-def squelch(mask, x):
+def squelch(mask: Any, x: Any) -> Any:
     """Zero the primal where the mask is false, and keep every partial.
 
     A pair whose primal is orthogonal needs no rotation, but its tangent is owed one.
@@ -98,39 +102,39 @@ def squelch(mask, x):
     return where(mask, x, like(x, 0.0))
 
 
-def setprimal(x, value):
+def setprimal(x: Any, value: Any) -> Any:
     """x with its value replaced and its partials kept; `value` is one level below x."""
     return Dual(value, x.partials, x.tag)
 
 
-def infdiv(g, d, ok):
+def infdiv(g: Any, d: Any, ok: Any) -> Any:
     """The infinitesimal g/d: value 0, partials dg/d where `ok`, else 0. `d` is one level below g."""
     zero = like(g.value, 0.0)
     divisor = where(ok, d, like(d, 1.0))
     return Dual(zero, [where(ok, p / divisor, zero) for p in g.partials], g.tag)
 
 
-def infadd(x, t, y):
+def infadd(x: Any, t: Any, y: Any) -> Any:
     """x + t y for an infinitesimal t: the value of x stays, its partials receive dt y."""
     return Dual(x.value, [p + dt * y.value for p, dt in zip(x.partials, t.partials, strict=True)], x.tag)
 
 
-def infsub(x, t, y):
+def infsub(x: Any, t: Any, y: Any) -> Any:
     """x - t y for an infinitesimal t: the value of x stays, its partials receive -dt y."""
     return Dual(x.value, [p - dt * y.value for p, dt in zip(x.partials, t.partials, strict=True)], x.tag)
 
 
-def order(x) -> int:
+def order(x: Any) -> int:
     """How many levels of derivatives the scalar carries; known when the text is compiled."""
     return 1 + order(x.value) if isinstance(x, Dual) else 0
 
 
-def count(x) -> int:
+def count(x: Any) -> int:
     """The number of partials of the outermost level, 0 for a plain number; known when the text is compiled."""
     return len(x.partials) if isinstance(x, Dual) else 0
 
 
-def partial(x, k: int):
+def partial(x: Any, k: int) -> Any:
     """Partial k of the outermost level; zero for a plain number."""
     return x.partials[k] if isinstance(x, Dual) else like(x, 0.0)
 
@@ -141,19 +145,19 @@ _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 _TINY = {"float32": 1e-31, "float64": 1e-292}
 
 
-def _precision(x) -> str:
+def _precision(x: Any) -> str:
     x = primal(x)
     if isinstance(x, Staged):
         return x.precision
     return "float32" if str(getattr(x, "dtype", "")) in ("float32", "complex64") else "float64"
 
 
-def eps_of(x) -> float:
+def eps_of(x: Any) -> float:
     """Distance from 1 to the next number of the leaf type, a Python float."""
     return _EPS[_precision(x)]
 
 
-def tiny_of(x) -> float:
+def tiny_of(x: Any) -> float:
     """A square below this has lost digits to underflow, a Python float."""
     return _TINY[_precision(x)]
 
@@ -169,22 +173,22 @@ class Buffer:
 
     __slots__ = ("items",)
 
-    def __init__(self, items):
+    def __init__(self, items: Any) -> None:
         self.items = list(items)
 
     @classmethod
-    def zeros(cls, size: int, x) -> Buffer:
+    def zeros(cls, size: int, x: Any) -> Buffer:
         """`size` zeros of the type of x."""
         return cls([like(x, 0.0)] * size)
 
-    def __getitem__(self, k: int):
+    def __getitem__(self, k: int) -> Any:
         return self.items[k]
 
-    def __setitem__(self, k: int, x) -> None:
+    def __setitem__(self, k: int, x: Any) -> None:
         self.items[k] = x
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.items)

@@ -1,10 +1,11 @@
 """The scalar protocol in compiled code: `Dual`, SIMD packs, masks and buffers as Numba types.
 
-Nothing of the arithmetic is written here: each operator and function is the Python rule itself, run on the numbers of `staging`
-while Numba compiles. This module says which of Numba's calls run which rule, and how numbers cross into Python and memory.
+Nothing of the arithmetic is written here: each operator and function is the Python rule itself, run on the numbers
+of `staging` while Numba compiles. This module says which of Numba's calls run which rule, and how numbers cross
+into Python and memory.
 
-Importing it registers everything; Numba does so itself through the entry point `numba_extensions` (`register`). Registration is by
-plain `numba.extending`, which serves numba-cuda too.
+Importing it registers everything; Numba does so itself through the entry point `numba_extensions` (`register`).
+Registration is by plain `numba.extending`, which serves numba-cuda too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numba
@@ -45,7 +47,7 @@ from numba.extending import (
 
 from .. import dual as rules
 from ..dual import Dual
-from ..elementary import BY_NAME
+from ..elementary import BY_NAME, Row
 from ..errors import DTypeError, DualSVDError, MissingRuleError, TagError
 from . import protocol
 from .caching import FINGERPRINT
@@ -82,13 +84,13 @@ def _is_scalar(t: types.Type) -> bool:
     return isinstance(t, ScalarType)
 
 
-def _is_number(t: types.Type) -> bool:
+def _is_number(t: Any) -> bool:
     return isinstance(t, (ScalarType, MaskType, *_PLAIN))
 
 
 def user_line() -> str:
-    """ "file:line: " of the code that Numba is compiling, for the messages of errors; empty where Numba is not at work."""
-    frame = sys._getframe(1)
+    """'file:line: ' of the code that Numba is compiling, for messages; empty where Numba is not at work."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         location = getattr(frame.f_locals.get("self"), "loc", None)
         if isinstance(location, Loc):
@@ -100,7 +102,7 @@ def user_line() -> str:
 def refusal(error: type[Exception], message: str) -> Exception:
     """An error of this library about the code being compiled.
 
-    Not one of Numba's own errors: those say only that a template does not match, and Numba buries them among the others.
+    Not one of Numba's own errors: those only say that a template does not match, and are buried among the others.
     """
     return error(f"{user_line()}{message}")
 
@@ -135,7 +137,7 @@ def compile_as(
     *forms: tuple[Any, ...],
     accepts: Callable[..., bool] = lambda *ts: any(map(_is_scalar, ts)),
 ) -> None:
-    """Let Numba compile calls of `function` by running `rule`, for argument types of one of the `forms` that are accepted."""
+    """Let Numba compile calls of `function` by running `rule`, at argument types of one of the `forms`."""
 
     class Template(AbstractTemplate):
         key = function
@@ -183,7 +185,7 @@ def _register_operators() -> None:
 
 def _register_table() -> None:
     """Every function of the table by its names in NumPy and in `math`, and what NumPy has beside it."""
-    names = {
+    names: dict[Any, Row] = {
         function: row
         for name, row in BY_NAME.items()
         for function in (getattr(np, name, None), getattr(math, row.math or "", None))
@@ -194,8 +196,9 @@ def _register_table() -> None:
     for name, decide in _DECISIONS.items():
         compile_as(getattr(np, name), decide, *_forms(1))
         compile_as(getattr(math, name), decide, *_forms(1))
-    for function, linear in {np.real: rules.real, np.imag: rules.imag, np.conjugate: rules.conj}.items():
-        compile_as(function, linear, *_forms(1))
+    compile_as(np.real, rules.real, *_forms(1))
+    compile_as(np.imag, rules.imag, *_forms(1))
+    compile_as(np.conjugate, rules.conj, *_forms(1))
     compile_as(np.clip, rules.clip, *_forms(3))
     compile_as(np.where, rules.where, *((types.Boolean, *form) for form in _forms(2)))
 
@@ -233,8 +236,8 @@ def dual_type(value: types.Type, partials: tuple[types.Type, ...]) -> DualType:
     if isinstance(part, DualType) and part.level:
         raise refusal(
             TagError,
-            f"a Dual made by hand cannot hold {part}, a number of the derivative being computed: the two levels could not be told "
-            "apart; use dualsvd.derivative outside the compiled function instead",
+            f"a Dual made by hand cannot hold {part}, a number of the derivative being computed: the two levels could "
+            "not be told apart; use dualsvd.derivative outside the compiled function instead",
         )
     return DualType(types.float64 if isinstance(part, types.Integer) else part, len(partials))
 
@@ -245,7 +248,7 @@ class _DualCall(CallableTemplate):
 
     def generic(self) -> Any:
         def typer(value: Any, partials: Any) -> Any:
-            if not isinstance(partials, types.BaseTuple):
+            if not isinstance(partials, (types.UniTuple, types.Tuple)):
                 raise refusal(
                     DTypeError,
                     f"Dual(value, partials) takes a tuple of partials, got {partials}; write (p,) for a single one",
@@ -328,7 +331,8 @@ def _no_cast(t: types.Type, *_: types.Type) -> str | None:
 
 def _no_plain_store(target: types.Type, index: types.Type, x: types.Type) -> str | None:
     if isinstance(target, types.Array) and not isinstance(target.dtype, DualType) and isinstance(x, DualType):
-        return f"{target} cannot hold {x}: make it by np.zeros_like(x) of a DualArray x, which holds derivatives, not by np.zeros"
+        advice = "make it by np.zeros_like(x) of a DualArray x, which holds derivatives, not by np.zeros"
+        return f"{target} cannot hold {x}: {advice}"
     return None
 
 
@@ -496,7 +500,7 @@ class KindType(types.Opaque):
 
 
 class BufferType(types.Type):
-    """Numbers stored in a flat array; number k holds its components one after the other, each with its lanes side by side."""
+    """Numbers in a flat array; number k holds its components one after the other, each with its lanes side by side."""
 
     def __init__(self, number: types.Type, array: types.Array) -> None:
         self.number, self.array = number, array
@@ -574,7 +578,7 @@ def _leaf_kind(typing: Any, kind: KindType) -> Any:
 
 @overload(leaf_kind)
 def _overload_leaf_kind(kind):
-    return lambda kind: _leaf_kind(kind)
+    return lambda kind: _leaf_kind(kind)  # type: ignore[call-arg]
 
 
 class _ArrayBuffer(protocol.Buffer):
@@ -635,7 +639,7 @@ def _buffer(typing: Any, array: types.Array, kind: KindType) -> Any:
 
 @overload(buffer)
 def _overload_buffer(array, kind):
-    return lambda array, kind: _buffer(array, kind)
+    return lambda array, kind: _buffer(array, kind)  # type: ignore[call-arg]
 
 
 class _Memory:
@@ -709,14 +713,14 @@ def _store(typing: Any, store: BufferType, k: types.Integer, x: Any) -> Any:
 @overload(operator.getitem)
 def _getitem(store, k):
     if isinstance(store, BufferType) and isinstance(k, types.Integer):
-        return lambda store, k: _load(store, k)
+        return lambda store, k: _load(store, k)  # type: ignore[call-arg]
     return None
 
 
 @overload(operator.setitem)
 def _setitem(store, k, x):
     if isinstance(store, BufferType) and isinstance(k, types.Integer) and _is_number(x):
-        return lambda store, k, x: _store(store, k, x)
+        return lambda store, k, x: _store(store, k, x)  # type: ignore[call-arg]
     return None
 
 

@@ -7,8 +7,8 @@ The rules of `dual` and `protocol` are plain Python. While Numba compiles a func
     Mask      a truth value, or one a lane of a pack
     Dual      the Python class itself, holding any of these
 
-and what they do with + - * / is written down as instructions. Without a builder the same run finds the type of the result.
-A new kind of number needs the arithmetic of its leaf, and inherits every rule.
+and what they do with + - * / is written down as instructions. Without a builder the same run finds the type of the
+result. A new kind of number needs the arithmetic of its leaf, and inherits every rule.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class ScalarType(types.Type):
 
 
 class DualType(ScalarType):
-    """`Dual` with `count` partials, all parts of the type `part`; `level` orders nested derivatives as `Dual.tag` does."""
+    """`Dual` with `count` partials, all parts of the type `part`; `level` orders nested derivatives as `tag` does."""
 
-    def __init__(self, part: types.Type, count: int, level: int = 0) -> None:
+    def __init__(self, part: Any, count: int, level: int = 0) -> None:
         self.part, self.count, self.level = part, count, level
         super().__init__(f"Dual({part}, {count}, level={level})" if level else f"Dual({part}, {count})")
 
@@ -75,7 +75,7 @@ class DualType(ScalarType):
 class PackType(ScalarType):
     """`lanes` numbers of one type in SIMD registers."""
 
-    def __init__(self, lanes: int, lane: types.Type = types.float64) -> None:
+    def __init__(self, lanes: int, lane: Any = types.float64) -> None:
         self.lanes, self.lane = lanes, lane
         super().__init__(f"Pack({lanes} x {lane})")
 
@@ -115,12 +115,12 @@ def _vector(t: PackType) -> ir.Type:
     return ir.LiteralStructType([plane, plane]) if is_complex_type(t) else plane
 
 
-def leaf_type(t: types.Type) -> types.Type:
+def leaf_type(t: types.Type) -> Any:
     """The type of the plain number inside all levels."""
     return leaf_type(t.part) if isinstance(t, DualType) else t
 
 
-def lane_type(t: types.Type) -> types.Type:
+def lane_type(t: types.Type) -> Any:
     """The type of a single number of a leaf."""
     t = leaf_type(t)
     return t.lane if isinstance(t, PackType) else t
@@ -136,20 +136,20 @@ def precision(t: types.Type) -> int:
     return lane.underlying_float.bitwidth if isinstance(lane, types.Complex) else lane.bitwidth
 
 
-def real_type(t: types.Type) -> types.Type:
+def real_type(t: types.Type) -> Any:
     """The leaf type of the real part."""
     if isinstance(t, PackType):
         return PackType(t.lanes, real_type(t.lane))
     return REAL[precision(t)] if isinstance(t, types.Complex) else t
 
 
-def complex_type(t: types.Type) -> types.Type:
+def complex_type(t: types.Type) -> Any:
     """The leaf type whose real part has the type t."""
     return PackType(t.lanes, complex_type(t.lane)) if isinstance(t, PackType) else COMPLEX[precision(t)]
 
 
-def join(a: types.Type, b: types.Type) -> types.Type:
-    """The type that holds both: the outer level of duals, packs over single numbers, complex over real, 64 bits over 32.
+def join(a: Any, b: Any) -> Any:
+    """The type that holds both: outer level of duals, packs over single numbers, complex over real, 64 bits over 32.
 
     An integer takes the precision of the other: 2*x keeps the type of x, as Python's integers do in NumPy.
     """
@@ -182,10 +182,9 @@ class Number(Staged):
 
     __slots__ = ()
     emitter: Emitter
-    type: types.Type
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> str:  # type: ignore[override]
         return f"float{precision(self.type)}"
 
     def function(self, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -199,6 +198,42 @@ class Number(Staged):
 
     def __rpow__(self, other: Any) -> Any:
         return self.emitter.function("power", (other, self))
+
+
+def _arithmetic(operation: Callable[..., Any], instruction: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def forward(a: Any, b: Any) -> Any:
+        if isinstance(b, (complex, np.complexfloating)):
+            return operation(Complex(a, a.imag), b)
+        if not _is_real(b):
+            return NotImplemented
+        a, b = a.emitter.alike(a, b)
+        return a.emitter.arithmetic(operation, instruction, a, b)
+
+    def backward(a: Any, b: Any) -> Any:
+        if isinstance(b, (complex, np.complexfloating)):
+            return operation(a.emitter.convert(b, complex_type(a.type)), a)
+        if not _is_real(b):
+            return NotImplemented
+        a, b = a.emitter.alike(a, b)
+        return a.emitter.arithmetic(operation, instruction, b, a)
+
+    return forward, backward
+
+
+def _comparison(symbol: str) -> Callable[..., Any]:
+    def compare(a: Any, b: Any) -> Any:
+        if not _is_real(b):
+            return NotImplemented
+        a, b = a.emitter.alike(a, b)
+
+        def record(builder: Any) -> Any:
+            if isinstance(a.type, types.Integer):
+                return builder.icmp_signed(symbol, a.value, b.value)
+            return (builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered)(symbol, a.value, b.value)
+
+        return a.emitter.record_mask(a.type, record)
+
+    return compare
 
 
 class Leaf(Number):
@@ -224,6 +259,15 @@ class Leaf(Number):
     def like(self, constant: Any) -> Leaf:
         """A constant, or a number of another type, in the type of this one."""
         return self.emitter.convert(constant, self.type)
+
+    __add__, __radd__ = _arithmetic(operator.add, "fadd")
+    __sub__, __rsub__ = _arithmetic(operator.sub, "fsub")
+    __mul__, __rmul__ = _arithmetic(operator.mul, "fmul")
+    __truediv__, __rtruediv__ = _arithmetic(operator.truediv, "fdiv")
+    __lt__, __le__ = _comparison("<"), _comparison("<=")
+    __gt__, __ge__ = _comparison(">"), _comparison(">=")
+    __eq__, __ne__ = _comparison("=="), _comparison("!=")
+    __hash__ = None  # type: ignore[assignment]
 
     def __neg__(self) -> Leaf:
         return self.like(-0.0) - self  # libNVVM has no fneg
@@ -330,7 +374,7 @@ def _is_real(x: Any) -> bool:
 
 
 def _divide(a: Leaf, b: Leaf, c: Leaf, d: Leaf) -> Complex:
-    """(a + ib)/(c + id) scaled by the larger of c and d (Smith 1962), as Python divides; without a branch, for packs."""
+    """(a + ib)/(c + id) scaled by the larger of c and d (Smith 1962), as Python divides; branch-free, for packs."""
     swap = abs(c) < abs(d)
     large, small = swap.select(d, c), swap.select(c, d)
     ratio = small / large
@@ -349,7 +393,7 @@ class Mask(Staged):
         self.emitter, self.origin, self.value = emitter, origin, value
 
     @property
-    def type(self) -> types.Type:
+    def type(self) -> types.Type:  # type: ignore[override]
         return MaskType(self.origin.lanes) if isinstance(self.origin, PackType) else types.boolean
 
     def select(self, a: Any, b: Any) -> Any:
@@ -387,51 +431,6 @@ class Mask(Staged):
 
     def __bool__(self) -> bool:
         raise TypeError("a rule branched on a mask that is known only at run time; use where(mask, a, b)")
-
-
-def _arithmetic(operation: Callable[..., Any], instruction: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    def forward(a: Leaf, b: Any) -> Any:
-        if isinstance(b, (complex, np.complexfloating)):
-            return operation(Complex(a, a.imag), b)
-        if not _is_real(b):
-            return NotImplemented
-        a, b = a.emitter.alike(a, b)
-        return a.emitter.arithmetic(operation, instruction, a, b)
-
-    def backward(a: Leaf, b: Any) -> Any:
-        if isinstance(b, (complex, np.complexfloating)):
-            return operation(a.emitter.convert(b, complex_type(a.type)), a)
-        if not _is_real(b):
-            return NotImplemented
-        a, b = a.emitter.alike(a, b)
-        return a.emitter.arithmetic(operation, instruction, b, a)
-
-    return forward, backward
-
-
-def _comparison(symbol: str) -> Callable[..., Any]:
-    def compare(a: Leaf, b: Any) -> Any:
-        if not _is_real(b):
-            return NotImplemented
-        a, b = a.emitter.alike(a, b)
-
-        def record(builder: Any) -> Any:
-            if isinstance(a.type, types.Integer):
-                return builder.icmp_signed(symbol, a.value, b.value)
-            return (builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered)(symbol, a.value, b.value)
-
-        return a.emitter.record_mask(a.type, record)
-
-    return compare
-
-
-for _name, _instruction in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul"), ("truediv", "fdiv")):
-    _forward, _backward = _arithmetic(getattr(operator, _name), _instruction)
-    setattr(Leaf, f"__{_name}__", _forward)
-    setattr(Leaf, f"__r{_name}__", _backward)
-for _name, _symbol in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!=")):
-    setattr(Leaf, f"__{_name}__", _comparison(_symbol))
-Leaf.__hash__ = None  # type: ignore[assignment]
 
 
 # ---- functions of the table that leaves write with their own operators; all others are Numba's
@@ -509,7 +508,8 @@ def _cbrt(x: Leaf) -> Leaf:
 
 def _logaddexp(a: Leaf, b: Leaf) -> Leaf:
     higher = (a > b).select(a, b)
-    return (a == b).select(a + math.log(2), higher + a.emitter.function("log1p", (a.emitter.function("exp", (-abs(a - b),)),)))
+    ratio = a.emitter.function("exp", (-abs(a - b),))
+    return (a == b).select(a + math.log(2), higher + a.emitter.function("log1p", (ratio,)))
 
 
 def _logaddexp2(a: Leaf, b: Leaf) -> Leaf:
@@ -583,7 +583,7 @@ class Emitter:
             return Complex(Leaf(self, plane, part(0)), Leaf(self, plane, part(1)))
         return Leaf(self, types.unliteral(t), value)
 
-    def unwrap(self, t: types.Type, x: Any) -> Any:
+    def unwrap(self, t: Any, x: Any) -> Any:
         """The value of Numba's type t that a number stands for."""
         x = self.convert(x, t)
         if isinstance(t, DualType):
@@ -597,7 +597,7 @@ class Emitter:
             return self.builder.insert_value(self.builder.insert_value(aggregate, x.re.value, 0), x.im.value, 1)
         return x.value
 
-    def typeof(self, x: Any) -> types.Type:
+    def typeof(self, x: Any) -> Any:
         """Numba's type of a number."""
         if isinstance(x, Dual):
             parts = functools.reduce(join, map(self.typeof, (x.value, *x.partials)))
@@ -606,8 +606,8 @@ class Emitter:
             return x.type
         return {bool: types.boolean, int: INTEGER, float: types.float64, complex: types.complex128}[type(x)]
 
-    def convert(self, x: Any, t: types.Type) -> Any:
-        """x as a number of type t: a constant of a level gets zero partials, a single number is spread over the lanes."""
+    def convert(self, x: Any, t: Any) -> Any:
+        """x as a number of type t: a constant of a level has zero partials, a single number spreads over the lanes."""
         if isinstance(t, DualType):
             if isinstance(x, Dual) and self.typeof(x).place == t.place:
                 return Dual(self.convert(x.value, t.part), [self.convert(p, t.part) for p in x.partials], t.level)
@@ -655,7 +655,7 @@ class Emitter:
     # -- instructions
 
     def arithmetic(self, operation: Callable[..., Any], instruction: str, a: Leaf, b: Leaf) -> Leaf:
-        """a op b at one type. Integers, and division of single numbers (what 1/0 does is the user's choice), are Numba's."""
+        """a op b at one type. Integers, and division of single numbers (1/0 is the user's choice), are Numba's."""
         single = not isinstance(a.type, PackType)
         if isinstance(a.type, types.Integer) or (single and operation is operator.truediv):
             return self.call(operation, a, b)
