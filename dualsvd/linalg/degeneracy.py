@@ -149,8 +149,17 @@ def power_of_two(x: Any) -> Any:
 def scaled(x: Any, e: Any) -> Any:
     """x 2^e, by two factors, so that neither leaves the range of the numbers."""
     half = e // 2
-    dtype = np.finfo(primal(x).dtype).dtype
+    dtype = np.finfo(np.result_type(primal(x))).dtype
     return x * np.ldexp(dtype.type(1), half) * np.ldexp(dtype.type(1), e - half)
+
+
+def in_range(a: Any) -> tuple[Any, Any]:
+    """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...)."""
+    top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
+    if not out_of_range(top[..., None]):
+        return a, None
+    e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
+    return scaled(a, -e[..., None, None]), e
 
 
 def out_of_range(S: Any) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import DegenerateError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
 from ..settings import Options, get, resolve
-from .degeneracy import is_plain, meet_tie, out_of_range, scaled, spectrum, tolerance
+from .degeneracy import in_range, is_plain, meet_tie, scaled, spectrum, tolerance
 from .divided_differences import Kept, Power
 from .factorise import SVDResult, as_matrix, recall, remember, singular_values, svd_factors
 from .solve import inv
@@ -226,15 +226,6 @@ def nonempty(a: Any) -> Any:
     return a
 
 
-def in_range(a: Any) -> tuple[Any, Any]:
-    """a, and None; or, where singular values are so small or large that reciprocals are in danger, a 2^-e and e."""
-    top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
-    if not out_of_range(top[..., None]):
-        return a, None
-    e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
-    return scaled(a, -e[..., None, None]), e
-
-
 def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
     """A norm by its rule, brought to range first."""
     a, e = in_range(a)
@@ -307,13 +298,14 @@ def schatten_norm(a: Any, p: float) -> Any:
     e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
     total = POWER_SUM(scaled(a, -e[..., None, None]), p=float(p), options=get())
     zero = np.asarray(primal(total)) == 0
-    return scaled((total + zero) ** (1.0 / p) * ~zero, e)
+    return scaled((total + zero) ** primal(total).dtype.type(1.0 / p) * ~zero, e)
 
 
 def frobenius_norm(a: Any) -> Any:
     """The Euclidean norm (...) of the entries of a (..., m, n)."""
-    a = as_matrix(a)
-    return EUCLIDEAN(np.reshape(a, (*np.shape(a)[:-2], -1)))
+    a, e = in_range(as_matrix(a))
+    y = EUCLIDEAN(np.reshape(a, (*np.shape(a)[:-2], -1)))
+    return y if e is None else scaled(y, e)
 
 
 def norm(a: Any, ord: Any = None) -> Any:
@@ -380,6 +372,7 @@ def cond(a: Any, p: Any = None) -> Any:
     a = nonempty(a)
     if not isinstance(a, Tracer):
         return np.linalg.cond(a, p)
+    a, _ = in_range(a)
     if p in (None, 2, -2):
         top, bottom = opnorm(a), smallest_singular_value(a)
         s1, sr = np.asarray(primal(top)), np.asarray(primal(bottom))

@@ -25,9 +25,9 @@ import numpy as np
 
 from ..errors import DegenerateError, ShapeError
 from ..rules.elementwise import align
-from ..rules.registry import Rule, implements, primal
+from ..rules.registry import Rule, implements
 from ..settings import Options, get
-from .degeneracy import judge, spectrum
+from .degeneracy import in_range, judge, scaled, spectrum
 from .divided_differences import Family, Kept, UserFunction, divided_differences
 from .eigh import hermitian_part
 from .factorise import SVDResult, as_matrix, recall, remember, svd_factors
@@ -47,7 +47,7 @@ def spectral_function_of(
         return remember(y, factors)
     broken = family.broken(factors.S, at)
     if broken is not None:
-        judge(DegenerateError, broken[1], options)
+        judge(DegenerateError, broken, options)
     derivative = first_derivative if len(directions) == 1 else higher_derivative
     with np.errstate(invalid="ignore"):  # NaN stays in its matrix of the stack
         return remember(derivative(factors, nodes, pieces, directions, family), factors)
@@ -205,6 +205,13 @@ class PolarResult(NamedTuple):
     positive: Any
 
 
+def homogeneous(a: Any, family: Family, degree: int) -> Any:
+    """F(A) with F(c A) = c^degree F(A), brought to range first."""
+    a, e = in_range(a)
+    y = SPECTRAL(a, family=family, options=get())
+    return y if e is None else scaled(y, degree * e[..., None, None])
+
+
 def spectral_function(a: Any, f: Callable[[Any], Any], df: Callable[[Any], Any]) -> Any:
     """U f(S) V^H (..., m, n) for a function f of the singular values with derivative df, f(0) = 0 where any is zero.
 
@@ -232,7 +239,7 @@ def polar(a: Any) -> PolarResult:
            [0., 2.]]))
     """
     a = as_matrix(a)
-    W = SPECTRAL(a, family=Kept("one", "all"), options=get())
+    W = homogeneous(a, Kept("one", "all"), 0)
     return PolarResult(W, hermitian_part(adjoint(W) @ a))
 
 
@@ -248,12 +255,8 @@ def pinv(a: Any, rcond: Any = None) -> Any:
            [0. , 0. ]])
     """
     a = as_matrix(a)
-    if rcond is None:
-        family = Kept("inverse")
-    else:
-        top = svd_factors(primal(a), get()).S[..., :1]
-        family = Kept("inverse", "above", level=np.asarray(rcond)[..., None] * top)
-    return adjoint(SPECTRAL(a, family=family, options=get()))
+    family = Kept("inverse") if rcond is None else Kept("inverse", "above", ratio=np.asarray(rcond)[..., None])
+    return adjoint(homogeneous(a, family, -1))
 
 
 def low_rank(a: Any, k: int) -> Any:
@@ -267,7 +270,7 @@ def low_rank(a: Any, k: int) -> Any:
            [0., 0.]])
     """
     a = as_matrix(a)
-    return a * 1 if of_rank(a, k) else SPECTRAL(a, family=Kept("identity", "first", k=k), options=get())
+    return a * 1 if of_rank(a, k) else homogeneous(a, Kept("identity", "first", k=k), 1)
 
 
 def range_projector(a: Any, k: int) -> Any:
@@ -282,7 +285,7 @@ def range_projector(a: Any, k: int) -> Any:
     """
     a = as_matrix(a)
     of_rank(a, k)
-    W = SPECTRAL(a, family=Kept("one", "first", k=k), options=get())
+    W = homogeneous(a, Kept("one", "first", k=k), 0)
     return hermitian_part(W @ adjoint(W))
 
 
@@ -296,8 +299,13 @@ def singular_value_threshold(a: Any, tau: float) -> Any:
     array([[0.5, 0. ],
            [0. , 0. ]])
     """
-    tau = float(tau)
-    return SPECTRAL(as_matrix(a), family=Kept("identity", "above", level=tau, shift=tau), options=get())
+    a, tau = as_matrix(a), float(tau)
+    scaled_a, e = in_range(a)
+    if e is None:
+        return SPECTRAL(a, family=Kept("identity", "above", level=tau), options=get())
+    if np.ndim(a) > 2:  # each matrix has its own scale
+        return np.stack([singular_value_threshold(one, tau) for one in a])
+    return scaled(SPECTRAL(scaled_a, family=Kept("identity", "above", level=scaled(tau, -e)), options=get()), e)
 
 
 def of_rank(a: Any, k: int) -> bool:
