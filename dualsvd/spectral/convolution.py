@@ -14,6 +14,7 @@ and u, v its top pair, d sigma = Re u^H A(dK) v = <G, dK>: the gradient G is the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import warnings
 from typing import Any
@@ -202,12 +203,19 @@ def matrix(kernel: Any, geometry: Geometry) -> Any:
 
 
 class Map:
-    """The convolution with a kernel as an operator on flattened images, or its adjoint; blocks of them are columns."""
+    """The convolution with a kernel as an operator on flattened images, or its adjoint; blocks of them are columns.
+
+    Both gather: for every place of the target and every tap, `places` has the place of the source that meets it there,
+    or, where there is none, the place after the last, which holds a zero. One product with the kernel does the rest.
+    """
 
     def __init__(self, kernel: Array, geometry: Geometry, adjoint: bool = False) -> None:
         self.kernel, self.geometry, self.transposed = kernel, geometry, adjoint
         self.dtype = kernel.dtype
         self.shape = geometry.shape[::-1] if adjoint else geometry.shape
+        self.places = places(geometry, adjoint)
+        K = np.conj(kernel.swapaxes(0, 1)) if adjoint else kernel
+        self.weights = K.reshape(len(K), -1)
 
     @property
     def H(self) -> Map:
@@ -217,38 +225,39 @@ class Map:
         return self @ X
 
     def __matmul__(self, X: Array) -> Array:
-        """For every tap one product with a matrix of channels, between the pixels it reads and the outputs it feeds."""
-        target, source = self.geometry.output, self.geometry.image
-        if self.transposed:
-            target, source = source, target
-        images = X.T.reshape(-1, *source)
-        result = np.zeros((len(images), *target), np.result_type(X, self.dtype))
-        for p, q, (i, j), (y, x) in taps(self.geometry):
-            K = self.kernel[:, :, p, q]
-            if self.transposed:
-                K, (i, j), (y, x) = np.conj(K.T), (y, x), (i, j)
-            part = images[:, :, y[:, None], x]
-            product = K @ part.reshape(*part.shape[:2], -1)
-            result[:, :, i[:, None], j] += product.reshape(len(images), target[0], len(i), len(j))
-        return result.reshape(len(images), -1).T
+        source = self.geometry.output if self.transposed else self.geometry.image
+        met = gather(X.T.reshape(-1, *source), self.places)
+        return (self.weights @ met.reshape(len(met), self.weights.shape[1], -1)).reshape(len(met), -1).T
 
 
-def taps(geometry: Geometry) -> Any:
-    """For every tap (p, q): the outputs it feeds (i, j) and the pixels it reads (y, x)."""
-    for p in range(geometry.rows.taps):
-        i, y = geometry.rows.reads(p)
-        for q in range(geometry.columns.taps):
-            j, x = geometry.columns.reads(q)
-            yield p, q, (i, j), (y, x)
+@functools.lru_cache(maxsize=16)
+def places(geometry: Geometry, adjoint: bool = False) -> Array:
+    """(taps, places of the target): the pixel that an output reads through a tap; adjoint: the output that reads it."""
+    rows, columns = geometry.rows, geometry.columns
+    source, target = (rows.size, columns.size), (rows.outputs, columns.outputs)
+    if adjoint:
+        source, target = target, source
+    table = np.full((rows.taps, columns.taps, *target), source[0] * source[1], dtype=np.intp)
+    for p in range(rows.taps):
+        for q in range(columns.taps):
+            (i, y), (j, x) = rows.reads(p), columns.reads(q)
+            if adjoint:
+                i, y, j, x = y, i, x, j
+            table[p, q, i[:, None], j] = y[:, None] * source[1] + x
+    return table.reshape(rows.taps * columns.taps, -1)
+
+
+def gather(images: Array, places: Array) -> Array:
+    """(..., taps, targets) of images (..., height, width), zero where a place lies outside."""
+    flat = images.reshape(*images.shape[:-2], -1)
+    return np.concatenate([flat, np.zeros_like(flat[..., :1])], axis=-1)[..., places]
 
 
 def correlation(u: Array, v: Array, geometry: Geometry) -> Array:
     """G (out, in, kh, kw) with Re u^H A(K) v = Re <G, K> for all K."""
-    U, V = u.reshape(geometry.output), v.reshape(geometry.image)
-    G = np.zeros((*geometry.channels, geometry.rows.taps, geometry.columns.taps), u.dtype)
-    for p, q, (i, j), (y, x) in taps(geometry):
-        G[:, :, p, q] = np.tensordot(U[:, i[:, None], j], np.conj(V[:, y[:, None], x]), axes=([1, 2], [1, 2]))
-    return G
+    read = gather(v.reshape(geometry.image), places(geometry))
+    G = np.tensordot(u.reshape(geometry.channels[0], -1), np.conj(read), axes=(1, 2))
+    return G.reshape(*geometry.channels, geometry.rows.taps, geometry.columns.taps)
 
 
 class Convolution:
