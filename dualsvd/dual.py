@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .elementary import BY_NAME, TABLE, Row, compile_row, polygamma
-from .errors import DTypeError, MissingRuleError, ShapeError
+from .errors import DTypeError, MissingRuleError, ShapeError, TagError
 
 __all__ = ["Dual"]
 
@@ -89,6 +89,11 @@ class Dual:
         self.value = float(value) if isinstance(value, (int, np.integer)) else value
         self.partials = tuple(partials)
         self.tag = tag
+        if not tag and any(isinstance(p, Dual) and p.tag for p in (value, *self.partials)):
+            raise TagError(
+                f"a Dual without a tag cannot hold {value!r}, a number of a derivative being computed: the two levels could "
+                "not be told apart; use dualsvd.derivative, which gives each derivative a tag of its own"
+            )
 
     def __repr__(self) -> str:
         level = f", tag={self.tag}" if self.tag else ""
@@ -387,10 +392,7 @@ def _of_numbers(row: Row) -> Callable[..., Any]:
         if in_math and all(type(x) in (float, int) for x in arguments):
             try:
                 return float(in_math(*arguments))
-            except (
-                ValueError,
-                OverflowError,
-            ):  # a pole, or outside the domain: NumPy's inf or nan, with NumPy's warning
+            except (ValueError, OverflowError):  # a pole or outside the domain: NumPy's inf or nan, and warning
                 if in_numpy is None:
                     return math.nan
         if in_numpy:
@@ -411,10 +413,10 @@ def _of_duals(row: Row) -> Callable[..., Any]:
         top = duals[-1] if _outer(duals[0], duals[-1]) == -1 else duals[0]
         carries = [isinstance(x, Dual) and _outer(top, x) == 0 for x in arguments]
         inner = [x.value if c else x for x, c in zip(arguments, carries, strict=True)]
-        y = function(*inner)
         if not row.complex and any(map(is_complex, inner)):
             got = ", ".join(map(repr, arguments))
             raise DTypeError(f"{row.name} has no complex derivative; got {got}: take .real and .imag apart")
+        y = function(*inner)
         terms = [
             [slope(*inner, y) * p for p in x.partials]
             for slope, x, c in zip(_SLOPES[row.name], arguments, carries, strict=True)

@@ -143,6 +143,11 @@ def array_type(x: DualArray) -> types.Type:
 
 @typeof_impl.register(Tracer)
 def _typeof_tracer(x: Tracer, context: Any) -> types.Type:
+    return type_of(x)
+
+
+def type_of(x: Tracer) -> types.Type:
+    """Numba's type of an array of this library; those of reverse mode have none."""
     if isinstance(x, DualArray):
         return array_type(x)
     raise MissingRuleError(
@@ -281,7 +286,7 @@ def _subscripts(index: types.Type, name: str) -> list[str]:
 
 
 def _kinds(index: Any) -> tuple[types.Type, ...]:
-    return tuple(index) if isinstance(index, types.BaseTuple) else (index,)
+    return tuple(index.types) if isinstance(index, (types.Tuple, types.UniTuple)) else (index,)
 
 
 def _is_element_index(array: DualArrayType, index: types.Type) -> bool:
