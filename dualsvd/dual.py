@@ -91,8 +91,8 @@ class Dual:
         self.tag = tag
         if not tag and any(isinstance(p, Dual) and p.tag for p in (value, *self.partials)):
             raise TagError(
-                f"a Dual without a tag cannot hold {value!r}, a number of a derivative being computed: the two levels could "
-                "not be told apart; use dualsvd.derivative, which gives each derivative a tag of its own"
+                f"a Dual without a tag cannot hold {value!r}, a number of a derivative being computed: the two levels "
+                "could not be told apart; use dualsvd.derivative, which gives each derivative a tag of its own"
             )
 
     def __repr__(self) -> str:

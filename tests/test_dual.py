@@ -276,7 +276,7 @@ def test_arithmetic_with_other_numbers(other, name):
     for left, right in ((x, other), (other, x)):
         a, b = (Dual(number, (0.0, 0.0)) if side is other else side for side in (left, right))
         expected = functions[name](a, b)
-        assert close(eval(f"left {symbol} right"), expected)
+        assert close(eval(f"left {symbol} right"), expected, tolerance)
         assert close(getattr(np, name)(left, right), expected, tolerance)
 
 
