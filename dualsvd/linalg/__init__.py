@@ -12,6 +12,7 @@ from .norms import norm as norm
 from .norms import nuclear_norm as nuclear_norm
 from .norms import opnorm as opnorm
 from .norms import vector_norm as vector_norm
+from .second_order import svdvals_second as svdvals_second
 from .solve import cholesky as cholesky
 from .solve import det as det
 from .solve import inv as inv

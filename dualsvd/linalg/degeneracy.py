@@ -316,13 +316,13 @@ def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> 
 
 def direction_noise(D: Any, U: Any) -> float:
     """Below this, eigenvalues of a block of the direction D are equal."""
-    return tolerance(SPLIT, U.shape[1], D.real.dtype) * float(np.linalg.norm(D))
+    return tolerance(SPLIT, U.shape[1], D.real.dtype) * float(np.max(np.abs(D), initial=0.0)) * D.size**0.5
 
 
 def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
     """Whether a tangent along some direction asks for a part of the basis that the adapted one cannot give.
 
-    M (N, ..., r, r) = U^H D V in that basis, residual (N, ..., r) the norms of D v_i outside the range of U, noise
+    M (N, ..., r, r) = U^H D V in that basis, residual (N, ..., r) the size of D v_i outside the range of U, noise
     (N, ..., 1, 1) what counts as nothing.
     """
     off = same_group(at) & ~np.eye(M.shape[-1], dtype=bool)

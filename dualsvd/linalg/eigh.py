@@ -88,7 +88,8 @@ def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
     """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
     w, Q, dA = (primal(x) for x in (*y, dA))
     M = adjoint(Q) @ dA @ Q
-    noise = tolerance(2 * SPLIT, w.shape[-1], w.dtype) * np.sqrt(np.sum(np.abs(dA) ** 2, axis=(-2, -1), keepdims=True))
+    n = w.shape[-1]
+    noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
     if not np.any(same_group(at) & ~np.eye(w.shape[-1], dtype=bool) & (np.abs(M) > noise)):
         return None
     return (
@@ -165,7 +166,7 @@ def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Opt
     sizes, skew = np.zeros_like(w), np.zeros((*w.shape, w.shape[-1]), dtype=w.dtype)
     if Q_bar is not None:
         P = adjoint(Q) @ Q_bar
-        sizes, skew = np.sqrt(np.sum(np.abs(Q_bar) ** 2, axis=-2)), np.abs(P - adjoint(P)) * 0.5
+        sizes, skew = np.max(np.abs(Q_bar), axis=-2, initial=0.0), np.abs(P - adjoint(P)) * 0.5
         bad = np.argwhere(diagonal(skew) > limit * sizes)
         if len(bad):
             i = tuple(bad[0].tolist())

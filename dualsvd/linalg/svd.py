@@ -275,12 +275,12 @@ def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
     m, r = U.shape[-2:]
     n = Vh.shape[-1]
     M = adjoint(U) @ dA @ adjoint(Vh)
-    size = np.sqrt(np.sum(np.abs(dA) ** 2, axis=(-2, -1), keepdims=True))
+    size = np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0) * (m * n) ** 0.5
     residual = None
     if m > r:
-        residual = np.sqrt(np.sum(np.abs(dA @ adjoint(Vh) - U @ M) ** 2, axis=-2))
+        residual = np.max(np.abs(dA @ adjoint(Vh) - U @ M), axis=-2)
     elif n > r:
-        residual = np.sqrt(np.sum(np.abs(adjoint(U) @ dA - M @ Vh) ** 2, axis=-1))
+        residual = np.max(np.abs(adjoint(U) @ dA - M @ Vh), axis=-1)
     if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
         return None
     return (
@@ -352,7 +352,7 @@ def admit(y: SVDResult, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum, optio
     for Q, bar in ((U, u_bar), (adjoint(Vh), v_bar)):
         if bar is not None:
             P = P + adjoint(Q) @ bar
-            sizes = sizes + np.sqrt(np.sum(np.abs(bar) ** 2, axis=-2))
+            sizes = sizes + np.max(np.abs(bar), axis=-2)
     skew = np.abs(P - adjoint(P)) * 0.5
     if np.iscomplexobj(U):
         admit_phases(diagonal(skew), sizes, limit, options)
@@ -363,7 +363,7 @@ def admit(y: SVDResult, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum, optio
 def admit_free(Q: Any, bar: Any, limit: float, name: str, options: Options) -> None:
     """The free columns are defined up to a unitary factor: their cotangent must not see one."""
     P = adjoint(Q) @ bar
-    skew, size = np.abs(P - adjoint(P)) * 0.5, np.sqrt(np.sum(np.abs(bar) ** 2))
+    skew, size = np.abs(P - adjoint(P)) * 0.5, np.max(np.abs(bar), initial=0.0)
     if np.any(skew > limit * size):
         judge(
             GaugeError,
