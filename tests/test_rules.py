@@ -152,8 +152,6 @@ def test_pushforward_against_differences(example):
         return
     v = example.direction()
     there, here = (example(*(x + sign * STEP * d for x, d in zip(example.x, v))) for sign in (1, -1))
-    if any(np.max(np.abs(a - b), initial=0) > 0.1 * np.max(np.abs(a), initial=1) for a, b in zip(there, here)):
-        return
     for y, y_dot, a, b in zip(example.y, example.push(v), there, here):
         scale = 1 + np.max(np.abs(y), initial=0.0) + np.max(np.abs(y_dot), initial=0.0)  # operands are of order 1
         np.testing.assert_allclose(y_dot, (a - b) / (2 * STEP), rtol=0, atol=DIFFERENCES * scale)
