@@ -1,8 +1,9 @@
 /* The machine on which translated PTX runs: memory with bounds and race checks, and a scheduler of threads.
  *
- * A kernel is one function `step(thread)`, which runs a thread until it must wait for others (a barrier, a warp sync, a shuffle, a vote)
- * or exits.  The scheduler runs the threads of a block in an order shuffled by the seed, and releases those that wait once all whom they
- * wait for have come.  What real hardware forbids or leaves undefined is a fault here, with the PTX line, block and thread.
+ * A kernel is one function `step(thread)`, which runs a thread until it must wait for others (a barrier, a warp sync, a
+ * shuffle, a vote) or exits. The scheduler runs the threads of a block in an order shuffled by the seed, and releases those
+ * that wait once all whom they wait for have come. What real hardware forbids or leaves undefined is a fault here, reported
+ * with the PTX line, block and thread.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -11,23 +12,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARP = 32, POISON = 0xff };                          /* 0xff.. is a NaN in both float formats, and no valid address */
-enum { READY, AT_BARRIER, AT_WARP, EXITED };                /* what a thread is doing */
+enum { WARP = 32, POISON = 0xff };            /* 0xff.. is a NaN in both float formats, and no valid address */
+enum { READY, AT_BARRIER, AT_WARP, EXITED };  /* what a thread is doing */
 enum { NO_FAULT, OUT_OF_BOUNDS, MISALIGNED, RACE, DIVERGENT, UNDEFINED_LANE, ENDLESS, TRAPPED };
 enum { NOBODY = -1, SEVERAL = -2 };
-enum { GENERIC, GLOBAL, SHARED, LOCAL };                    /* state spaces; a generic address tells its space by the top byte */
+enum { GENERIC, GLOBAL, SHARED, LOCAL };      /* state spaces; a generic address tells its space by the top byte */
 #define WINDOW(space) ((uint64_t)(space) << 56)
 
 typedef struct { uint8_t *base; uint64_t size; } Region;
 typedef struct { uint32_t begin, end; } Span;
-typedef struct {                                            /* who touched a granule of shared memory since the last barrier */
+typedef struct {                              /* who touched a granule of shared memory, and when */
     uint32_t write_epoch, write_sync, read_epoch, read_sync;
     int32_t writer, reader, read_warp, write_atomic;
 } Shadow;
 typedef struct Thread {
-    int state, point, line, order, reduction;               /* `point` is where `step` resumes */
+    int state, point, line, order, reduction; /* `point` is where `step` resumes */
     uint32_t tid[3], lane, warp, mask;
-    uint64_t shown, result;                                 /* value offered to the others, value received */
+    uint64_t shown, result;                   /* value offered to the others, value received */
     uint8_t *registers, *local;
 } Thread;
 
@@ -55,14 +56,16 @@ static void fault(int kind, const Thread *t, int line, uint64_t address) {
     longjmp(M.fault, kind);
 }
 
-/* A race: two threads touch one granule, one of them at least writing, not both atomically, and nothing between orders the two:
- * neither a block barrier (epoch) nor, inside a warp, a warp sync. */
+/* A race: two threads touch one granule, one of them at least writing, not both atomically, and nothing between orders the
+ * two: neither a block barrier (epoch) nor, inside a warp, a warp sync. */
 static void watch_shared(const Thread *t, uint32_t begin, unsigned size, int writes, int atomic, int line) {
     for (uint32_t g = begin / GRANULE; g <= (begin + size - 1) / GRANULE; g++) {
         Shadow *s = M.shadow + g;
         uint32_t sync = M.syncs[t->warp];
-        int written = s->write_epoch == M.epoch && s->writer != NOBODY, read = s->read_epoch == M.epoch && s->reader != NOBODY;
-        int write_ordered = s->writer == t->order || (s->writer >= 0 && s->writer / WARP == (int)t->warp && s->write_sync < sync);
+        int written = s->write_epoch == M.epoch && s->writer != NOBODY;
+        int read = s->read_epoch == M.epoch && s->reader != NOBODY;
+        int same_warp = s->writer >= 0 && s->writer / WARP == (int)t->warp;
+        int write_ordered = s->writer == t->order || (same_warp && s->write_sync < sync);
         int read_ordered = s->reader == t->order || (s->read_warp == (int)t->warp && s->read_sync < sync);
         if (written && !write_ordered && !(atomic && s->write_atomic)) fault(RACE, t, line, begin);
         if (writes && read && !read_ordered) fault(RACE, t, line, begin);
@@ -85,7 +88,8 @@ static inline int inside(const Region *regions, int count, uint64_t address, uns
     return 0;
 }
 
-static __attribute__((noinline)) void *locate(int space, uint64_t address, unsigned size, int writes, int atomic, Thread *t, int line) {
+static __attribute__((noinline)) void *locate(int space, uint64_t address, unsigned size, int writes, int atomic,
+                                              Thread *t, int line) {
     if (space == GENERIC && (space = (int)(address >> 56))) address -= WINDOW(space);
     if (address % size) fault(MISALIGNED, t, line, address);
     if (space == LOCAL) {
@@ -100,7 +104,8 @@ static __attribute__((noinline)) void *locate(int space, uint64_t address, unsig
             }
         fault(OUT_OF_BOUNDS, t, line, address);
     }
-    if (!inside(M.arrays, M.array_count, address, size) && !inside(MODULE, sizeof MODULE / sizeof *MODULE, address, size))
+    int known = inside(M.arrays, M.array_count, address, size);
+    if (!known && !inside(MODULE, sizeof MODULE / sizeof *MODULE, address, size))
         fault(OUT_OF_BOUNDS, t, line, address);
     return (void *)address;
 }
@@ -119,13 +124,15 @@ static inline float flush(float x) { return fpclassify(x) == FP_SUBNORMAL ? copy
 static inline double upper(double x) {
     return fpclassify(x) == FP_SUBNORMAL ? copysign(0, x) : f64_of(bits_f64(x) & 0xffffffff00000000ull);
 }
-#define CLAMPED(type, low, high, x) (isnan(x) ? 0 : (x) <= (low) ? (type)(low) : (x) >= (high) ? (type)(high) : (type)(x))
+/* a float as an integer; `high` is one past the largest */
+#define CLAMPED(type, low, high, x) \
+    (isnan(x) ? 0 : (x) < (low) ? (type)(low) : (x) >= (high) ? (type)((high) / 2) - 1 + (type)((high) / 2) : (type)(x))
 
 /* -- scheduling -- */
 #define YIELD(where, why, at) t->point = where; t->state = why; t->line = at; return; resume##where:;
 #define LOOP(at) if (--M.budget < 0) fault(ENDLESS, t, at, 0);
 
-static uint64_t draw(void) {                                /* xorshift64* */
+static uint64_t draw(void) {                  /* xorshift64* */
     M.random ^= M.random >> 12; M.random ^= M.random << 25; M.random ^= M.random >> 27;
     return (M.random * 0x2545f4914f6cdd1dull) >> 33;
 }
@@ -192,7 +199,7 @@ static void run_block(uint32_t *order) {
             uint32_t j = (uint32_t)(draw() % (k + 1)), swap = order[k];
             order[k] = order[j]; order[j] = swap;
         }
-        for (uint32_t k = 0; k < M.threads; k++) {          /* a quarter of the threads lags behind, so that warps drift apart */
+        for (uint32_t k = 0; k < M.threads; k++) {  /* a quarter of the threads lags behind: warps drift apart */
             Thread *t = M.pool + order[k];
             if (t->state != READY) { exited += t->state == EXITED; continue; }
             progress = 1;
@@ -207,11 +214,13 @@ static void run_block(uint32_t *order) {
 }
 
 int64_t launch(const uint8_t *params, const Region *arrays, int array_count, const Span *spans, int span_count,
-               const uint32_t *grid, const uint32_t *block, uint32_t shared_bytes, uint32_t dynamic_bytes, uint64_t seed, int64_t budget, int64_t *report) {
+               const uint32_t *grid, const uint32_t *block, uint32_t shared_bytes, uint32_t dynamic_bytes,
+               uint64_t seed, int64_t budget, int64_t *report) {
     M.params = params; M.arrays = arrays; M.array_count = array_count; M.spans = spans; M.span_count = span_count;
     memcpy(M.grid, grid, sizeof M.grid); memcpy(M.block, block, sizeof M.block);
     M.threads = block[0] * block[1] * block[2];
-    M.shared_bytes = shared_bytes; M.dynamic_bytes = dynamic_bytes; M.random = seed * 0x9e3779b97f4a7c15ull + 1; M.budget = budget; M.report = report;
+    M.shared_bytes = shared_bytes; M.dynamic_bytes = dynamic_bytes;
+    M.random = seed * 0x9e3779b97f4a7c15ull + 1; M.budget = budget; M.report = report;
     uint32_t slots = (M.threads + WARP - 1) / WARP * WARP, blocks = grid[0] * grid[1] * grid[2];
     M.shared = malloc(shared_bytes + 16); M.shadow = malloc((shared_bytes / GRANULE + 2) * sizeof(Shadow));
     M.pool = calloc(slots, sizeof(Thread)); M.snapshot = calloc(slots, 8); M.syncs = calloc(slots, 4);

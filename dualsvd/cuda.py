@@ -1,0 +1,464 @@
+"""Batches of small SVDs and their derivatives on CUDA: matrices (B, m, n) with m, n up to 64.
+
+NumPy arrays come back as NumPy arrays, cut into parts where the device has not memory enough for all; arrays that live on
+a device (anything with `__cuda_array_interface__`) stay there. `stream=` takes a `numba.cuda` stream.
+
+For kernels of one's own: `Dual` and the pieces of the Jacobi method (`dots`, `rotation`, `rotate`, `jacobi_svd`, ...) work
+inside `@numba.cuda.jit` as they do inside `@numba.njit`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from .dual import Dual as Dual
+from .errors import BackendError, ConvergenceError, DTypeError, NonFiniteError, ShapeError
+from .forward import DualArray
+from .linalg.degeneracy import meet_tie, spectrum
+from .linalg.factorise import SVDResult
+from .linalg.svd import admit
+from .rules.registry import Tracer
+from .settings import get
+from .validation.report import ValidationReport, row
+
+#: The largest side of a matrix.
+LARGEST = 64
+
+#: The oldest driver that runs what numba-cuda compiles.
+OLDEST_DRIVER = (12, 0)
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+# ---- is there a device
+
+
+def is_available() -> bool:
+    """Whether numba-cuda, a driver and a device are there."""
+    return obstacle() is None
+
+
+def obstacle() -> str | None:
+    """Why nothing can run on a device here, and what to do; None if it can."""
+    if find_spec("numba_cuda") is None:
+        return (
+            "the package numba-cuda is not installed: pip install 'dualsvd[cuda13]' (or 'dualsvd[cuda12]' for CUDA 12)"
+        )
+    from numba import cuda
+
+    if getattr(cuda, "implementation", None) != "NVIDIA":
+        return (
+            "numba.cuda is Numba's built-in CUDA target, not numba-cuda; upgrade it: pip install -U 'dualsvd[cuda13]', and "
+            "unset NUMBA_CUDA_USE_NVIDIA_BINDING and any redirection of numba.cuda"
+        )
+    if cuda.is_available():
+        return None
+    reason = " ".join(str(cuda.cuda_error() or "no CUDA device was found").split())
+    version = driver_version()
+    if version is not None and version < OLDEST_DRIVER:
+        oldest = ".".join(map(str, OLDEST_DRIVER))
+        return f"the driver supports CUDA {version[0]}.{version[1]}, older than {oldest}: install a newer NVIDIA driver"
+    return f"no CUDA device can be used: {reason} Install an NVIDIA driver, or run where there is a device"
+
+
+def driver_version() -> tuple[int, int] | None:
+    """The CUDA version that the driver supports; None if there is no driver."""
+    from numba.cuda.cudadrv.driver import driver
+
+    try:
+        return driver.get_version()
+    except Exception:  # whatever a missing or broken driver raises
+        return None
+
+
+def backend() -> Any:
+    """The kernels; BackendError where they cannot run."""
+    reason = obstacle()
+    if reason is not None:
+        raise BackendError(f"dualsvd.cuda needs an NVIDIA GPU with its driver, and numba-cuda; {reason}")
+    return importlib.import_module("dualsvd.kernels.cuda")
+
+
+# ---- what comes in
+
+
+def on_device(x: Any) -> bool:
+    """Whether an array lives on a device."""
+    return hasattr(x, "__cuda_array_interface__") or hasattr(x, "__cuda_ndarray__")
+
+
+def plain(x: Any, name: str, axes: tuple[int, ...], dtype: Any = None) -> Any:
+    """An array that a kernel takes, on the host or on the device."""
+    if on_device(x):
+        from numba import cuda
+
+        x = x if hasattr(x, "__cuda_ndarray__") else cuda.as_cuda_array(x)
+        if not x.is_c_contiguous():
+            raise ShapeError(f"{name} must be contiguous on the device, got strides {x.strides}; copy it first")
+    elif isinstance(x, Tracer):
+        raise DTypeError(
+            f"{name} must be a plain array, got a {type(x).__name__}: device kernels have derivatives of their own, "
+            "svd_dual (of a DualArray made by hand), svd_jvp and svd_vjp"
+        )
+    else:
+        x = np.asarray(x)
+        x = np.ascontiguousarray(x.astype(np.float64) if x.dtype.kind in "iub" else x)
+    if x.dtype.name not in DTYPES:
+        raise DTypeError(
+            f"{name} must hold {', '.join(DTYPES)} numbers, got {x.dtype}; convert it with .astype(np.float64)"
+        )
+    if dtype is not None and x.dtype != dtype:
+        raise DTypeError(
+            f"{name} must have the type {dtype} of its partner, got {x.dtype}; convert it with .astype('{dtype}')"
+        )
+    if len(x.shape) not in axes:
+        expected = " or ".join(map(str, axes))
+        raise ShapeError(f"{name} must have {expected} axes, a batch of matrices (B, m, n), got shape {tuple(x.shape)}")
+    return x
+
+
+def batch_of(a: Any) -> Any:
+    """The matrices, checked."""
+    a = plain(a, "a", (3,))
+    if max(a.shape[1:]) > LARGEST:
+        raise ShapeError(
+            f"on the device a matrix has at most {LARGEST} rows and columns, got {a.shape[1]} x {a.shape[2]}; use dualsvd.svd"
+        )
+    return a
+
+
+def same_shape(x: Any, shape: tuple[int, ...], name: str) -> None:
+    if tuple(x.shape) != tuple(shape):
+        raise ShapeError(f"{name} must have the shape {tuple(shape)}, got {tuple(x.shape)}")
+
+
+# ---- how it runs
+
+
+def run(
+    work: Callable[..., tuple[Any, ...]], inputs: tuple[Any, ...], axes: tuple[int, ...], outputs: tuple[int, ...]
+) -> Any:
+    """work(*inputs) on the device, in parts of the batch where memory does not suffice.
+
+    axes, outputs: the batch axis of each input and of each result. `work` gets arrays on the device, and the number of the
+    first matrix.
+    """
+    from numba import cuda
+
+    if any(map(on_device, inputs)):
+        return work(*(x if on_device(x) else cuda.to_device(x) for x in inputs), 0)
+    batch = inputs[0].shape[axes[0]]
+    parts: list[tuple[Any, ...]] = []
+    begin, size = 0, batch
+    while begin < batch:
+        some = [np.ascontiguousarray(part_of(x, axis, begin, begin + size)) for x, axis in zip(inputs, axes)]
+        try:
+            parts.append(tuple(x.copy_to_host() for x in work(*(cuda.to_device(x) for x in some), begin)))
+        except Exception as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+            size = -(-size // 2)
+            continue
+        begin += size
+    return parts[0] if len(parts) == 1 else tuple(np.concatenate(xs, axis) for xs, axis in zip(zip(*parts), outputs))
+
+
+def part_of(x: np.ndarray, axis: int, begin: int, end: int) -> np.ndarray:
+    return x[begin:end] if axis == 0 else x[:, begin:end]
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the device had not memory enough."""
+    return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)
+
+
+def examine(report: Any, first: int) -> np.ndarray:
+    """The flags of the matrices; NonFiniteError or ConvergenceError as on the CPU. Waits for the device."""
+    from .kernels.compiled import NONFINITE, UNCONVERGED
+    from .kernels.cpu import MAX_SWEEPS
+
+    told = report.copy_to_host()
+    flags = told[:, 2].astype(np.int64)
+    nonfinite = np.flatnonzero(flags & NONFINITE)
+    if len(nonfinite) and get().nonfinite == "raise":
+        raise NonFiniteError(
+            f"the matrix must be finite, got NaN or infinity in {len(nonfinite)} of {len(flags)} matrices, the first is "
+            f"matrix {first + nonfinite[0]}; remove it, or use "
+            'dualsvd.options(nonfinite="propagate") to get NaN for that matrix only'
+        )
+    unconverged = np.flatnonzero(flags & UNCONVERGED)
+    if len(unconverged):
+        b = unconverged[0]
+        raise ConvergenceError(
+            f"svd did not converge in {MAX_SWEEPS} sweeps: off-norm {told[b, 1]:.1e} for matrix {first + b}; "
+            "rescale the input"
+        )
+    return flags
+
+
+def tied(flags: np.ndarray) -> np.ndarray:
+    """The numbers of the finite matrices with a tie or a zero."""
+    from .kernels.compiled import NONFINITE
+    from .kernels.cuda import TIED
+
+    return np.flatnonzero((flags & TIED != 0) & (flags & NONFINITE == 0))
+
+
+# ---- the decomposition
+
+
+def svd(a: Any, *, stream: Any = 0) -> SVDResult:
+    """U, S, Vh of each matrix of a batch (B, m, n): thin, S descending, in the units of a.
+
+    Raises BackendError where there is no device, NonFiniteError, ConvergenceError, ShapeError beyond 64 x 64.
+    """
+    kernels, a = backend(), batch_of(a)
+    if not min(a.shape):
+        return SVDResult(*empty(a, ()))
+
+    def work(a: Any, first: int) -> tuple[Any, ...]:
+        U, S, Vh, report = kernels.svd(a, stream)
+        examine(report, first)
+        return U, S, Vh
+
+    return SVDResult(*run(work, (a,), (0,), (0, 0, 0)))
+
+
+def svdvals(a: Any, *, stream: Any = 0) -> Any:
+    """The singular values alone, (B, min(m, n))."""
+    kernels, a = backend(), batch_of(a)
+    if not min(a.shape):
+        return empty(a, ())[1]
+
+    def work(a: Any, first: int) -> tuple[Any, ...]:
+        S, report = kernels.svdvals(a, stream)
+        examine(report, first)
+        return (S,)
+
+    return run(work, (a,), (0,), (0,))[0]
+
+
+def empty(a: Any, leading: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """U, S, Vh of matrices without rows or columns, or of no matrix."""
+    batch, m, n = a.shape
+    r, real = min(m, n), np.empty(0, a.dtype).real.dtype
+    shapes = (((*leading, batch, m, r), a.dtype), ((*leading, batch, r), real), ((*leading, batch, r, n), a.dtype))
+    results = tuple(np.zeros(shape, dtype) for shape, dtype in shapes)
+    if not on_device(a):
+        return results
+    from numba import cuda
+
+    return tuple(cuda.to_device(x) for x in results)
+
+
+# ---- derivatives
+
+
+def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
+    """dU, dS, dVh along da, in closed form: da has the shape of a, or one more leading axis, a direction each.
+
+    At ties the tangents are those of the basis that follows the directions, as `dualsvd.jvp` gives them.
+    """
+    kernels, a = backend(), batch_of(a)
+    da = plain(da, "da", (3, 4), a.dtype)
+    single = len(da.shape) == 3
+    da = da.reshape(1, *a.shape) if single else da
+    same_shape(da, (da.shape[0], *a.shape), "da")
+    if not min(da.shape):
+        tangents = empty(a, (da.shape[0],))
+    else:
+
+        def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
+            U, S, Vh, report = kernels.svd(a, stream)
+            ties = tied(examine(report, first))
+            tangents = kernels.pushforward(U, S, Vh, da, stream)
+            if len(ties):
+                allow_ties(S, ties)
+                kernels.follow_ties(ties, da, U, S, Vh, *tangents, stream)
+            return tangents
+
+        tangents = run(work, (a, da), (0, 1), (1, 1, 1))
+    return tuple(x.reshape(*x.shape[1:]) for x in tangents) if single else tangents
+
+
+def allow_ties(S: Any, ties: np.ndarray) -> None:
+    """What `ties=` says to directional derivatives at a tie: nothing, a warning, or DegenerateError."""
+    options = get()
+    if options.ties in ("raise", "warn"):
+        values = S.copy_to_host()[ties]
+        meet_tie(values, spectrum(values, options), options)
+
+
+def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> Any:
+    """A_bar, the cotangent of a, from those of U, S and Vh, of which any may be None.
+
+    Raises GaugeError and DegenerateError as `dualsvd.linalg.svd_pullback` does.
+    """
+    kernels, a = backend(), batch_of(a)
+    batch, m, n = a.shape
+    r = min(m, n)
+    real = np.empty(0, a.dtype).real.dtype
+    shapes = ((batch, m, r), (batch, r), (batch, r, n))
+    bars = []
+    for name, bar, shape, dtype in zip(
+        ("U_bar", "S_bar", "Vh_bar"), (U_bar, S_bar, Vh_bar), shapes, (a.dtype, real, a.dtype)
+    ):
+        bar = plain(np.zeros(shape, dtype) if bar is None else bar, name, (len(shape),), dtype)
+        same_shape(bar, shape, name)
+        bars.append(bar)
+    if not min(a.shape):
+        return empty_like(a)
+
+    def work(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, first: int) -> tuple[Any, ...]:
+        U, S, Vh, report = kernels.svd(a, stream)
+        flags = examine(report, first)
+        questionable = np.arange(len(flags)) if a.dtype.kind == "c" else tied(flags)
+        if len(questionable):
+            y = SVDResult(*(x.copy_to_host()[questionable] for x in (U, S, Vh)))
+            on_host = (x.copy_to_host()[questionable] for x in (U_bar, S_bar, Vh_bar))
+            admit(y, *(x if x.any() else None for x in on_host), spectrum(y.S, get()), get())
+        return (kernels.pullback(U, S, Vh, U_bar, S_bar, Vh_bar, stream),)
+
+    return run(work, (a, *bars), (0, 0, 0, 0), (0,))[0]
+
+
+def empty_like(a: Any) -> Any:
+    if not on_device(a):
+        return np.zeros(a.shape, a.dtype)
+    from numba import cuda
+
+    return cuda.device_array(a.shape, a.dtype)
+
+
+def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
+    """U, S, Vh of a DualArray (B, m, n) of reals as DualArrays: the tangents are carried through every rotation."""
+    kernels = backend()
+    if not isinstance(x, DualArray):
+        raise DTypeError(f"svd_dual takes a DualArray, got {type(x).__name__}; use svd for plain arrays")
+    a = batch_of(x.value)
+    if a.dtype.kind == "c":
+        raise DTypeError(f"svd_dual carries real numbers, got {a.dtype}; use svd_jvp, which takes complex ones")
+    da = plain(x.partials, "the partials", (4,), a.dtype)
+    if not min(da.shape):
+        parts = (*empty(a, ()), *empty(a, (da.shape[0],)))
+    else:
+
+        def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
+            *results, report = kernels.dual(a, da, stream)
+            ties = tied(examine(report, first))
+            if len(ties):
+                allow_ties(results[1], ties)
+                kernels.follow_ties(ties, da, *results, stream)
+            return tuple(results)
+
+        parts = run(work, (a, da), (0, 1), (0, 0, 0, 1, 1, 1))
+    return SVDResult(*(DualArray(y, dy, x.tag) for y, dy in zip(parts[:3], parts[3:])))
+
+
+# ---- validation
+
+
+#: Agreement that two ways may reach, in units of max(m, n) eps and of the condition s_1 / gap of the matrix.
+AGREEMENT = 100.0
+
+
+def cross_validate_device(
+    a: Any, *, rng: np.random.Generator | None = None, tol: float | None = None
+) -> ValidationReport:
+    """Compare on the device: dual sweeps, closed form and adjoint with each other, and all with the CPU.
+
+    Errors are relative to the direction and to the condition s_1 / gap of each matrix. Vectors are compared where there is
+    no tie; at a tie the values' one-sided derivatives still are. `a`: a matrix or a batch, NumPy or on the device.
+    """
+    from . import linalg
+
+    backend()
+    host = np.asarray(a.copy_to_host() if hasattr(a, "copy_to_host") else a)
+    if host.ndim < 2:
+        raise ShapeError(f"a must be a matrix or a batch of matrices, got shape {host.shape}")
+    a = plain(host.reshape(-1, *host.shape[-2:]), "a", (3,))
+    rng = rng or np.random.default_rng(0)
+    real = np.empty(0, a.dtype).real.dtype
+    eps = float(np.finfo(real).eps)
+    allowed = AGREEMENT * max(a.shape[1:]) * eps if tol is None else tol
+
+    def draw(*shape: int) -> Any:
+        x = rng.standard_normal(shape)
+        return (x + 1j * rng.standard_normal(shape) if a.dtype.kind == "c" else x).astype(a.dtype)
+
+    da = draw(*a.shape)
+    U, S, Vh = svd(a)
+    dU, dS, dVh = svd_jvp(a, da)
+    at = spectrum(S, get())
+    simple, condition = ~at.degenerate, conditions(S, a.shape)
+    values = linalg.svdvals(a)
+    scale = np.maximum(values[:, :1], np.finfo(real).tiny)
+    rows = [
+        row("device values, CPU values", worst((S - values) / scale), allowed),
+        row("U S Vh on the device, the matrix", worst((U * S[:, None, :] @ Vh - a) / scale[:, :, None]), allowed),
+    ]
+    if simple.any():
+        some, k = (U[simple], S[simple], Vh[simple]), condition[simple]
+        closed = (dU[simple], dS[simple], dVh[simple])
+        cpu = linalg.svd_pushforward(*some, da[simple])
+        rows.append(row("device closed form, CPU closed form", apart(closed, cpu, k, scale[simple]), allowed))
+        bars = gauge_free(
+            some, draw(*some[0].shape), rng.standard_normal(some[1].shape).astype(real), draw(*some[2].shape)
+        )
+        pulled = svd_vjp(a[simple], *bars)
+        forward, backward = paired(bars, closed), paired((pulled,), (da[simple],))
+        sizes = np.sqrt(paired(bars, bars) * paired(closed, closed))
+        rows.append(row("<y_bar, J v>, <J^T y_bar, v> on the device", worst((forward - backward) / sizes / k), allowed))
+    if a.dtype.kind != "c":
+        y = svd_dual(DualArray(a, da[None]))
+        swept = tuple(x.partials[0] for x in y)
+        rows.append(row("dS through the sweeps, closed form, on the device", worst(swept[1] - dS) / worst(da), allowed))
+        if simple.any():
+            signs = np.sign(np.sum(U * y.U.value, axis=1))[simple]
+            turned = (swept[0][simple] * signs[:, None, :], swept[1][simple], swept[2][simple] * signs[:, :, None])
+            rows.append(
+                row("dU, dVh through the sweeps, closed form", apart(turned, closed, k, scale[simple]), allowed)
+            )
+    ties = int(np.sum(~simple))
+    notes = (f"{ties} of {len(a)} matrices have a tie or a zero: their vectors are not compared",) if ties else ()
+    return ValidationReport("svd on the device", tuple(rows), not ties, notes)
+
+
+def conditions(S: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """s_1 / gap of each matrix: the factor by which its singular vectors lose digits."""
+    gaps = [S[:, :-1] - S[:, 1:]] if S.shape[1] > 1 else []
+    sums = [S[:, -2:-1] + S[:, -1:]] if S.shape[1] > 1 else []
+    gap = np.min(
+        np.concatenate([*gaps, *sums, *([S[:, -1:]] if shape[1] != shape[2] else []), S[:, :1]], axis=1), axis=1
+    )
+    return S[:, 0] / np.maximum(gap, np.finfo(S.dtype).tiny)
+
+
+def worst(x: np.ndarray) -> float:
+    return float(np.max(np.abs(x), initial=0.0))
+
+
+def apart(x: tuple[Any, ...], y: tuple[Any, ...], condition: np.ndarray, scale: np.ndarray) -> float:
+    """The largest difference of tangents, in units of the condition; those of vectors made as large as those of values."""
+    units = (scale[:, :, None], np.ones_like(scale), scale[:, :, None])
+    size = max(worst(dx * unit / condition.reshape(-1, *(1,) * (dx.ndim - 1))) for dx, unit in zip(y, units))
+    return max(
+        worst((dx - dy) * unit / (condition**2).reshape(-1, *(1,) * (dx.ndim - 1))) for dx, dy, unit in zip(x, y, units)
+    ) / max(size, np.finfo(scale.dtype).tiny)
+
+
+def paired(x: tuple[Any, ...], y: tuple[Any, ...]) -> np.ndarray:
+    """Re tr(X^H Y) of each matrix, summed over the parts."""
+    return sum(np.sum(np.real(np.conj(a) * b).reshape(len(a), -1), axis=1) for a, b in zip(x, y))  # type: ignore[return-value]
+
+
+def gauge_free(y: tuple[Any, ...], U_bar: Any, S_bar: Any, Vh_bar: Any) -> tuple[Any, Any, Any]:
+    """The cotangents with the part taken away that would turn u_i and v_i by a common phase."""
+    U, _, Vh = y
+    phase = np.imag(np.sum(np.conj(U) * U_bar, axis=1) + np.sum(Vh * np.conj(Vh_bar), axis=2))
+    return (U_bar - 1j * U * phase[:, None, :]).astype(U.dtype) if U.dtype.kind == "c" else U_bar, S_bar, Vh_bar
