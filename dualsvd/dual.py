@@ -396,8 +396,9 @@ def _of_numbers(row: Row) -> Callable[..., Any]:
                 if in_numpy is None:
                     return math.nan
         if in_numpy:
-            return in_numpy(*arguments)
-        return type(arguments[-1])((in_math or polygamma)(*arguments))
+            y = in_numpy(*arguments)
+            return y if any(isinstance(x, np.generic) for x in arguments) else y.item()
+        return type(arguments[-1])((in_math or polygamma)(*map(float, arguments)))
 
     return function
 

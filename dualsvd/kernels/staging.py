@@ -450,16 +450,13 @@ def _sinc(x: Leaf) -> Leaf:
 
 
 def _integer_power(z: Any, n: int) -> Any:
-    """z**n by squaring, exact where Python's is; through logarithms (1+2j)**2 would come out off by rounding."""
-    power, factor = z * 0 + 1, z
-    for _ in range(64):
-        if abs(n) & 1:
+    """z**n by squaring, as Python does it; by logarithms (1+2j)**2 would come out off by rounding."""
+    power, factor, left = z * 0 + 1, z, abs(n)
+    while left > 0:
+        if left & 1:
             power = power * factor
-        n = n // 2 if n >= 0 else -((-n) // 2)
-        if n == 0:
-            break
-        factor = factor * factor
-    return power
+        factor, left = factor * factor, left >> 1
+    return power if n >= 0 else 1 / power
 
 
 _OWN: dict[str, Callable[..., Any]] = {
@@ -499,11 +496,22 @@ def _rint(x: Leaf) -> Leaf:
     return ((over > 0.5) | ((over == 0.5) & odd)).select(t + _sign(x), t)
 
 
+def _remainder(a: Leaf, b: Leaf) -> Leaf:
+    r = a.emitter.function("fmod", (a, b))  # exact, but of the sign of a
+    return ((r != 0) & ((r < 0) ^ (b < 0))).select(r + b, r)
+
+
+def _floor_divide(a: Leaf, b: Leaf) -> Leaf:
+    quotient = (a - _remainder(a, b)) / b  # whole but for rounding
+    return _rint(quotient)
+
+
 def _cbrt(x: Leaf) -> Leaf:
-    safe = (x == 0).select(1, x)
+    regular = (x != 0) & (abs(x) < math.inf)
+    safe = regular.select(x, 1)
     y = _sign(safe) * x.emitter.function("power", (abs(safe), 1 / 3))
     y = y - (y - safe / (y * y)) / 3  # a step of Newton's, for the rounding of 1/3
-    return (x == 0).select(x, y)
+    return regular.select(y, x)
 
 
 def _logaddexp(a: Leaf, b: Leaf) -> Leaf:
@@ -525,8 +533,8 @@ _SUBSTITUTES: dict[str, Callable[..., Any]] = {
     "cbrt": _cbrt,
     "logaddexp": _logaddexp,
     "logaddexp2": _logaddexp2,
-    "remainder": lambda a, b: a - b * _floor(a / b),
-    "floor_divide": lambda a, b: _floor(a / b),
+    "remainder": _remainder,
+    "floor_divide": _floor_divide,
 }
 _OWN_COMPLEX: dict[str, Callable[..., Any]] = {
     "square": lambda z: z * z,
@@ -723,7 +731,8 @@ class Emitter:
 
     def _of_single_reals(self, name: str, xs: list[Any]) -> Any:
         if name == "polygamma":
-            return self._compiled(polygamma, types.float64, [self.convert(x, types.float64) for x in xs])
+            wide = [self.convert(x, types.float64) for x in xs]
+            return self.convert(self._compiled(polygamma, types.float64, wide), xs[-1].type)
         for function in _numba_functions(name):
             try:
                 return self.call(function, *xs)
