@@ -12,7 +12,7 @@ from .registry import implements, linear
 from .structural import operand
 
 # The adjoint of the transform is the inverse without its scaling, and norm= says which of the two carries that
-_ADJOINT = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
+_ADJOINT: dict[Any, Any] = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
 
 
 def _examples(rng: np.random.Generator) -> Any:
@@ -24,8 +24,16 @@ def _examples(rng: np.random.Generator) -> Any:
     yield (x[::-1, ::2],), {"axis": -2, "norm": None}
 
 
-fft = linear("fft", np.fft.fft, lambda y_bar, x, axis, norm: ifft(y_bar, axis=axis, norm=_ADJOINT[norm]), _examples)
-ifft = linear("ifft", np.fft.ifft, lambda y_bar, x, axis, norm: fft(y_bar, axis=axis, norm=_ADJOINT[norm]), _examples)
+def _adjoint_of_fft(y_bar: Any, x: Any, axis: int, norm: Any) -> Any:
+    return np.fft.ifft(y_bar, axis=axis, norm=_ADJOINT[norm])
+
+
+def _adjoint_of_ifft(y_bar: Any, x: Any, axis: int, norm: Any) -> Any:
+    return np.fft.fft(y_bar, axis=axis, norm=_ADJOINT[norm])
+
+
+fft = linear("fft", np.fft.fft, _adjoint_of_fft, _examples)
+ifft = linear("ifft", np.fft.ifft, _adjoint_of_ifft, _examples)
 
 
 def _resized(a: Any, n: int | None, axis: int) -> Any:

@@ -65,7 +65,7 @@ def _shares_memory(a: Any, b: Any, /, max_work: Any = None) -> bool:
 
 
 @implements(np.unique)
-def _unique(ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False) -> Any:
+def _unique(ar: Any, return_index: Any = False, return_inverse: Any = False, return_counts: Any = False) -> Any:
     """The elements that stand first among their equals."""
     _, index, *more = np.unique(primal(ar), True, return_inverse, return_counts)
     wanted = (np.ravel(ar)[index], *([index] if return_index else []), *more)
@@ -151,7 +151,7 @@ def _several(args: tuple[Any, ...]) -> Any:
     return args[0] if len(args) == 1 and not isinstance(args[0], (int, np.integer)) else args
 
 
-def _reshape(self: Any, *shape: Any, order: str = "C", copy: Any = None) -> Any:
+def _reshape(self: Any, *shape: Any, order: Any = "C", copy: Any = None) -> Any:
     return np.reshape(self, _several(shape), order=order)
 
 
@@ -159,7 +159,7 @@ def _transpose(self: Any, *axes: Any) -> Any:
     return np.transpose(self, _several(axes) if axes else None)
 
 
-def _flatten(self: Any, order: str = "C") -> Any:
+def _flatten(self: Any, order: Any = "C") -> Any:
     return np.copy(np.ravel(self, order))
 
 
@@ -171,17 +171,23 @@ def _fill(self: Any, value: Any) -> None:
     self[...] = value
 
 
-def _put(self: Any, indices: Any, values: Any, mode: str = "raise") -> None:
+def _put(self: Any, indices: Any, values: Any, mode: Any = "raise") -> None:
     np.put(self, indices, values, mode)
 
 
-for _method_of_arrays in (_reshape, _transpose, _flatten, _sort, _fill, _put):
-    setattr(Tracer, _method_of_arrays.__name__.strip("_"), _method_of_arrays)
-
-Tracer.nbytes = property(lambda self: self.size * self.dtype.itemsize)  # type: ignore[attr-defined]
-Tracer.itemsize = property(lambda self: self.dtype.itemsize)  # type: ignore[attr-defined]
-Tracer.__divmod__ = lambda self, other: _divmod(self, other)  # type: ignore[attr-defined]
-Tracer.__rdivmod__ = lambda self, other: _divmod(other, self)  # type: ignore[attr-defined]
-Tracer.__round__ = lambda self, ndigits=0: np.round(self, ndigits or 0)  # type: ignore[attr-defined]
-Tracer.__contains__ = lambda self, x: x in primal(self)  # type: ignore[attr-defined]
-Tracer.__copy__ = lambda self: np.copy(self)  # type: ignore[attr-defined]
+for _name, _attribute in {
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "flatten": _flatten,
+    "sort": _sort,
+    "fill": _fill,
+    "put": _put,
+    "itemsize": property(lambda self: self.dtype.itemsize),
+    "nbytes": property(lambda self: self.size * self.dtype.itemsize),
+    "__divmod__": _divmod,
+    "__rdivmod__": lambda self, other: _divmod(other, self),
+    "__round__": lambda self, digits=0: np.round(self, digits or 0),
+    "__contains__": lambda self, x: x in primal(self),
+    "__copy__": lambda self: np.copy(self),
+}.items():
+    setattr(Tracer, _name, _attribute)

@@ -285,7 +285,7 @@ convolve = Rule("convolve", np.convolve, _push_convolve, _pull_convolve, _convol
 
 
 @implements(np.convolve)
-def _np_convolve(a: Any, v: Any, mode: str = "full") -> Any:
+def _np_convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     a, v = np.atleast_1d(operand(a)), np.atleast_1d(operand(v))
     wanted = np.convolve(np.ones(np.shape(a)), np.ones(np.shape(v)), mode).shape[0]
     n, m = np.shape(a)[0], np.shape(v)[0]
@@ -294,7 +294,7 @@ def _np_convolve(a: Any, v: Any, mode: str = "full") -> Any:
 
 
 @implements(np.correlate)
-def _np_correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+def _np_correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
     a, v = operand(a), operand(v)
     n, m = np.shape(a)[0], np.shape(v)[0]
     full = np.convolve(a, np.conj(v[::-1]))

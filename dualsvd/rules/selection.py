@@ -235,7 +235,7 @@ def _np_select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 
 
 @implements(np.choose)
-def _np_choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+def _np_choose(a: Any, choices: Any, out: Any = None, mode: Any = "raise") -> Any:
     choices = [operand(c) for c in choices]
     shape = np.broadcast_shapes(np.shape(a), *map(np.shape, choices))
     place = np.choose(primal(a), np.arange(len(choices)), mode=mode)
@@ -256,7 +256,7 @@ def _np_piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kwargs: An
 
 
 @implements(np.take)
-def _np_take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
+def _np_take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: Any = "raise") -> Any:
     a = np.ravel(a) if axis is None else a
     axis = normalize_axis_index(axis or 0, a.ndim)
     places = np.take(np.arange(a.shape[axis]), primal(indices), mode=mode)
@@ -353,7 +353,7 @@ def _np_put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
 
 
 @implements(np.put)
-def _np_put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
+def _np_put(a: Any, ind: Any, v: Any, mode: Any = "raise") -> None:
     places = np.take(np.arange(np.size(a)), ind, mode=mode)
     v = np.resize(v, np.shape(places)) if np.ndim(v) else v
     write_out(a, np.reshape(set_item(np.ravel(a), v, index=places), np.shape(a)))

@@ -95,7 +95,7 @@ def _np_quantile(
     axis: Any = None,
     out: Any = None,
     overwrite_input: bool = False,
-    method: str = "linear",
+    method: Any = "linear",
     keepdims: bool = False,
     **kwargs: Any,
 ) -> Any:
@@ -169,6 +169,8 @@ def _without_nan(function: Any, fill: float) -> Any:
     return of_traced
 
 
+_function: Any
+_nan_function: Any
 for _nan_function, _function, _fill in (
     (np.nansum, np.sum, 0.0),
     (np.nanprod, np.prod, 1.0),
@@ -232,7 +234,7 @@ def _slope(f: Any, spacing: Any, edge_order: int) -> Any:
             "Shape of array too small to calculate a numerical gradient, "
             "at least (edge_order + 1) elements are required."
         )
-    h = np.broadcast_to(spacing, (n - 1,)) if np.ndim(spacing) == 0 else np.diff(spacing)
+    h: Any = np.broadcast_to(spacing, (n - 1,)) if np.ndim(spacing) == 0 else np.diff(spacing)
     if np.shape(h) != (n - 1,):
         raise ValueError("when 1d, distances must match the length of the corresponding dimension")
     h = h if isinstance(h, Tracer) else h.astype(real_dtype(f))

@@ -184,7 +184,12 @@ add_up = Rule(
 #: a copy of x with v written at index
 set_item = Rule("set_item", _write, _push_write, _pull_write, _write_examples)
 
-Tracer.__getitem__ = lambda self, index: get_item(self, index=plain_index(index))  # type: ignore[attr-defined]
+
+def _getitem(self: Tracer, index: Any) -> Any:
+    return get_item(self, index=plain_index(index))
+
+
+Tracer.__getitem__ = _getitem  # type: ignore[misc, method-assign]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Changing shapes: the three rules leave axes in front of their operand's alone, so each serves its own tangents
@@ -248,7 +253,7 @@ broadcast_to = linear(
 
 
 @implements(np.reshape)
-def _np_reshape(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
+def _np_reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
     shape = tuple(shape) if isinstance(shape, (tuple, list)) else (operator.index(shape),)
     if min(shape, default=0) < 0:
         shape = np.reshape(primal(a), shape).shape
@@ -286,6 +291,7 @@ def rearranging(function: Any) -> Any:
     return of_traced
 
 
+_function: Any
 for _function in (np.expand_dims, np.squeeze):
     implements(_function)(_reshaping(_function))
 for _function in (
@@ -303,7 +309,7 @@ for _function in (np.repeat, np.tile, np.roll, np.resize, np.delete, np.rot90, n
 
 
 @implements(np.ravel)
-def _np_ravel(a: Any, order: str = "C") -> Any:
+def _np_ravel(a: Any, order: Any = "C") -> Any:
     return np.reshape(a, (a.size,), order="C" if order == "K" else order)
 
 
@@ -321,7 +327,7 @@ def _np_broadcast_arrays(*args: Any, subok: bool = False) -> Any:
 
 
 @implements(np.meshgrid)
-def _np_meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
+def _np_meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: Any = "xy") -> Any:
     places = np.meshgrid(*(np.arange(np.size(x)) for x in xi), sparse=sparse, indexing=indexing)
     return tuple(np.ravel(x)[place] for x, place in zip(xi, places))
 
@@ -355,7 +361,7 @@ implements(np.fliplr)(lambda m: np.flip(m, 1))
 
 
 def _astype(x: Any, dtype: Any) -> Any:
-    return np.astype(x, dtype) if isinstance(x, Tracer) else np.asarray(x).astype(dtype)
+    return x.astype(dtype) if isinstance(x, Tracer) else np.asarray(x).astype(dtype)
 
 
 def _constant(x: Any, fill: Any, shape: tuple[int, ...], dtype: Any) -> Any:
