@@ -397,12 +397,16 @@ def solve(problem: Problem) -> dict[str, Any]:
         numbers = [f(here), d1, d2, d11, (d12 - d11 - d22) / 2, d22]
         if max(largest(x) for x in numbers) > np.finfo(np.float64).max:
             continue  # the pseudoinverse of a subnormal matrix
-        value, d1, d2, d11, d12, d22 = (to_float(x, is_complex) for x in numbers)
+        size = sum(largest(x) for x in numbers)
+        value, d1, d2, d11, d12, d22 = (to_float(x, is_complex, CERTAIN * size) for x in numbers)
         result["functions"][name] = {"value": value, "d": [d1, d2], "dd": [d11, d12, d22]}
     return result
 
 
-def to_float(x: Any, is_complex: bool) -> Any:
+def to_float(x: Any, is_complex: bool, noise: Any) -> Any:
+    """A number or a matrix as JSON; what is smaller than the noise, as a whole, is zero."""
+    if largest(x) < noise:
+        x = 0 * x
     return encode(rounded(x, is_complex)) if isinstance(x, mp.matrix) else float(mp.re(x))
 
 
