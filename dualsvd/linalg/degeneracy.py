@@ -126,18 +126,28 @@ def same_group(at: Spectrum) -> Any:
 def inverse_gaps(S: Any, at: Spectrum) -> Any:
     """1/(s_j - s_i) at (i, j), 0 within a tie and on the diagonal."""
     same = same_group(at)
-    return ~same / (S[..., None, :] - S[..., :, None] + same)
+    return reciprocal(~same, S[..., None, :] - S[..., :, None] + same)
 
 
 def inverse_sums(S: Any, at: Spectrum) -> Any:
     """1/(s_j + s_i) at (i, j), 0 where both are null."""
     zero = at.null[..., :, None] & at.null[..., None, :]
-    return ~zero / (S[..., None, :] + S[..., :, None] + zero)
+    return reciprocal(~zero, S[..., None, :] + S[..., :, None] + zero)
 
 
 def inverse_values(S: Any, at: Spectrum) -> Any:
     """1/s, 0 where s is null."""
-    return ~at.null / (S + at.null)
+    return reciprocal(~at.null, S + at.null)
+
+
+def reciprocal(wanted: Any, x: Any) -> Any:
+    """1/x where it is wanted, else 0; the largest number where 1/x of a subnormal one would be infinite."""
+    if isinstance(x, Tracer):
+        return wanted / x
+    with np.errstate(over="ignore"):
+        y = wanted / x
+    top = np.finfo(y.dtype).max
+    return np.clip(y, -top, top)
 
 
 def power_of_two(x: Any) -> Any:

@@ -52,7 +52,21 @@ from .degeneracy import (
     unresolved,
     where_tied,
 )
-from .factorise import SVDResult, as_matrix, finite_part, recall, remember, singular_values, spoil, svd_factors
+from .factorise import (
+    SVDResult,
+    as_matrix,
+    check_converged,
+    finite_part,
+    kernels,
+    recall,
+    remember,
+    singular_values,
+    spoil,
+    stack_of,
+    svd_factors,
+    threads,
+    with_complement,
+)
 
 
 def adjoint(x: Any) -> Any:
@@ -186,11 +200,6 @@ def in_adapted_basis(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[An
     return U, Vh
 
 
-def complete(Q: Any, columns: int) -> Any:
-    """Q (m, r) orthonormal, with `columns` more columns orthonormal to it and to each other."""
-    return np.linalg.qr(Q, mode="complete")[0][..., :, Q.shape[-1] : Q.shape[-1] + columns]
-
-
 def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     """The factors y, thin or full, turned to follow dA where they are tied.
 
@@ -217,7 +226,7 @@ def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
     """The free columns beside Q: the old ones, unless a null group has mixed with them."""
     new = old.copy()
     for index in np.argwhere(at.null[..., -1]).tolist():
-        new[tuple(index)] = complete(Q[tuple(index)], old.shape[-1])
+        new[tuple(index)] = with_complement(Q[tuple(index)])[:, Q.shape[-1] :]
     return new
 
 
@@ -534,15 +543,13 @@ def svdvals_jacobian(y: Any, operands: Any, *, options: Options | None = None) -
 
 def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
     """The independent way to the same tangents: dual numbers through the hand-written iteration."""
-    from ..kernels import cpu
-
     finite, bad = finite_part(a, options)
     batch, (m, n), N = a.shape[:-2], a.shape[-2:], dA.shape[0]
     r = min(m, n)
-    stack = np.ascontiguousarray(finite).reshape(-1, m, n)
     directions = np.broadcast_to(dA, (N, *a.shape)).astype(a.dtype, copy=False)
     directions = np.ascontiguousarray(directions).reshape(N, -1, m, n)
-    U, S, Vh, dU, dS, dVh, _ = cpu.svd_sweeps(stack, directions)
+    U, S, Vh, dU, dS, dVh, info = kernels().svd_sweeps(stack_of(finite), directions, threads=threads(options))
+    check_converged(info)
     y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
     at = spectrum(y.S, options)
     dy = (dU.reshape(N, *batch, m, r), dS.reshape(N, *batch, r), dVh.reshape(N, *batch, r, n))
