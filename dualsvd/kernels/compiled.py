@@ -1,7 +1,8 @@
 """The texts of `jacobi` and `derivatives` compiled, and the loops that bring batches of matrices to them. Imported on first use.
 
-A batch is an array of reals (B, m, n, planes), planes = 2 for complex numbers. A kernel takes the matrices from `begin` to `end`,
-`lanes(kind)` at a time: every number of its buffers holds one entry of that many matrices side by side. One lane is a plain number.
+Matrices and results are flat arrays of reals, matrix after matrix; a complex entry is two reals (planes = 2). A kernel takes the
+matrices from `begin` to `end`, `lanes(kind)` at a time: each number of its buffers holds one entry of that many matrices side by side.
+One lane is a plain number.
 """
 
 from __future__ import annotations
@@ -21,12 +22,20 @@ FAST = {"contract", "nsz", "arcp"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
 #: What `flags` tells of a matrix.
-NONFINITE, UNCONVERGED, UNDERFLOW = 1, 2, 4
+NONFINITE, UNCONVERGED = 1, 2
+
+#: 2^k at k + 1100.
+POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
+
+#: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not: it would only
+#: make the compiler work.
+HOT = {"dots", "inner", "norm2", "rotation", "angle", "tangent_of_angle", "rotate", "rebase", "shear"}
+HOT |= {"multiply_block", "multiply_entry", "conjugate_if", "reciprocal"}
 
 for _text in (jacobi, derivatives):
-    for _function in vars(_text).values():
+    for _name, _function in vars(_text).items():
         if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
-            register_jitable(**OPTIONS, forceinline=True)(_function)
+            register_jitable(**OPTIONS, forceinline=_name in HOT)(_function)
 
 inline = register_jitable(**OPTIONS)
 
@@ -35,8 +44,8 @@ inline = register_jitable(**OPTIONS)
 
 
 @inline
-def aligned(size, like):
-    """Uninitialised memory on a cache line: packs are 64 bytes."""
+def memory(size, like):
+    """Uninitialised reals on a cache line: packs are 64 bytes."""
     raw = np.empty(size + 16, like.dtype)
     skip = (-raw.ctypes.data % 64) // raw.itemsize
     return raw[skip : skip + size]
@@ -44,7 +53,7 @@ def aligned(size, like):
 
 @inline
 def identity(v, n, stride, width):
-    """The identity in every lane; `stride` reals a number, of which the first `width` are its lanes."""
+    """The identity in every lane; a number takes `stride` reals, of which the first `width` are its lanes."""
     v[: n * n * stride] = 0.0
     for i in range(n):
         for w in range(width):
@@ -55,233 +64,225 @@ def identity(v, n, stride, width):
 
 
 @inline
-def largest(X, b):
-    """The largest |real or imaginary part| of matrix b, infinity if one is not finite."""
-    top = 0.0
-    for i in range(X.shape[1]):
-        for j in range(X.shape[2]):
-            for c in range(X.shape[3]):
-                x = abs(X[b, i, j, c])
-                if not x <= top:
-                    top = x if x < np.inf else np.inf
-    return top
+def largest(x, start, size):
+    """The largest |real|, infinity if one is not finite."""
+    top = abs(x[start])
+    for i in range(start, start + size):
+        y = abs(x[i])
+        if not y <= top:
+            top = y
+    return top if top < np.inf else np.inf
 
 
 @inline
-def halves(exponent):
-    """Two powers of two whose product is 2^exponent: one alone may overflow."""
+def set_scale(scale, w, width, exponent):
+    """Lane w: two powers of two whose product is 2^exponent; one alone may overflow."""
     half = exponent // 2
-    return math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
+    scale[w], scale[width + w] = POWERS[half + 1100], POWERS[exponent - half + 1100]
 
 
 # ---- between arrays and buffers
 
 
 @inline
-def load(X, b, a, start, stride, width, wide, exponent, m, n):
-    """Matrix b, or the conjugate transpose of a wide one, times 2^exponent, to one lane: column after column, from a[start]."""
-    f, g = halves(exponent)
+def load(x, size, b, end, a, start, stride, width, scale, m, n, wide, planes):
+    """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column. Lanes beyond repeat the last."""
+    down, right = (1, m) if wide else (n, 1)
     for j in range(n):
         for i in range(m):
-            k = (j * m + i) * stride + start
-            for c in range(X.shape[3]):
-                x = -X[b, j, i, c] if wide and c == 1 else X[b, j, i, c] if wide else X[b, i, j, c]
-                a[k + c * width] = x * f * g
+            for c in range(planes):
+                source, target = (i * down + j * right) * planes + c, (j * m + i) * stride + start + c * width
+                sign = -1 if wide and c == 1 else 1
+                for w in range(width):
+                    a[target + w] = x[min(b + w, end - 1) * size + source] * scale[w] * scale[width + w] * sign
 
 
 @inline
-def store_columns(a, start, stride, width, Y, b, exponent):
-    """Columns of a buffer, times 2^exponent, to the columns of Y[b]."""
-    f, g = halves(exponent)
-    for i in range(Y.shape[1]):
-        for p in range(Y.shape[2]):
-            k = (p * Y.shape[1] + i) * stride + start
-            for c in range(Y.shape[3]):
-                Y[b, i, p, c] = a[k + c * width] * f * g
-
-
-@inline
-def store_rows(a, start, stride, width, Y, b, exponent):
-    """Columns of a buffer, conjugated, times 2^exponent, to the rows of Y[b]."""
-    f, g = halves(exponent)
-    for p in range(Y.shape[1]):
-        for i in range(Y.shape[2]):
-            k = (p * Y.shape[2] + i) * stride + start
-            for c in range(Y.shape[3]):
-                x = a[k + c * width] * f * g
-                Y[b, p, i, c] = -x if c == 1 else x
-
-
-@inline
-def store_values(s, start, stride, S, b, exponent):
-    """Reals of a buffer, times 2^exponent."""
-    f, g = halves(exponent)
-    for p in range(S.shape[1]):
-        S[b, p] = s[p * stride + start] * f * g
+def store(a, start, stride, width, scale, y, size, b, end, m, n, rows, planes):
+    """n columns of length m, scaled, as the columns of matrix b and the following; conjugated as their rows if `rows`."""
+    for p in range(n):
+        for i in range(m):
+            for c in range(planes):
+                source = (p * m + i) * stride + start + c * width
+                target = (p * m + i if rows else i * n + p) * planes + c
+                sign = -1 if rows and c == 1 else 1
+                for w in range(min(width, end - b)):
+                    y[(b + w) * size + target] = a[source + w] * scale[w] * scale[width + w] * sign
 
 
 # ---- the primal SVD
 
 
 @jit(nogil=True, **OPTIONS)
-def svd(kind, real_kind, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
-    """U, S and Vh of the matrices of X, or S alone where U is empty."""
-    wide, vectors = X.shape[1] < X.shape[2], U.shape[0] > 0
-    m, n = max(X.shape[1], X.shape[2]), min(X.shape[1], X.shape[2])
-    width, planes = lanes(kind), X.shape[3]
-    stride, k = planes * width, n if vectors else 0
-    a, v = aligned(m * n * stride, X), aligned(k * k * stride + 1, X)
-    s, told = aligned(n * width, X), aligned(2 * width, X)
-    A, V, Sb, info = buffer(a, kind), buffer(v, kind), buffer(s, real_kind), buffer(told, real_kind)
-    exponents = np.zeros(width, np.int64)
+def svd(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+    """U, S and Vh, or S alone where U is empty."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    width, planes = lanes(kind), components(kind)
+    stride, k = planes * width, n if len(U) else 0
+    a, v, s, told = memory(m * n * stride, X), memory(k * k * stride + 1, X), memory(n * width, X), memory(2 * width, X)
+    up, down, unit = memory(2 * width, X), memory(2 * width, X), memory(2 * width, X)
+    x, y, z, values = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane)
+    unit[:] = 1.0
     top = jacobi.headroom(np.finfo(X.dtype).eps)
-    for b0 in range(begin, end, width):
-        for w in range(width):
-            b = min(b0 + w, end - 1)
-            big = largest(X, b)
-            flags[b] = 0 if big < np.inf else NONFINITE
-            exponents[w] = jacobi.power_of_two(big, top) if big < np.inf else 0
-            load(X, b, a, w, stride, width, wide, exponents[w], m, n)
-            if big == np.inf:
-                for i in range(m * n * planes):
-                    a[i * width + w] = 0.0
+    for b in range(begin, end, width):
+        for w in range(min(width, end - b)):
+            big = largest(x, (b + w) * m * n * planes, m * n * planes)
+            flags[b + w] = 0 if big < np.inf else NONFINITE
+            exponent = jacobi.power_of_two(big, top) if big < np.inf else 0
+            set_scale(up, w, width, exponent)
+            set_scale(down, w, width, -exponent)
+        load(x, m * n * planes, b, end, buffer(a, lane), 0, stride, width, buffer(up, lane), m, n, wide, planes)
+        clear_nonfinite(a, flags, b, end, m * n * planes, width)
         identity(v, k, stride, width)
-        jacobi.converge(A, V, info, m, k, n, limit)
-        jacobi.normalise(A, Sb, m, n)
-        if vectors:
-            jacobi.complete(A, m, n)
-        for w in range(min(width, end - b0)):
-            b = b0 + w
-            counts[b], off_norm[b] = told[w] + 1, math.sqrt(told[width + w])
+        jacobi.converge(buffer(a, kind), buffer(v, kind), buffer(told, reals), m, k, n, limit)
+        jacobi.normalise(buffer(a, kind), buffer(s, reals), m, n)
+        store(buffer(s, lane), 0, width, width, buffer(down, lane), values, n, b, end, 1, n, True, 1)
+        if k:
+            jacobi.complete(buffer(a, kind), m, n)
+            left, right = (v, a) if wide else (a, v)
+            one = buffer(unit, lane)
+            store(buffer(left, lane), 0, stride, width, one, y, rows * n * planes, b, end, rows, n, False, planes)
+            store(buffer(right, lane), 0, stride, width, one, z, columns * n * planes, b, end, columns, n, True, planes)
+        for w in range(min(width, end - b)):
+            counts[b + w], off_norm[b + w] = told[w] + 1, math.sqrt(told[width + w])
             if told[w] >= limit:
-                flags[b] |= UNCONVERGED
-            store_values(s, w, width, S, b, -exponents[w])
-            if vectors:
-                store_columns(v if wide else a, w, stride, width, U, b, 0)
-                store_rows(a if wide else v, w, stride, width, Vh, b, 0)
-            if flags[b] & NONFINITE:
-                S[b, :] = np.nan
-                if vectors:
-                    U[b, :, :, 0], Vh[b, :, :, 0] = np.nan, np.nan
+                flags[b + w] |= UNCONVERGED
+            if flags[b + w] & NONFINITE:
+                S[(b + w) * n : (b + w + 1) * n] = np.nan
+                if k:
+                    U[(b + w) * rows * n * planes : (b + w + 1) * rows * n * planes] = np.nan
+                    Vh[(b + w) * columns * n * planes : (b + w + 1) * columns * n * planes] = np.nan
+
+
+@inline
+def clear_nonfinite(a, flags, b, end, size, width):
+    """Zero in the lanes of matrices that are not finite, so that they come to rest at once."""
+    for w in range(min(width, end - b)):
+        if flags[b + w] & NONFINITE:
+            for i in range(size):
+                a[i * width + w] = 0.0
 
 
 # ---- its tangents
 
 
 @inline
-def scale_of_directions(dX, b, exponents, top):
-    """The exponents that bring the largest entry of each direction to 2^top; infinity anywhere leaves that matrix unscaled."""
-    for j in range(dX.shape[0]):
-        big = largest(dX[j], b)
+def scale_directions(dx, size, batch, b, count, exponents, top):
+    """The exponents that bring the largest real of each direction to 2^top."""
+    for j in range(count):
+        big = largest(dx, (j * batch + b) * size, size)
         exponents[j] = jacobi.power_of_two(big, top) if big < np.inf else 0
 
 
 @inline
-def adapt_to_directions(U, V, W, S, T, t, row, group, tie, dX, b, stride, wide, exponents, m, n):
-    """Turn the columns of U and W = V, or another basis riding along, inside ties; whether there were any."""
+def load_directions(dx, size, batch, b, first, count, a, stride, exponents, scale, m, n, wide, planes):
+    """Directions first, ..., first + count - 1 to the partials of a matrix of duals; `scale` is scratch."""
+    for j in range(count):
+        set_scale(scale, 0, 1, exponents[first + j])
+        at = (first + j) * batch + b
+        load(dx, size, at, at + 1, a, (j + 1) * planes, stride, 1, scale, m, n, wide, planes)
+
+
+@inline
+def adapt(U, W, S, V, T, t, R, group, tie, dx, size, batch, b, count, exponents, scale, m, n, wide, planes):
+    """Turn the columns of U and W inside ties, where U S V^H is the matrix and W is V or rides along; whether there were any."""
     zeros = jacobi.tie_groups(S, group, n, tie)
     tied = zeros < n
     for p in range(n):
         tied = tied or group[p] != p
     if tied:
-        for j in range(dX.shape[0]):
-            load(dX[j], b, t, j * n * m * stride, stride, 1, wide, exponents[j], m, n)
-            jacobi.times(T, j * n, V, row, m, n)
-        jacobi.adapt(U, W, T, group, zeros, m, n, n, dX.shape[0])
+        for j in range(count):
+            set_scale(scale, 0, 1, exponents[j])
+            at = j * batch + b
+            load(dx, size, at, at + 1, t, j * m * n * planes, planes, 1, scale, m, n, wide, planes)
+            jacobi.times(T, j * n, V, R, m, n)
+        jacobi.adapt(U, W, T, group, zeros, m, n, n, count)
     return tied
 
 
 @inline
-def store_tangents(kind, a, v, s, dU, dS, dVh, b, first, wide, exponents, matrix_exponent):
-    """The partials of one matrix to directions first, first + 1, ..."""
-    planes = dU.shape[4]
-    stride, real_stride = components(kind), components(kind) // planes
-    for j in range(first, min(first + real_stride - 1, dS.shape[0])):
-        start = (j - first + 1) * planes
-        store_values(s, j - first + 1, real_stride, dS[j], b, -exponents[j])
-        store_columns(v if wide else a, start, stride, 1, dU[j], b, matrix_exponent - exponents[j])
-        store_rows(a if wide else v, start, stride, 1, dVh[j], b, matrix_exponent - exponents[j])
+def store_tangents(a, v, s, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, scale, m, n, wide, planes):
+    """The partials of one matrix to directions first, ..., first + count - 1; the matrix had been scaled by 2^exponent."""
+    left, right, rows, columns = (v, a, n, m) if wide else (a, v, m, n)
+    for j in range(count):
+        at, start = (first + j) * batch + b, (j + 1) * planes
+        set_scale(scale, 0, 1, -exponents[first + j])
+        store(s, j + 1, stride // planes, 1, scale, dvalues, n, at, at + 1, 1, n, True, 1)
+        set_scale(scale, 0, 1, exponent - exponents[first + j])
+        store(left, start, stride, 1, scale, dy, rows * n * planes, at, at + 1, rows, n, False, planes)
+        store(right, start, stride, 1, scale, dz, columns * n * planes, at, at + 1, columns, n, True, planes)
 
 
 @jit(nogil=True, **OPTIONS)
-def lift(kind, real_kind, leaf, real_leaf, U, S, Vh, dX, dU, dS, dVh, begin, end):
-    """The tangents of finished SVDs along dX. At ties U and Vh are turned in place."""
-    m, n, wide, planes = max(U.shape[1], Vh.shape[2]), S.shape[1], U.shape[1] < Vh.shape[2], U.shape[3]
-    stride, count, eps = components(kind), dX.shape[0], np.finfo(U.dtype).eps
-    a, v, s, row = (
-        aligned(m * n * stride, U),
-        aligned(n * n * stride, U),
-        aligned(n * stride, U),
-        aligned(n * stride, U),
-    )
-    u0, v0, s0, row0 = aligned(m * n * planes, U), aligned(n * n * planes, U), aligned(n, U), aligned(n * planes, U)
-    t = aligned(count * m * n * planes, U)
-    A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, real_kind), buffer(row, kind)
-    U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, real_leaf), buffer(row0, leaf), buffer(t, leaf)
+def lift(kind, reals, leaf, lane, rows, columns, batch, count, U, S, Vh, dX, dU, dS, dVh, begin, end):
+    """The tangents of finished SVDs along `count` directions. At ties U and Vh are turned in place."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
+    chunk, size = stride // planes - 1, m * n * planes
+    a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
+    u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
+    t, scale = memory(count * size, U), memory(2, U)
+    A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
+    U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
+    al, vl, sl, ul, wl, tl = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(u0, lane), buffer(v0, lane), buffer(t, lane)
+    x, y, z, dx, sc = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(scale, lane)
+    dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
     group, exponents = np.empty(n, np.int64), np.empty(count, np.int64)
+    left, right = (wl, ul) if wide else (ul, wl)
     for b in range(begin, end):
-        exponent = jacobi.power_of_two(S[b, 0], 0) if S[b, 0] < np.inf else 0
-        load_factors(U, S, Vh, b, u0, s0, v0, wide, exponent)
-        scale_of_directions(dX, b, exponents, 0)
+        exponent = jacobi.power_of_two(S[b * n], 0) if S[b * n] < np.inf else 0
+        set_scale(sc, 0, 1, exponent)
+        load(x, n, b, b + 1, S0, 0, 1, 1, sc, 1, n, False, 1)
+        set_scale(sc, 0, 1, 0)
+        load(y, rows * n * planes, b, b + 1, left, 0, planes, 1, sc, rows, n, False, planes)
+        load(z, columns * n * planes, b, b + 1, right, 0, planes, 1, sc, columns, n, True, planes)
+        scale_directions(dx, size, batch, b, count, exponents, 0)
         tie = S0[0] * jacobi.tie_tolerance(eps, n)
-        if adapt_to_directions(U0, V0, V0, S0, T, t, R0, group, tie, dX, b, planes, wide, exponents, m, n):
-            store_columns(v0 if wide else u0, 0, planes, 1, U, b, 0)
-            store_rows(u0 if wide else v0, 0, planes, 1, Vh, b, 0)
-        for first in range(0, count, stride // planes - 1):
+        if adapt(U0, V0, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes):
+            set_scale(sc, 0, 1, 0)
+            store(left, 0, planes, 1, sc, y, rows * n * planes, b, b + 1, rows, n, False, planes)
+            store(right, 0, planes, 1, sc, z, columns * n * planes, b, b + 1, columns, n, True, planes)
+        for first in range(0, count, chunk):
+            some = min(chunk, count - first)
             a[:] = 0.0
-            for j in range(first, min(first + stride // planes - 1, count)):
-                load(dX[j], b, a, (j - first + 1) * planes, stride, 1, wide, exponents[j], m, n)
+            load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
             jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, planes == 2)
-            store_tangents(kind, a, v, s, dU, dS, dVh, b, first, wide, exponents, exponent)
-
-
-@inline
-def load_factors(U, S, Vh, b, u, s, v, wide, exponent):
-    """U, S times 2^exponent and V of a finished SVD, as columns, those of the conjugate transpose if the matrix is wide."""
-    f, g = halves(exponent)
-    for p in range(S.shape[1]):
-        s[p] = S[b, p] * f * g
-    columns, rows = (v, u) if wide else (u, v)
-    for p in range(S.shape[1]):
-        for c in range(U.shape[3]):
-            for i in range(U.shape[1]):
-                columns[(p * U.shape[1] + i) * U.shape[3] + c] = U[b, i, p, c]
-            for i in range(Vh.shape[2]):
-                x = Vh[b, p, i, c]
-                rows[(p * Vh.shape[2] + i) * U.shape[3] + c] = -x if c == 1 else x
+            store_tangents(al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes)
 
 
 @jit(nogil=True, **OPTIONS)
-def sweeps(kind, real_kind, leaf, real_leaf, X, dX, U, S, Vh, dU, dS, dVh, counts, off_norm, flags, begin, end, limit):
-    """U, S, Vh of the matrices of X and their tangents along dX, carried through every rotation."""
-    m, n = max(X.shape[1], X.shape[2]), min(X.shape[1], X.shape[2])
-    wide, planes = X.shape[1] < X.shape[2], X.shape[3]
-    stride, count, eps = components(kind), dX.shape[0], np.finfo(X.dtype).eps
-    a, v, s, row = (
-        aligned(m * n * stride, X),
-        aligned(n * n * stride, X),
-        aligned(n * stride, X),
-        aligned(n * stride, X),
-    )
-    u0, v0, s0, row0 = aligned(m * n * planes, X), aligned(n * n * planes, X), aligned(n, X), aligned(n * planes, X)
-    q, t, told = aligned(n * n * planes, X), aligned(count * m * n * planes, X), aligned(2, X)
-    A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, real_kind), buffer(row, kind)
-    U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, real_leaf), buffer(row0, leaf), buffer(t, leaf)
-    Q, info = buffer(q, leaf), buffer(told, real_leaf)
+def sweeps(
+    kind, reals, leaf, lane, rows, columns, batch, count,
+    X, dX, U, S, Vh, dU, dS, dVh, counts, off_norm, flags, begin, end, limit,
+):  # fmt: skip
+    """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix not finite gives NaN."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
+    chunk, size = stride // planes - 1, m * n * planes
+    a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
+    u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
+    t, q, told, scale = memory(count * size, U), memory(n * n * planes, U), memory(2, U), memory(2, U)
+    A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
+    U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
+    Q, info = buffer(q, leaf), buffer(told, lane)
+    al, vl, sl, tl = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(t, lane)
+    x, y, z, values, dx, sc = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(dX, lane), buffer(scale, lane)
+    dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
     group, exponents, top = np.empty(n, np.int64), np.empty(count, np.int64), jacobi.headroom(eps)
+    left, right = (vl, al) if wide else (al, vl)
     for b in range(begin, end):
-        big = largest(X, b)
-        flags[b] = 0 if big < np.inf else NONFINITE
-        if flags[b]:
-            fill_with_nan(U, S, Vh, dU, dS, dVh, b)
+        big = largest(x, b * size, size)
+        flags[b], counts[b], off_norm[b] = (0 if big < np.inf else NONFINITE), 1, 0.0
+        if big == np.inf:
             continue
         exponent, tied = jacobi.power_of_two(big, top), False
-        scale_of_directions(dX, b, exponents, top)
-        for first in range(0, count, stride // planes - 1):
+        scale_directions(dx, size, batch, b, count, exponents, top)
+        for first in range(0, count, chunk):
+            some = min(chunk, count - first)
             a[:] = 0.0
-            load(X, b, a, 0, stride, 1, wide, exponent, m, n)
-            for j in range(first, min(first + stride // planes - 1, count)):
-                load(dX[j], b, a, (j - first + 1) * planes, stride, 1, wide, exponents[j], m, n)
+            set_scale(sc, 0, 1, exponent)
+            load(x, size, b, b + 1, al, 0, stride, 1, sc, m, n, wide, planes)
+            load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
             identity(v, n, stride, 1)
             jacobi.converge(A, V, info, m, n, n, limit)
             if first == 0:
@@ -289,22 +290,17 @@ def sweeps(kind, real_kind, leaf, real_leaf, X, dX, U, S, Vh, dU, dS, dVh, count
                 jacobi.primals(V, V0, n * n)
                 identity(q, n, planes, 1)
                 tie = S0[0] * jacobi.tie_tolerance(eps, n)
-                tied = adapt_to_directions(U0, V0, Q, S0, T, t, R0, group, tie, dX, b, planes, wide, exponents, m, n)
+                tied = adapt(U0, Q, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes)
             if tied:
                 jacobi.times(A, 0, Q, R, m, n)
                 jacobi.times(V, 0, Q, R, n, n)
             jacobi.follow(A, V, Sb, U0, S0, m, n, planes == 2)
-            store_tangents(kind, a, v, s, dU, dS, dVh, b, first, wide, exponents, exponent)
+            store_tangents(al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes)
+        set_scale(sc, 0, 1, -exponent)
+        store(sl, 0, stride // planes, 1, sc, values, n, b, b + 1, 1, n, True, 1)
+        set_scale(sc, 0, 1, 0)
+        store(left, 0, stride, 1, sc, y, rows * n * planes, b, b + 1, rows, n, False, planes)
+        store(right, 0, stride, 1, sc, z, columns * n * planes, b, b + 1, columns, n, True, planes)
         counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
         if told[0] >= limit:
-            flags[b] |= UNCONVERGED
-        store_values(s, 0, stride // planes, S, b, -exponent)
-        store_columns(v if wide else a, 0, stride, 1, U, b, 0)
-        store_rows(a if wide else v, 0, stride, 1, Vh, b, 0)
-
-
-@inline
-def fill_with_nan(U, S, Vh, dU, dS, dVh, b):
-    """NaN for everything about matrix b."""
-    U[b, :, :, :], S[b, :], Vh[b, :, :, :] = np.nan, np.nan, np.nan
-    dU[:, b, :, :, :], dS[:, b, :], dVh[:, b, :, :, :] = np.nan, np.nan, np.nan
+            flags[b] = UNCONVERGED

@@ -59,10 +59,9 @@ def lift(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, thread
     """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the directions."""
     dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
     if da.size:
-        run = _compiled().lift
-        kinds = _dual_kinds(U.dtype, len(da))
-        arrays = (_reals(U), S, _reals(Vh), _reals(da), _reals(dU), dS, _reals(dVh))
-        _spread(lambda begin, end: run(*kinds, *arrays, begin, end), len(U), 1, threads)
+        run, kinds, sizes = _compiled().lift, _dual_kinds(U.dtype, len(da)), (U.shape[1], Vh.shape[2], len(U), len(da))
+        arrays = [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
+        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end), len(U), 1, threads)
     return dU, dS, dVh
 
 
@@ -71,13 +70,15 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
     if not da.size:
         U, S, Vh, info = svd(a, limit=limit, threads=threads)
         return U, S, Vh, *factors(a, (len(da),)), info
-    U, S, Vh = factors(a, ())
-    dU, dS, dVh = factors(a, (len(da),))
+    results = *factors(a, ()), *factors(a, (len(da),))
     info, told = _report(len(a))
-    run, kinds = _compiled().sweeps, _dual_kinds(a.dtype, len(da))
-    arrays = (_reals(a), _reals(da), _reals(U), S, _reals(Vh), _reals(dU), dS, _reals(dVh), *told)
-    _spread(lambda begin, end: run(*kinds, *arrays, begin, end, limit), len(a), 1, threads)
-    return U, S, Vh, dU, dS, dVh, info()
+    run, kinds, sizes = _compiled().sweeps, _dual_kinds(a.dtype, len(da)), (*a.shape[1:], len(a), len(da))
+    arrays = [_reals(x) for x in (a, da, *results)]
+    _spread(lambda begin, end: run(*kinds, *sizes, *arrays, *told, begin, end, limit), len(a), 1, threads)
+    outcome = info()
+    for k, x in enumerate(results):
+        x[(slice(None),) * (k > 2) + (outcome.nonfinite,)] = np.nan
+    return *results, outcome
 
 
 def factors(a: np.ndarray, leading: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,9 +98,9 @@ def _run_svd(a: np.ndarray, U: np.ndarray, S: np.ndarray, Vh: np.ndarray, limit:
     if S.size:
         run = _compiled().svd
         lanes = _lanes(a)
-        kinds = _kind(a.dtype, 0, lanes), _kind(S.dtype, 0, lanes)
-        arrays = (_reals(a), _reals(U), S, _reals(Vh), *told)
-        _spread(lambda begin, end: run(*kinds, *arrays, begin, end, limit), len(a), lanes, threads)
+        kinds = _kind(a.dtype, 0, lanes), _kind(S.dtype, 0, lanes), _kind(S.dtype, 0, 1)
+        arrays = [_reals(x) for x in (a, U, S, Vh)]
+        _spread(lambda begin, end: run(*kinds, *a.shape[1:], *arrays, *told, begin, end, limit), len(a), lanes, threads)
     return info()
 
 
@@ -141,9 +142,8 @@ def _lanes(a: np.ndarray) -> int:
 
 
 def _reals(x: np.ndarray) -> np.ndarray:
-    """x as reals, with a last axis for real and imaginary part."""
-    planes = 2 if np.iscomplexobj(x) else 1
-    return x.view(x.real.dtype).reshape(*x.shape, planes)
+    """x as a flat array of reals."""
+    return x.reshape(-1).view(x.real.dtype)
 
 
 def _spread(run: Any, batch: int, lanes: int, threads: int) -> None:
