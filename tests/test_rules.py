@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+import dualsvd.spectral  # brings a rule of its own
 from dualsvd.rules.registry import RULES
 
 # <y_bar, J v> and <J^T y_bar, v> differ by the rounding of two products and of the rule itself
