@@ -553,6 +553,8 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
     y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
     at = spectrum(y.S, options)
     dy = (dU.reshape(N, *batch, m, r), dS.reshape(N, *batch, r), dVh.reshape(N, *batch, r, n))
+    if bad is not None:
+        dy = spoil(dy, np.broadcast_to(bad, (N, *batch)))
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
         message = lost_directions(y, dA, at)
