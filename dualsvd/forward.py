@@ -8,7 +8,8 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, primal
+from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, of_dtype, primal
+from .rules.structural import behind_directions, in_slot, plain_index, set_item
 
 
 class DualArray(Tracer):
@@ -108,24 +109,23 @@ class DualArray(Tracer):
             return y
         shape = (directions, *np.shape(y))
         if np.shape(dy) != shape:
-            dy = np.broadcast_to(dy, shape) + np.zeros((), dtype=np.result_type(primal(y)))
-        return cls.wrap(y, dy, tag)
+            dy = np.copy(np.broadcast_to(dy, shape))
+        if isinstance(y, Tracer) and not (isinstance(dy, Tracer) and dy.tag >= y.tag):
+            dy = dy + np.zeros_like(y, shape=(1,) * len(shape))  # so that what is written to y finds room in dy too
+        return cls.wrap(y, of_dtype(dy, np.result_type(y)), tag)
 
     # -- writing in place
 
     def __setitem__(self, index: Any, x: Any) -> None:
         depth_of(self.tag)
-        index = primal(index) if not isinstance(index, tuple) else tuple(primal(i) for i in index)
+        index = plain_index(index)
         if isinstance(x, Dual):
             x = DualArray.from_number(x)
-        rows = (slice(None), *index) if isinstance(index, tuple) else (slice(None), index)
+        rows = behind_directions(index, self.shape)
         if isinstance(x, DualArray) and x.tag == self.tag:
             if x.directions != self.directions:
                 raise ShapeError(f"cannot write {x.directions} directions into an array of {self.directions}")
-            value, partials = x.value, x.partials
-            missing = np.ndim(self.value[index]) - np.ndim(value)
-            if missing > 0:
-                partials = np.reshape(partials, (x.directions,) + (1,) * missing + np.shape(value))
+            value, partials = x.value, in_slot(x.partials, np.ndim(primal(self.value)[index]))
         elif isinstance(x, Tracer) and x.tag > self.tag:
             raise ShapeError(
                 "cannot write a number of an inner derivative into an array of an outer one; "
@@ -136,8 +136,20 @@ class DualArray(Tracer):
         if np.ndim(self.value) == 0:
             self.value, self.partials = self.value * 0 + value, self.partials * 0 + partials
             return
-        self.value[index] = value
-        self.partials[rows] = partials
+        self.value = _written(self.value, index, value)
+        self.partials = _written(self.partials, rows, partials)
+
+
+def _written(x: Any, index: Any, v: Any) -> Any:
+    """x with v at index: in place, or a new array where v is of an outer derivative and x plain."""
+    if isinstance(v, Tracer) and not (isinstance(x, Tracer) and x.tag >= v.tag):
+        if isinstance(x, np.ndarray) and x.base is not None:
+            raise ShapeError(
+                "cannot write a number of an outer derivative through a view of an inner array; write into that array"
+            )
+        return set_item(x, v, index=index)
+    x[index] = v
+    return x
 
 
 def _pushforward(rule: Rule) -> Any:

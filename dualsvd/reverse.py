@@ -7,11 +7,14 @@ A tape is data: a list of nodes, each a rule with the operands it met and the ou
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .errors import MissingRuleError
-from .rules.registry import Operands, Rule, Tracer, depth_of, fit
-from .rules.structural import get_item, is_basic, set_item
+from .rules.registry import Operands, Rule, Tracer, depth_of, fit, primal
+from .rules.structural import get_item, plain_index, reshape, set_item, transpose
 
 Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
 
@@ -53,8 +56,8 @@ class Tape:
     def pull(self, seeds: list[tuple[Slot, Any]], inputs: list[Slot]) -> list[Any]:
         """The cotangents of `inputs`, given cotangents of some outputs; None where no path leads to an input."""
         bars: dict[int, Any] = {}
-        for (node, k), y_bar in seeds:
-            self._accumulate(bars, node, k, y_bar)
+        for (seeded, k), y_bar in seeds:
+            self._accumulate(bars, seeded, k, y_bar)
         for i in range(max(bars, default=-1), -1, -1):
             node = self.nodes[i]
             if i not in bars or node.rule is None:
@@ -69,7 +72,7 @@ class Tape:
                 if parent is None or x_bar is None:
                     continue
                 self._accumulate(bars, *parent, fit(x_bar() if callable(x_bar) else x_bar, x))
-        return [bars.get(node) for node, _ in inputs]
+        return [bars.get(i) for i, _ in inputs]
 
     def _accumulate(self, bars: dict[int, Any], node: int, k: int | None, y_bar: Any) -> None:
         if k is None:
@@ -103,15 +106,16 @@ class TapeArray(Tracer):
     """An array of reverse mode: its value, and its place on the tape that records what is done to it.
 
     Writing in place moves the array to a new place on the tape, where a node with the written elements stands. A
-    basic slice remembers its base, so that it sees what is written there and writes through, as NumPy's views do.
+    view (a basic slice, a reshaped or transposed array) remembers its base, so that it sees what is written there and
+    writes through, as NumPy's views do.
     """
 
-    __slots__ = ("base", "index", "slot", "tape", "version")
+    __slots__ = ("base", "slot", "tape", "version", "view")
 
     def __init__(self, value: Any, tape: Tape, slot: Slot) -> None:
         self.value, self.tag, self.tape, self.slot = value, tape.tag, tape, slot
-        self.base: TapeArray | None = None  # of a slice: what it is a slice of, at which index and version
-        self.index: Any = None
+        self.base: TapeArray | None = None  # of a view: what it is a view of, by which rule, and of which version
+        self.view: tuple[Rule, dict[str, Any]] | None = None
         self.version = 0  # counts the writes
 
     def __repr__(self) -> str:
@@ -120,7 +124,9 @@ class TapeArray(Tracer):
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
         depth_of(tag)
-        tape, values, parents = None, [], []
+        tape: Tape | None = None
+        values: list[Any] = []
+        parents: list[Slot | None] = []
         for operand in operands:
             if isinstance(operand, TapeArray) and operand.tag == tag:
                 operand.refresh()
@@ -131,30 +137,49 @@ class TapeArray(Tracer):
                 values.append(operand)
                 parents.append(None)
         assert tape is not None
-        return tape.record(rule, tuple(values), params, tuple(parents))
-
-    def __getitem__(self, index: Any) -> Any:
-        y = super().__getitem__(index)
-        if y.ndim and is_basic(index):
-            y.base, y.index, y.version = self, index, self.version
+        y = tape.record(rule, tuple(values), params, tuple(parents))
+        if rule in _THROUGH and np.ndim(y) and np.may_share_memory(primal(y), primal(operands[0])):
+            y.base, y.view, y.version = operands[0], (rule, params), operands[0].version
         return y
 
     def __setitem__(self, index: Any, x: Any) -> None:
         self.refresh()
-        self._move(set_item(self, x, index=index))
-        if self.base is not None:
-            self.base[self.index] = self
+        self._move(set_item(self, x, index=plain_index(index)))
+        if self.base is not None and self.view is not None:
+            rule, params = self.view
+            _THROUGH[rule](self.base, self, **params)
             self.version = self.base.version
 
     def refresh(self) -> None:
-        """See what has been written to the base since this slice was taken."""
-        if self.base is not None:
+        """See what has been written to the base since this view was taken."""
+        if self.base is not None and self.view is not None:
             self.base.refresh()
             if self.version != self.base.version:
-                self._move(get_item(self.base, index=self.index))
+                rule, params = self.view
+                self._move(rule(self.base, **params))
                 self.version = self.base.version
 
     def _move(self, to: TapeArray) -> None:
         self.value, self.slot = to.value, to.slot
         if self.base is None:
             self.version += 1
+
+
+def _through_slice(base: TapeArray, y: TapeArray, index: Any) -> None:
+    base[index] = y
+
+
+def _through_shape(base: TapeArray, y: TapeArray, axes: int, shape: tuple[int, ...]) -> None:
+    base[...] = np.reshape(y, base.shape)
+
+
+def _through_axes(base: TapeArray, y: TapeArray, axes: tuple[int, ...]) -> None:
+    base[...] = np.transpose(y, np.argsort(axes))
+
+
+#: the rules that give views in NumPy, and how what is written there is written to the base
+_THROUGH: dict[Rule, Callable[..., None]] = {
+    get_item: _through_slice,
+    reshape: _through_shape,
+    transpose: _through_axes,
+}

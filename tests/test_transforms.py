@@ -311,7 +311,7 @@ BAD = {
     "wrong cotangent": (lambda: ds.vjp(np.sin, ones)[1](np.ones(3)), ds.ShapeError, "y_bar"),
     "None returned": (lambda: ds.gradient(lambda x: None, ones), ds.DTypeError, "NoneType"),
     "structure returned": (lambda: ds.jacobian(lambda x: (x, x), ones), ds.ShapeError, "one array"),
-    "no rule": (lambda: ds.gradient(lambda x: np.sum(np.fft.fft(x)), ones), ds.MissingRuleError, "numpy.fft"),
+    "no rule": (lambda: ds.gradient(lambda x: np.sum(np.i0(x)), ones), ds.MissingRuleError, "i0"),
     "float(x)": (lambda: ds.gradient(lambda x: float(x[0]), ones), ds.MissingRuleError, "test_transforms.py"),
     "np.asarray(x)": (lambda: ds.gradient(lambda x: np.asarray(x)[0], ones), ds.MissingRuleError, "np.stack"),
     "into np.zeros": (

@@ -82,11 +82,14 @@ def elementwise(row: Row) -> Rule:
     constants = row.partials
 
     def pushforward(y: Any, operands: Operands, tangents: Operands) -> Any:
+        aligned = [None if tangent is None else align(tangent, np.ndim(y)) for tangent in tangents]
         terms = [
-            times(None if constant in ("1", "-1") else slope(*operands, y), constant, align(tangent, np.ndim(y)))
-            for slope, constant, tangent in zip(slopes, constants, tangents)
+            times(None if constant in ("1", "-1") else slope(*operands, y), constant, tangent)
+            for slope, constant, tangent in zip(slopes, constants, aligned)
             if tangent is not None and constant != "0"
         ]
+        if len(terms) == 1 and any(terms[0] is t for t in aligned):
+            return np.copy(terms[0])  # memory of its own, as the value has: someone may write there
         if len(terms) == 2:
             fresh = constants[0] != "1"  # else the first term is the tangent itself
             return plus(*terms) if fresh else terms[0] + terms[1]
@@ -103,8 +106,8 @@ def elementwise(row: Row) -> Rule:
 
 #: what an expression of the table may call, over arrays; NumPy's functions dispatch on traced arguments by themselves
 NAMESPACE: dict[str, Any] = {name: array_function(name) for name in TABLE if name not in EXTRA} | {"where": np.where}
+NAMESPACE |= {name: lambda *x, name=name: ELEMENTWISE[name](*x) for name in EXTRA}  # gamma's derivative needs polygamma
 ELEMENTWISE: dict[str, Rule] = {name: elementwise(row) for name, row in TABLE.items()}
-NAMESPACE.update({name: ELEMENTWISE[name] for name in EXTRA})
 
 for _name, _rule in ELEMENTWISE.items():
     NUMPY[_name] = _rule
@@ -131,7 +134,7 @@ conj = linear("conj", np.conj, lambda y_bar, z: np.conj(y_bar), _complex_example
 real = linear("real", np.real, lambda y_bar, z: y_bar, _complex_examples)
 imag = linear("imag", np.imag, lambda y_bar, z: 1j * y_bar, _complex_examples)
 implements(np.conj, np.conjugate)(conj)
-implements(np.real)(real)
+implements(np.real)(lambda z: real(z) if np.iscomplexobj(z) else z)
 implements(np.imag)(imag)
 
 
@@ -228,11 +231,11 @@ def _install_operators() -> None:
         compare = getattr(operator, name)
         setattr(Tracer, f"__{name}__", comparison(compare))
         NUMPY[getattr(np, _COMPARISON_UFUNCS[name])] = comparison(compare)
-    Tracer.__neg__ = lambda self: ELEMENTWISE["negative"](self)  # type: ignore[attr-defined]
-    Tracer.__pos__ = lambda self: ELEMENTWISE["positive"](self)  # type: ignore[attr-defined]
-    Tracer.__abs__ = lambda self: absolute(self)  # type: ignore[attr-defined]
-    Tracer.__matmul__ = lambda self, other: np.matmul(self, other)  # type: ignore[attr-defined]
-    Tracer.__rmatmul__ = lambda self, other: np.matmul(other, self)  # type: ignore[attr-defined]
+    Tracer.__neg__ = lambda self: ELEMENTWISE["negative"](self)  # type: ignore[attr-defined, operator]
+    Tracer.__pos__ = lambda self: ELEMENTWISE["positive"](self)  # type: ignore[attr-defined, operator]
+    Tracer.__abs__ = lambda self: absolute(self)  # type: ignore[attr-defined, operator]
+    Tracer.__matmul__ = lambda self, other: np.matmul(self, other)  # type: ignore[attr-defined, operator]
+    Tracer.__rmatmul__ = lambda self, other: np.matmul(other, self)  # type: ignore[attr-defined, operator]
 
 
 _COMPARISON_UFUNCS = {

@@ -22,7 +22,7 @@ import contextvars
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -189,7 +189,7 @@ def topmost(operands: Iterable[Any]) -> Tracer | None:
 
 
 def fit(cotangent: Any, operand: Any) -> Any:
-    """Bring a cotangent to its operand's shape and kind: sum what was broadcast, drop a real operand's imaginary part."""
+    """Bring a cotangent to its operand's shape and dtype: sum what was broadcast, keep a real one real."""
     shape = np.shape(operand)
     if np.shape(cotangent) != shape:
         extra = np.ndim(cotangent) - len(shape)
@@ -202,7 +202,14 @@ def fit(cotangent: Any, operand: Any) -> Any:
             cotangent = np.broadcast_to(cotangent, shape)
     if np.iscomplexobj(cotangent) and not np.iscomplexobj(operand):
         cotangent = np.real(cotangent)
-    return cotangent
+    return of_dtype(cotangent, np.result_type(operand))
+
+
+def of_dtype(x: Any, dtype: Any) -> Any:
+    """x in that dtype: a derivative has the precision of what it belongs to, whatever constants it met on its way."""
+    if np.result_type(x) == dtype:
+        return x
+    return x.astype(dtype) if isinstance(x, Tracer) else np.asarray(x, dtype=dtype)
 
 
 def primal(x: Any) -> Any:
@@ -241,6 +248,12 @@ class Tracer:
     tag: int
     #: what a level does with a rule: (rule, operands, params, tag) -> the traced result
     apply: ClassVar[Callable[..., Any]]
+
+    if TYPE_CHECKING:  # the operators and methods that the modules of rules give it
+
+        def __getitem__(self, index: Any) -> Any: ...
+        def __setitem__(self, index: Any, x: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
     # -- what an ndarray tells of itself
 
@@ -295,8 +308,14 @@ class Tracer:
         implementation = NUMPY.get(key) or by_name(ufunc, method)
         if implementation is None:
             raise MissingRuleError(missing(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"))
-        result = implementation(*inputs, **kwargs)
-        return result if out is None else write_out(out[0], result)
+        if method == "__call__" and kwargs:
+            result = with_arguments(implementation, inputs, out, **kwargs)
+        else:
+            result = implementation(*inputs, **kwargs)
+        if out is None:
+            return result
+        written = tuple(map(write_out, out, result if isinstance(result, tuple) else (result,)))
+        return written if len(written) > 1 else written[0]
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         implementation = NUMPY.get(function)
@@ -362,6 +381,20 @@ def leaving(what: str, remedy: str) -> str:
 def by_name(ufunc: Any, method: str) -> Callable[..., Any] | None:
     """What serves a ufunc of another package (scipy.special.erf) that goes by a name of the table."""
     return NUMPY.get(ufunc.__name__) if method == "__call__" else None
+
+
+def with_arguments(
+    implementation: Callable[..., Any], inputs: Any, out: Any, *, where: Any = True, dtype: Any = None, **kwargs: Any
+) -> Any:
+    """A ufunc called with `where=` or `dtype=`; the memory layout it may be asked for does not matter here."""
+    result = implementation(*inputs, **{k: v for k, v in kwargs.items() if k not in ("casting", "order", "subok")})
+    if dtype is not None:
+        result = of_dtype(result, np.dtype(dtype))
+    if where is True:
+        return result
+    if out is None:
+        raise ShapeError("where= leaves the other elements undefined; give out= as well, or use np.where")
+    return np.where(where, result, out[0])
 
 
 def write_out(out: Any, result: Any) -> Any:
