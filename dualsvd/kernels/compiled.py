@@ -304,3 +304,77 @@ def sweeps(
         counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
         if told[0] >= limit:
             flags[b] = UNCONVERGED
+
+
+# ---- closed forms
+
+
+@inline
+def scale_values(S, n, b, end, scale, width):
+    """Scales, one a lane, that bring s_1 into [1/2, 1); a lane that is not finite stays."""
+    for w in range(width):
+        top = S[min(b + w, end - 1) * n]
+        set_scale(scale, w, width, jacobi.power_of_two(top, 0) if top < np.inf else 0)
+
+
+@jit(nogil=True, **OPTIONS)
+def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU, dS, dVh, begin, end):
+    """dU, dS, dVh of finished SVDs along `count` directions, by the closed form."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    width, planes = lanes(kind), components(kind)
+    stride, size = planes * width, m * n * planes * width
+    u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
+    d, du, dv, ds = memory(size, U), memory(size, U), memory(n * n * stride, U), memory(n * width, U)
+    p, q, t = memory(n * n * stride, U), memory(n * n * stride, U), memory(size, U)
+    scale, unit = memory(2 * width, U), memory(2 * width, U)
+    unit[:] = 1.0
+    one, shrink = buffer(unit, lane), buffer(scale, lane)
+    left, right, dleft, dright = (v, u, dv, du) if wide else (u, v, du, dv)
+    Ub, Vb, F = buffer(u, kind), buffer(v, kind), buffer(f, reals)
+    ysize, zsize = rows * n * planes, columns * n * planes
+    for b in range(begin, end, width):
+        scale_values(S, n, b, end, scale, width)
+        load(buffer(S, lane), n, b, end, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
+        load(buffer(U, lane), ysize, b, end, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
+        load(buffer(Vh, lane), zsize, b, end, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
+        derivatives.coefficients(buffer(s, reals), F, n)
+        for k in range(count):
+            i, j = k * batch + b, k * batch + end
+            load(buffer(dX, lane), m * n * planes, i, j, buffer(d, lane), 0, stride, width, one, m, n, wide, planes)
+            derivatives.pushforward(
+                Ub, buffer(s, reals), Vb, F, buffer(d, kind), buffer(du, kind), buffer(ds, reals), buffer(dv, kind),
+                buffer(p, kind), buffer(q, kind), buffer(t, kind), m, n,
+            )  # fmt: skip
+            store(buffer(ds, lane), 0, width, width, one, buffer(dS, lane), n, i, j, 1, n, True, 1)
+            store(buffer(dleft, lane), 0, stride, width, shrink, buffer(dU, lane), ysize, i, j, rows, n, False, planes)
+            store(buffer(dright, lane), 0, stride, width, shrink, buffer(dVh, lane), zsize, i, j, columns, n, True, planes)
+
+
+@jit(nogil=True, **OPTIONS)
+def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin, end):
+    """The cotangents of the matrices from those of finished SVDs."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    width, planes = lanes(kind), components(kind)
+    stride, size = planes * width, m * n * planes * width
+    u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
+    gu, gv, gs, gx = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(size, U)
+    p, t = memory(n * n * stride, U), memory(size, U)
+    scale, unit = memory(2 * width, U), memory(2 * width, U)
+    unit[:] = 1.0
+    one, shrink = buffer(unit, lane), buffer(scale, lane)
+    left, right, gleft, gright = (v, u, gv, gu) if wide else (u, v, gu, gv)
+    F, ysize, zsize = buffer(f, reals), rows * n * planes, columns * n * planes
+    for b in range(begin, end, width):
+        scale_values(S, n, b, end, scale, width)
+        load(buffer(S, lane), n, b, end, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
+        load(buffer(gS, lane), n, b, end, buffer(gs, lane), 0, width, width, one, 1, n, False, 1)
+        load(buffer(U, lane), ysize, b, end, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
+        load(buffer(Vh, lane), zsize, b, end, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
+        load(buffer(gU, lane), ysize, b, end, buffer(gleft, lane), 0, stride, width, shrink, rows, n, False, planes)
+        load(buffer(gVh, lane), zsize, b, end, buffer(gright, lane), 0, stride, width, shrink, columns, n, True, planes)
+        derivatives.coefficients(buffer(s, reals), F, n)
+        derivatives.pullback(
+            buffer(u, kind), buffer(s, reals), buffer(v, kind), F, buffer(gu, kind), buffer(gs, reals), buffer(gv, kind),
+            buffer(gx, kind), buffer(p, kind), buffer(t, kind), m, n,
+        )  # fmt: skip
+        store(buffer(gx, lane), 0, stride, width, one, buffer(gX, lane), m * n * planes, b, end, m, n, wide, planes)

@@ -81,6 +81,41 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
     return *results, outcome
 
 
+def svd_pushforward(
+    U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Any = None, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dU, dS, dVh along da (N, B, m, n) by the closed form, into `out` if given. Quotients at ties and zeros count as 0."""
+    dU, dS, dVh = out or tuple(np.empty((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
+    if da.size:
+        run, lanes, sizes = _compiled().pushforward, _lanes(da[0]), (*da.shape[2:], len(U), len(da))
+        arrays = [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
+        kinds = _leaf_kinds(U.dtype, lanes)
+        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end), len(U), lanes, threads)
+    return dU, dS, dVh
+
+
+def svd_pullback(
+    U: np.ndarray,
+    S: np.ndarray,
+    Vh: np.ndarray,
+    U_bar: np.ndarray | None,
+    S_bar: np.ndarray | None,
+    Vh_bar: np.ndarray | None,
+    *,
+    out: np.ndarray | None = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """The cotangent of the matrices, into `out` if given; None is a zero cotangent. Quotients at ties and zeros count as 0."""
+    bars = [np.zeros_like(x) if bar is None else bar for x, bar in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
+    a_bar = np.empty((len(U), U.shape[1], Vh.shape[2]), U.dtype) if out is None else out
+    if S.size:
+        run, lanes, sizes = _compiled().pullback, _lanes(a_bar), (U.shape[1], Vh.shape[2])
+        arrays = [_reals(x) for x in (U, S, Vh, *bars, a_bar)]
+        kinds = _leaf_kinds(U.dtype, lanes)
+        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end), len(U), lanes, threads)
+    return a_bar
+
+
 def factors(a: np.ndarray, leading: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Uninitialised U, S, Vh for a batch, with leading axes."""
     batch, m, n = a.shape
@@ -98,7 +133,7 @@ def _run_svd(a: np.ndarray, U: np.ndarray, S: np.ndarray, Vh: np.ndarray, limit:
     if S.size:
         run = _compiled().svd
         lanes = _lanes(a)
-        kinds = _kind(a.dtype, 0, lanes), _kind(S.dtype, 0, lanes), _kind(S.dtype, 0, 1)
+        kinds = _leaf_kinds(a.dtype, lanes)
         arrays = [_reals(x) for x in (a, U, S, Vh)]
         _spread(lambda begin, end: run(*kinds, *a.shape[1:], *arrays, *told, begin, end, limit), len(a), lanes, threads)
     return info()
@@ -128,6 +163,12 @@ def _kind(dtype: np.dtype, partials: int, lanes: int) -> Any:
     from .scalars import Kind
 
     return Kind(dtype, (partials,) if partials else (), lanes)
+
+
+def _leaf_kinds(dtype: np.dtype, lanes: int) -> tuple[Any, ...]:
+    """The kinds of entries, of reals, and of one lane of reals."""
+    real = np.empty(0, dtype).real.dtype
+    return _kind(dtype, 0, lanes), _kind(real, 0, lanes), _kind(real, 0, 1)
 
 
 def _dual_kinds(dtype: np.dtype, directions: int) -> tuple[Any, ...]:
