@@ -12,13 +12,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import DualSVDError
 
 DESCRIPTION = """\
 Derivatives through the singular value decomposition, in forward and reverse mode, and the proof that they agree.
 Without a command: the whole story on a built-in matrix."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"dualsvd: {message}; see {self.prog} --help\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     order.add_argument(
         "--order", type=int, choices=(1, 2), default=argparse.SUPPRESS, help="2: compare second derivatives as well"
     )
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="dualsvd",
         description=DESCRIPTION,
         parents=[shared, plot, order],
@@ -111,7 +118,7 @@ def tell_all(given: argparse.Namespace, matrices: Sequence[Any]) -> int:
 
     stories = []
     for matrix in matrices:
-        with progress(matrix.name, len(commands.STEPS)) as tick:
+        with progress(matrix.name, commands.STEPS) as tick:
             stories.append(
                 commands.tell(matrix, order=given.order, device=getattr(given, "device", "cpu"), progress=tick)
             )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import bench, files, linalg
-from .errors import ShapeError
+from .errors import MissingRuleError, ShapeError
 from .files import Matrix
 from .settings import options
 from .transforms import gradient, jacobian, jvp
@@ -33,6 +33,8 @@ BUILT_IN = Matrix(
 #: forward mode carries one direction per entry: of larger matrices the gradient is compared along random directions
 #: only, which cross_validate does
 WHOLE_GRADIENT = 512
+#: a gap of singular values below so many eps of the largest is none
+GAP = 1e4
 
 
 def silent(what: str) -> None:
@@ -99,13 +101,35 @@ def total_opnorm(a: Any) -> Any:
     return np.sum(linalg.opnorm(a))
 
 
-def rank_one(a: Any) -> Any:
-    """The best approximation of rank one: the leading singular vectors, in a form that has no gauge."""
-    return linalg.low_rank(a, 1)
+def leading_part(S: np.ndarray) -> Callable[[Any], Any]:
+    """A -> the part of A in its leading singular vectors, cut at the widest gap of S: smooth, and without a gauge.
+
+    Where there is no gap at all it is A itself.
+    """
+    r = S.shape[-1]
+    gaps = np.min((S[..., :-1] - S[..., 1:]).reshape(-1, r - 1), axis=0) if r > 1 else np.zeros(0)
+    noise = GAP * float(np.max(S, initial=0.0)) * float(np.finfo(S.dtype).eps)
+    k = int(np.argmax(gaps)) + 1 if np.any(gaps > noise) else r
+
+    def low_rank(a: Any) -> Any:
+        return linalg.low_rank(a, k)
+
+    low_rank.__name__ = f"low_rank of order {k}"
+    return low_rank
 
 
-#: what is cross-validated, in this order
-STEPS = (linalg.opnorm, linalg.svdvals, linalg.nuclear_norm, rank_one)
+def subjects(S: np.ndarray) -> dict[str, Callable[[Any], Any]]:
+    """What is cross-validated at a matrix with these singular values."""
+    return {
+        "opnorm": linalg.opnorm,
+        "svdvals": linalg.svdvals,
+        "nuclear_norm": linalg.nuclear_norm,
+        "low_rank": leading_part(S),
+    }
+
+
+#: how many there are, for the progress bar
+STEPS = 4
 
 
 def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", progress: Progress = silent) -> Story:
@@ -120,13 +144,13 @@ def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", prog
         from . import cuda
 
         reports.append(cuda.cross_validate_device(a))
-    G = gradient(total_opnorm, a, mode="reverse")
-    for f in STEPS:
-        progress(f.__name__)
-        reports.append(cross_validate(f, a, order=order))
-        if f is linalg.opnorm and reports[-1].smooth and a.size <= WHOLE_GRADIENT:
-            reports.append(_gradients(a, G))
     S, sigma = linalg.svdvals(a), np.asarray(linalg.opnorm(a))
+    G = gradient(total_opnorm, a, mode="reverse")
+    for name, f in subjects(S).items():
+        progress(name)
+        reports.append(cross_validate(f, a, order=order))
+        if name == "opnorm" and reports[-1].smooth and a.size <= WHOLE_GRADIENT:
+            reports.append(_gradients(a, G))
     return Story(matrix, S, sigma, G, tuple(reports), time.perf_counter() - start)
 
 
@@ -176,6 +200,8 @@ def write_jacobian(
     matrix: Matrix, of: str, out: Path, *, mode: str = "auto", progress: bool = False
 ) -> tuple[int, ...]:
     """The Jacobian of one of FUNCTIONS at a matrix, into a .npy file; its shape, f(A).shape + A.shape."""
+    if of not in FUNCTIONS:
+        raise MissingRuleError(f"--of {of}: expected one of {', '.join(FUNCTIONS)}")
     if out.suffix != ".npy":
         raise ShapeError(f"{out}: the Jacobian is written in NumPy's format; give a name that ends in .npy")
     f, a = FUNCTIONS[of], matrix.array

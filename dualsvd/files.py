@@ -71,11 +71,11 @@ def read_one(path: str | os.PathLike[str]) -> Matrix:
 
 
 def _checked(name: str, array: Any) -> np.ndarray:
-    array = np.asarray(array)
     try:
-        array = np.ascontiguousarray(as_inexact(array, "it"))
+        array = as_inexact(np.asarray(array), "it")
     except DTypeError as error:
         raise DTypeError(f"{name}: {error}") from None
+    array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
     if array.ndim < 2:
         raise ShapeError(
             f"{name}: a matrix has two axes, this array has shape {array.shape}; save it as array.reshape(1, -1) or "
@@ -200,7 +200,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     """An array on disk, in .npy format, to be filled piece by piece: it need not fit into memory.
 
     Raises UnreadableFileError where the disk cannot hold it.

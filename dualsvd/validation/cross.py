@@ -35,9 +35,12 @@ from .limits import (
     USELESS,
 )
 from .report import Row, ValidationReport, row
-from .vectors import Leaves, basis_of, dimensions, inner, largest, length, moved, norm, random_like, typical
+from .vectors import Leaves, basis_of, dimensions, inner, largest, length, moved, negative, norm, random_like, typical
 
 Pullback = Callable[[Leaves], Leaves]
+
+#: what a mode says where it rightly gives no derivative: there is no rule, or nothing to give
+REFUSALS = (MissingRuleError, GaugeError, DegenerateError)
 
 VALUE = "value, with tangents = without"
 KINDS = "shapes and dtypes of derivatives"
@@ -78,7 +81,8 @@ def cross_validate(
     Small arguments are tried along every basis direction, large ones along random directions. At a kink the report
     says so (`smooth` is False), and what must hold there is checked.
 
-    Raises MissingRuleError where neither mode has a rule for what f calls.
+    Raises MissingRuleError where neither mode has a rule for what f calls, DegenerateError or GaugeError where neither
+    has a derivative to give.
 
     >>> import numpy as np, dualsvd as ds
     >>> report = ds.cross_validate(lambda X: np.linalg.svd(X, compute_uv=False)[0], np.diag([3.0, 2.0]))
@@ -99,8 +103,8 @@ def cross_validate(
     study.first_order()
     if order == 2:
         study.second_order()
-    name = getattr(f, "__name__", type(f).__name__)
-    return study.report(f"{'f' if name == '<lambda>' else name} at {describe(x)}")
+    name = getattr(f, "__name__", getattr(f, "name", "f")).replace("<lambda>", "f")
+    return study.report(f"{name} at {describe(x)}")
 
 
 class Worst:
@@ -139,19 +143,29 @@ class Study:
 
     f     arrays -> a tuple of arrays
     x     the arrays; each direction moves each of them by as much as it is large
+
+    exhaustive   up to so many real dimensions every basis direction is tried, beyond it random ones only
     """
 
-    def __init__(self, f: Callable[..., Leaves], x: Leaves, rng: np.random.Generator, tol: float | None) -> None:
-        self.f, self.x, self.rng, self.tol = f, x, rng, tol
+    def __init__(
+        self,
+        f: Callable[..., Leaves],
+        x: Leaves,
+        rng: np.random.Generator,
+        tol: float | None = None,
+        exhaustive: int = EXHAUSTIVE,
+    ) -> None:
+        self.f, self.x, self.rng, self.tol, self.exhaustive = f, x, rng, tol, exhaustive
         self.rows: list[Row] = []
         self.notes: list[str] = []
+        self.refusals: list[DualSVDError] = []
         self.smooth = True
         self.y = plain(as_inexact(v) for v in f(*x))
         self.eps = max((float(np.finfo(v.dtype).eps) for v in (*self.x, *self.y)), default=0.0)
         self.x_scales = [typical(v) for v in x]
         self.y_scales = [largest(v) or 1.0 for v in self.y]
         self.directions = [random_like(x, self.x_scales, rng) for _ in range(RANDOM)]
-        if dimensions(x) <= EXHAUSTIVE:
+        if dimensions(x) <= self.exhaustive:
             self.directions += basis_of(x, self.x_scales)
         self.conditioning = 0.0
         self.kinds = Worst()
@@ -167,7 +181,8 @@ class Study:
         if worst.ratio >= 0:
             self.rows.append(row(name, worst.error, worst.tolerance))
 
-    def refuse(self, way: str, error: Exception) -> None:
+    def refuse(self, way: str, error: DualSVDError) -> None:
+        self.refusals.append(error)
         self.notes.append(f"{way} does not apply: {type(error).__name__}: {' '.join(str(error).split())}")
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -182,12 +197,12 @@ class Study:
             self.notes.append(f"not smooth here: one-sided slopes differ along {sum(bent)} of {len(bent)} directions")
         tangents = self._forward()
         self.y_scales = self._output_scales([slope.central for slope in differences] if tangents is None else tangents)
-        linear = True
-        opposite = tangents
+        linear, opposite = True, None
         if tangents is not None and self.smooth:
             self._measure_conditioning(tangents)
+            opposite = [negative(dy) for dy in tangents]
         elif tangents is not None:
-            opposite = [self._push(tuple(-d for d in direction))[1] for direction in self.directions]
+            opposite = [self._push(negative(direction))[1] for direction in self.directions]
             linear = self._is_linear(tangents, opposite)
         pulled = self._reverse(tangents) if linear else None
         gauge = pulled is not None and pulled.gauge
@@ -199,8 +214,8 @@ class Study:
         elif not linear:
             self._compare_subgradient(differences)
         self.add(KINDS, self.kinds)
-        if not self.rows:
-            raise MissingRuleError(f"nothing could be compared: {'; '.join(self.notes)}")
+        if not self.rows and self.refusals:
+            raise type(self.refusals[0])(f"nothing could be compared: {'; '.join(self.notes)}")
 
     def _differences(self) -> list[Slope]:
         """In double precision, whatever the precision of x: they are the reference for its rounding too."""
@@ -218,7 +233,7 @@ class Study:
         """The tangents along all directions by closed-form rules, or None where f has no forward mode."""
         try:
             results = [self._push(direction) for direction in self.directions]
-        except MissingRuleError as error:
+        except REFUSALS as error:
             self.refuse("forward", error)
             return None
         value = Worst()
@@ -260,38 +275,37 @@ class Study:
             self.conditioning = max(self.conditioning, change)
 
     def _compare_forward(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slope]) -> None:
+        """Against central differences where f is smooth; where it has a kink, against one-sided ones.
+
+        At a kink forward mode is either not linear, and then claims the exact one-sided slopes, or it is (abs at 0,
+        maximum of equals), and then has chosen a number between the two.
+        """
         central, one_sided, between = Worst(), Worst(), Worst()
         unsettled = 0
-        for plus, minus, slope in zip(tangents, opposite, differences):
+        for up, down, slope in zip(tangents, opposite, differences):
             for k, scale in enumerate(self.y_scales):
-                if np.any(slope.kinked[k]):
-                    self._compare_kink(k, plus[k], minus[k], slope, one_sided, between)
-                    continue
-                allowed = max(slope.accuracy[k] / scale, self.allowed(AGREEMENT))
-                if allowed > USELESS:
-                    unsettled += 1
-                else:
-                    central.add(largest(plus[k] - slope.central[k]) / scale, allowed)
+                bent = np.abs(up[k] + down[k]) > self.allowed(AGREEMENT) * scale
+                kinked = slope.kinked[k] | bent
+                right, left = slope.right[k], slope.left[k]
+                for worst, where, allowed, gap in (
+                    (central, ~kinked, slope.accuracy[k], up[k] - slope.central[k]),
+                    (one_sided, kinked & bent, slope.one_sided[k], up[k] - right),
+                    (one_sided, kinked & bent, slope.one_sided[k], down[k] + left),
+                    (between, kinked & ~bent, slope.one_sided[k], np.maximum(0, up[k] - np.maximum(right, left))),
+                    (between, kinked & ~bent, slope.one_sided[k], np.maximum(0, np.minimum(right, left) - up[k])),
+                ):
+                    relative = max(allowed / scale, self.allowed(AGREEMENT))
+                    if not np.any(where) and np.size(where):
+                        continue
+                    if relative > USELESS:
+                        unsettled += 1
+                    else:
+                        worst.add(largest(gap[where]) / scale, relative)
         self.add(FORWARD, central)
         self.add(ONE_SIDED, one_sided)
         self.add(BETWEEN, between)
         if unsettled:
-            self.notes.append(f"differences settle on no value for {unsettled} of {len(differences) * len(self.y)}")
-
-    def _compare_kink(self, k: int, plus: Any, minus: Any, slope: Slope, one_sided: Worst, between: Worst) -> None:
-        """One output along one direction with a kink. Where forward mode is not linear it claims the one-sided slopes;
-        where it is (abs at 0, maximum of equals) it has chosen a number between them."""
-        scale = self.y_scales[k]
-        allowed = max(slope.one_sided[k] / scale, self.allowed(AGREEMENT))
-        if allowed > USELESS:
-            return
-        right, left = slope.right[k], slope.left[k]
-        bent = np.abs(plus + minus) > self.allowed(AGREEMENT) * scale
-        if np.any(bent):
-            one_sided.add(max(largest((plus - right)[bent]), largest((minus + left)[bent])) / scale, allowed)
-        if not np.all(bent):
-            outside = np.maximum(np.minimum(right, left) - plus, plus - np.maximum(right, left))[~bent]
-            between.add(max(0.0, float(np.max(outside))) / scale, allowed)
+            self.notes.append(f"differences settle on no value in {unsettled} comparisons, which are left out")
 
     def _compare_sweeps(self, tangents: list[Leaves]) -> None:
         swept = self._swept()
@@ -335,7 +349,7 @@ class Study:
         if pullback is None:
             return None
         cotangents = [random_like(self.y, self._weights(), self.rng) for _ in range(RANDOM)]
-        if dimensions(self.y) <= EXHAUSTIVE:
+        if dimensions(self.y) <= self.exhaustive:
             cotangents += basis_of(self.y, self._weights())
         try:
             return Pulled(pullback, [(y_bar, pullback(y_bar)) for y_bar in cotangents], gauge=False)
@@ -343,13 +357,13 @@ class Study:
             if tangents is None:
                 self.refuse("reverse", error)
                 return None
-        except (DegenerateError, MissingRuleError) as error:
+        except REFUSALS as error:
             self.refuse("reverse", error)
             return None
         y_bar = self._unit(tangents[0])
         try:
             pairs = [(y_bar, pullback(y_bar))]
-        except (GaugeError, DegenerateError) as error:
+        except REFUSALS as error:
             self.refuse("reverse", error)
             return None
         self.notes.append(
@@ -361,7 +375,7 @@ class Study:
     def _pullback(self) -> Pullback | None:
         try:
             pullback = vjp(self.f, *self.x)[1]
-        except MissingRuleError as error:
+        except REFUSALS as error:
             self.refuse("reverse", error)
             return None
         return lambda y_bar: plain(pullback(y_bar))
@@ -432,7 +446,7 @@ class Study:
         y_bar = tuple(np.full_like(v, 1.0 / (scale * max(1, np.size(v)))) for v, scale in zip(self.y, self.y_scales))
         try:
             G = pullback(y_bar)
-        except (GaugeError, DegenerateError) as error:
+        except REFUSALS as error:
             self.refuse("reverse", error)
             return
         cases = []
@@ -464,7 +478,7 @@ class Study:
         try:
             gradient = self._gradient(*self.x)
             columns = [plain(jvp(self._gradient, self.x, u)[1]) for u in directions]
-        except (MissingRuleError, GaugeError, DegenerateError) as error:
+        except REFUSALS as error:
             self.refuse("forward over reverse", error)
             return
         self.h_scales = [

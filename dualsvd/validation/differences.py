@@ -86,18 +86,19 @@ def _slope(y: Any, plus: Any, minus: Any, noise: float) -> tuple[Any, ...]:
     with np.errstate(all="ignore"):
         jump = np.abs(right - left)
         kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
-        central, accuracy = _extrapolated((right + left) / 2, STEP_RATIO**2, noise)
-        right, over_right = _extrapolated(right, STEP_RATIO, noise)
-        left, over_left = _extrapolated(left, STEP_RATIO, noise)
+        central, accuracy = _extrapolated((right + left) / 2, (2, 4), noise)
+        right, over_right = _extrapolated(right, (1, 2), noise)
+        left, over_left = _extrapolated(left, (1, 2), noise)
     return central, right, left, accuracy, max(over_right, over_left), kinked
 
 
-def _extrapolated(slope: Any, factor: float, noise: float) -> tuple[Any, float]:
-    """Richardson's extrapolation over the ladder: the best rung, and the error to allow it."""
-    better = (factor * slope[1:] - slope[:-1]) / (factor - 1)
-    best, allowed = better[-1], np.inf
-    for k in range(1, len(better)):
-        estimate = MARGIN * (largest(better[k] - better[k - 1]) + 4 * noise / STEPS[k + 1])
+def _extrapolated(slope: Any, powers: tuple[int, int], noise: float) -> tuple[Any, float]:
+    """Richardson's extrapolation over the ladder, of errors h^p for these powers p: the best rung, and its error."""
+    for p in powers:
+        slope = (STEP_RATIO**p * slope[1:] - slope[:-1]) / (STEP_RATIO**p - 1)
+    best, allowed = slope[-1], np.inf
+    for k in range(1, len(slope)):
+        estimate = MARGIN * (largest(slope[k] - slope[k - 1]) + 4 * noise / STEPS[k + len(powers)])
         if estimate < allowed:
-            best, allowed = better[k], estimate
+            best, allowed = slope[k], estimate
     return best, allowed

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingRuleError
 from ..rules.custom import CUSTOM
 from ..rules.registry import RULES, Operands, Rule
-from .cross import Study, Worst
+from .cross import REFUSALS, Study, Worst
 from .report import Row, ValidationReport, row
 
 
@@ -47,7 +46,7 @@ def _check(rule: Rule, rng: np.random.Generator, notes: list[str]) -> Row:
         study = _study(rule, operands, params, rng)
         try:
             study.first_order()
-        except MissingRuleError as error:
+        except REFUSALS as error:
             notes.append(f"{rule.name}: {error}")
             return row(rule.name, np.inf, 0.0)
         notes += [f"{rule.name}: {note}" for note in study.notes if f"{rule.name}: {note}" not in notes]
@@ -73,4 +72,4 @@ def _study(rule: Rule, operands: Operands, params: dict[str, Any], rng: np.rando
         y = rule(*filled, **params)
         return tuple(y) if isinstance(y, tuple) else (y,)
 
-    return Study(f, tuple(np.asarray(operands[k]) for k in moving), rng, None)
+    return Study(f, tuple(np.asarray(operands[k]) for k in moving), rng, exhaustive=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,13 +17,14 @@ def inner(a: Leaves, b: Leaves) -> float:
 
 
 def length(p: Any) -> float:
-    """The Euclidean length of one array."""
-    return float(np.linalg.norm(np.ravel(p)))
+    """The Euclidean length of one array, of any magnitude."""
+    top = largest(p)
+    return top * float(np.linalg.norm(np.ravel(p) / top)) if 0 < top < np.inf else top
 
 
 def norm(a: Leaves) -> float:
     """The Euclidean length of all of them."""
-    return float(np.sqrt(sum(length(p) ** 2 for p in a)))
+    return math.hypot(*map(length, a))
 
 
 def largest(p: Any) -> float:
@@ -35,8 +37,7 @@ def largest(p: Any) -> float:
 
 def typical(p: Any) -> float:
     """The root mean square of an array, 1 where that is 0: what a step in it is measured by."""
-    top = largest(p)
-    return float(top * np.sqrt(np.mean(np.abs(np.asarray(p) / top) ** 2))) if top > 0 else 1.0
+    return length(p) / math.sqrt(np.size(p)) if largest(p) > 0 else 1.0
 
 
 def dimensions(a: Leaves) -> int:
@@ -69,3 +70,8 @@ def basis_of(a: Leaves, scales: Sequence[float]) -> Iterator[Leaves]:
 def moved(a: Leaves, direction: Leaves, step: float) -> Leaves:
     """a + step * direction."""
     return tuple(p + step * d for p, d in zip(a, direction))
+
+
+def negative(a: Leaves) -> Leaves:
+    """-a."""
+    return tuple(-p for p in a)

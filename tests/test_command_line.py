@@ -1,0 +1,494 @@
+"""The command line on good files, on bad ones, and as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+
+import dualsvd as ds
+from dualsvd import commands, files, plots
+from dualsvd.__main__ import main
+from dualsvd.validation import cross
+
+A = np.random.default_rng(3).standard_normal((6, 4))
+
+
+def save(path: Path, a: np.ndarray) -> Path:
+    """A matrix in the format that the file's name asks for."""
+    match path.suffix:
+        case ".npy":
+            np.save(path, a)
+        case ".npz":
+            np.savez(path, a=a)
+        case ".csv":
+            np.savetxt(path, a, delimiter=",", fmt="%.17g")
+        case ".mtx":
+            scipy.io.mmwrite(path, a, precision=17)
+    return path
+
+
+@pytest.fixture
+def matrix_file(tmp_path: Path) -> Path:
+    return save(tmp_path / "a.npy", A)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The story
+
+
+def test_without_arguments_it_tells_the_whole_story(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "singular values",
+        "spectral norm",
+        "gradient",
+        "reverse",
+        cross.SWEEPS,
+        cross.ADJOINT,
+        "all ways agree",
+    ):
+        assert part in out
+    assert f"{np.linalg.norm(commands.BUILT_IN.array, 2):.6g}" in out
+
+
+def test_the_story_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "--order", "2"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (matrix,) = told["matrices"]
+    assert told["passed"] is matrix["passed"] is True
+    np.testing.assert_allclose(matrix["singular_values"], np.linalg.svd(commands.BUILT_IN.array)[1], rtol=1e-14)
+    assert {r["name"] for report in matrix["reports"] for r in report["rows"]} >= {cross.HESSIAN_REVERSE, cross.ADJOINT}
+
+
+def test_it_runs_as_a_process(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-m", "dualsvd"], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "all ways agree" in result.stdout
+    assert result.stderr == ""
+
+
+def test_disagreement_is_exit_status_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ds.custom_rule(ds.opnorm, pushforward=lambda y, x, dx: 0 * y, pullback=lambda y_bar, y, x: x[0])
+    monkeypatch.setattr(commands, "subjects", lambda S: {"opnorm": wrong})
+    assert main([]) == 1
+    assert "NOT ALL WAYS AGREE" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# check
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".mtx"])
+def test_check_reads_every_format(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / f"a{suffix}", A)
+    (matrix,) = files.read(path)
+    np.testing.assert_array_equal(matrix.array, A)
+    assert main(["check", str(path)]) == 0
+    assert str(path) in capsys.readouterr().out
+
+
+MATRICES: dict[str, np.ndarray] = {
+    "wide": A.T,
+    "one row": A[:1],
+    "one column": A[:, :1],
+    "one by one": A[:1, :1],
+    "identity": np.eye(3),
+    "zero": np.zeros((3, 2)),
+    "rank one": np.outer(A[:, 0], A[0]),
+    "complex": A[:4] + 1j * A[2:],
+    "single precision": A.astype(np.float32),
+    "integers": np.array([[3, 4], [-4, 3]]),
+    "a batch": np.stack([A, A[::-1] + 1]),
+    "badly scaled": A * 1e-290,
+    "big endian": A.astype(">f8"),
+    "Fortran order": np.asfortranarray(A),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_check_agrees_on_matrices_of_every_kind(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(save(tmp_path / "a.npy", MATRICES[name]))]) == 0, capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    datasets = pytest.importorskip("sklearn.datasets")
+    return datasets.load_digits().data
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".mtx"])
+def test_the_digits_agree_in_all_modes(
+    suffix: str, digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert digits.shape == (1797, 64)
+    path = save(tmp_path / f"digits{suffix}", digits)
+    assert main(["check", "--json", str(path)]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["matrices"]
+    assert told["shape"] == [1797, 64]
+    rows = {r["name"] for report in told["reports"] for r in report["rows"]}
+    assert {cross.FORWARD, cross.SWEEPS, cross.REVERSE, cross.ADJOINT, cross.REVERSE_DIFFERENCES} <= rows
+    assert all(r["passed"] for report in told["reports"] for r in report["rows"])
+
+
+def test_the_leading_part_is_cut_where_it_is_smooth() -> None:
+    a = np.diag([3.0, 3.0, 1.0, 1.0])
+    assert commands.leading_part(np.array([3.0, 3.0, 1.0, 1.0])).__name__ == "low_rank of order 2"
+    np.testing.assert_allclose(commands.leading_part(np.array([3.0, 3.0, 1.0, 1.0]))(a), np.diag([3.0, 3.0, 0.0, 0.0]))
+    assert commands.leading_part(np.ones(3)).__name__ == "low_rank of order 3"
+    assert commands.leading_part(np.ones(1)).__name__ == "low_rank of order 1"
+    assert commands.leading_part(np.array([[9.0, 1.0, 0.5], [5.0, 4.9, 0.1]])).__name__ == "low_rank of order 2"
+
+
+def test_check_takes_several_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [save(tmp_path / "a.npy", A), save(tmp_path / "b.csv", A.T)]
+    np.savez(tmp_path / "c.npz", one=A, two=A[:3])
+    assert main(["check", "--json", *map(str, paths), str(tmp_path / "c.npz")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [m["shape"] for m in told["matrices"]] == [[6, 4], [4, 6], [6, 4], [3, 4]]
+    assert told["matrices"][3]["name"].endswith("c.npz:two")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,2\n3,4\n",
+        "1;2\n3;4",
+        "1\t2\r\n3\t4\r\n",
+        "1 2\n 3  4\n",
+        "a,b\n1,2\n3,4",
+        "# by hand\n\n1, 2\n3, 4\n",
+        "\ufeff1,2\n3,4",
+    ],
+    ids=["commas", "semicolons", "tabs", "blanks", "column names", "comment", "byte order mark"],
+)
+def test_csv_files_as_people_write_them(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
+    np.testing.assert_array_equal(files.read(tmp_path / "a.csv")[0].array, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_complex_numbers_in_csv(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1+2j,3\n4,-1j")
+    np.testing.assert_array_equal(files.read(tmp_path / "a.csv")[0].array, [[1 + 2j, 3], [4, -1j]])
+
+
+def test_sparse_matrices_are_filled(tmp_path: Path) -> None:
+    scipy.io.mmwrite(tmp_path / "a.mtx", scipy.sparse.coo_array(np.diag([1.0, 2.0, 0.0])))
+    np.testing.assert_array_equal(files.read(tmp_path / "a.mtx")[0].array, np.diag([1.0, 2.0, 0.0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input: one line, exit status 2, nothing written
+
+
+def truncated(path: Path) -> None:
+    whole = path.with_name("whole" + path.suffix)
+    save(whole, A)
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    whole.unlink()
+
+
+def with_entry(value: float) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        bad = A.copy()
+        bad[3, 2] = value
+        save(path, bad)
+
+    return make
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content) and None
+
+
+def array(a: object, dtype: str | None = None) -> Callable[[Path], None]:
+    return lambda path: np.save(path, np.array(a, dtype=dtype), allow_pickle=True)
+
+
+def not_an_array_inside(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "nothing to see")
+
+
+def nothing_inside(path: Path) -> None:
+    with zipfile.ZipFile(path, "w"):
+        pass
+
+
+BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "missing file": ("a.npy", lambda path: None, "No such file"),
+    "a directory": ("a.npy", lambda path: path.mkdir(), "is a directory"),
+    "unknown extension": ("a.xlsx", text("1,2"), ".npy, .npz, .csv, .mtx"),
+    "no extension": ("matrix", text("1,2"), "no extension"),
+    "empty npy": ("a.npy", text(""), "empty"),
+    "empty npz": ("a.npz", text(""), "empty"),
+    "empty csv": ("a.csv", text(""), "empty"),
+    "empty mtx": ("a.mtx", text(""), "empty"),
+    "blank csv": ("a.csv", text("\n\n  \n"), "no numbers"),
+    "column names only": ("a.csv", text("a,b,c\n"), "'a' is not a number"),
+    "truncated npy": ("a.npy", truncated, "a.npy"),
+    "truncated npz": ("a.npz", truncated, "cut off"),
+    "truncated csv": ("a.csv", text("1,2,3\n4,5"), "line 2 has 2 fields"),
+    "truncated mtx": ("a.mtx", truncated, "a.mtx"),
+    "words in csv": ("a.csv", text("1,2\n3,four\n"), "line 2, column 2: 'four' is not a number"),
+    "gap in csv": ("a.csv", text("1,2\n3,\n"), "line 2, column 2: a number is missing"),
+    "ragged csv": ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 fields"),
+    "bytes in csv": ("a.csv", lambda path: path.write_bytes(bytes(range(128, 255))) and None, "not a text file"),
+    "text as npy": ("a.npy", text("1,2\n3,4\n"), "not a .npy file"),
+    "text as npz": ("a.npz", text("1,2\n3,4\n"), "not a .npz file"),
+    "text as mtx": ("a.mtx", text("1,2\n3,4\n"), "a.mtx"),
+    "NaN": ("a.npy", with_entry(np.nan), "entry (3, 2) is nan"),
+    "infinity": ("a.csv", with_entry(-np.inf), "entry (3, 2) is -inf"),
+    "NaN in mtx": ("a.mtx", with_entry(np.nan), "entry (3, 2) is nan"),
+    "one axis": ("a.npy", array([1.0, 2.0, 3.0]), "shape (3,)"),
+    "no axis": ("a.npy", array(1.0), "shape ()"),
+    "no entries": ("a.npy", array(np.zeros((0, 3))), "shape (0, 3)"),
+    "half precision": ("a.npy", array(np.eye(2), "float16"), "float16"),
+    "strings": ("a.npy", array([["a", "b"], ["c", "d"]]), "<U1"),
+    "objects": ("a.npy", array([[1, None], [2, 3]], "object"), "Object arrays"),
+    "no arrays in npz": ("a.npz", nothing_inside, "no array"),
+    "something else in npz": ("a.npz", not_an_array_inside, "a.npz"),
+}
+
+
+def one_line(capsys: pytest.CaptureFixture[str], expected: str) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("dualsvd: ") and captured.err.count("\n") == 1
+    assert expected in captured.err
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_status_two(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filename, make, expected = BAD[name]
+    make(tmp_path / filename)
+    before = sorted(tmp_path.iterdir())
+    for command in (["check"], ["diagnose"], ["jacobian", "--out", str(tmp_path / "J.npy")]):
+        assert main([*command, str(tmp_path / filename)]) == 2
+        one_line(capsys, expected)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_that_may_not_be_read(matrix_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    matrix_file.chmod(0)
+    assert main(["check", str(matrix_file)]) == 2
+    one_line(capsys, "Permission denied")
+
+
+def test_a_bad_file_among_good_ones_stops_before_anything_is_said(
+    matrix_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(matrix_file), str(tmp_path / "missing.npy")]) == 2
+    one_line(capsys, "missing.npy")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["explain"], ["check"], ["jacobian", "a.npy"], ["--order", "3"], ["bench", "--largest", "many"]],
+    ids=str,
+)
+def test_bad_commands_are_exit_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    one_line(capsys, "--help")
+
+
+def test_bad_input_in_a_process_shows_no_traceback(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dualsvd", "check", "nowhere.npy"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [("scipy", ["check", "a.mtx"]), ("matplotlib", ["--plot", "a.png"])],
+    ids=["scipy for mtx", "matplotlib for plots"],
+)
+def test_a_missing_optional_package_is_named(
+    package: str,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(tmp_path / "a.mtx", A)
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(arguments) == 2
+    one_line(capsys, "pip install 'dualsvd[cli]'")
+
+
+def test_cuda_without_a_device_says_what_is_missing(matrix_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if ds.cuda.is_available():
+        pytest.skip("there is a device")
+    assert main(["check", "--device", "cuda", str(matrix_file)]) == 2
+    one_line(capsys, "cuda")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# diagnose, jacobian, info, bench, warmup
+
+
+def test_diagnose_prints_a_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "tied.npy", np.diag([2.0, 2.0, 1.0, 0.0]))
+    assert main(["diagnose", str(path)]) == 0
+    assert "tied.npy" in capsys.readouterr().out
+    assert main(["diagnose", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("of", sorted(commands.FUNCTIONS))
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+def test_jacobian_writes_what_the_function_returns(
+    of: str, mode: str, matrix_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "J.npy"
+    assert main(["jacobian", str(matrix_file), "--of", of, "--out", str(out), "--mode", mode, "--json"]) == 0
+    J = np.load(out)
+    assert json.loads(capsys.readouterr().out)["shape"] == list(J.shape)
+    np.testing.assert_allclose(J, ds.jacobian(commands.FUNCTIONS[of], A), rtol=1e-11, atol=1e-12)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["J.npy", "a.npy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--of", "determinant", "--out", "J.npy"], "svdvals"),
+        (["--out", "J.txt"], ".npy"),
+        (["--out", "nowhere/J.npy"], "nowhere"),
+        (["--out", "."], "."),
+    ],
+    ids=["unknown function", "another format", "no folder", "a folder"],
+)
+def test_jacobian_refuses_what_it_cannot_do(
+    arguments: list[str],
+    expected: str,
+    matrix_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(matrix_file.parent)
+    assert main(["jacobian", str(matrix_file), *arguments]) == 2
+    one_line(capsys, expected)
+    assert [p.name for p in matrix_file.parent.iterdir()] == ["a.npy"]
+
+
+def test_jacobian_of_what_the_disk_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((20000, 50)))
+    assert main(["jacobian", str(path), "--of", "pinv", "--out", str(tmp_path / "J.npy")]) == 2
+    one_line(capsys, "8e+03 GB")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_jacobian_that_fails_midway_leaves_the_old_file(
+    matrix_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "J.npy"
+    out.write_bytes(b"precious")
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ds.ConvergenceError("no")
+
+    monkeypatch.setattr(commands, "jacobian", broken)
+    assert main(["jacobian", str(matrix_file), "--out", str(out)]) == 2
+    assert out.read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["J.npy", "a.npy"]
+
+
+@pytest.mark.parametrize("what", ["batch", "archive"])
+def test_jacobian_takes_one_matrix(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if what == "batch":
+        path = save(tmp_path / "a.npy", np.stack([A, A]))
+    else:
+        np.savez(path := tmp_path / "a.npz", a=A, b=A)
+    assert main(["jacobian", str(path), "--out", str(tmp_path / "J.npy")]) == 2
+    one_line(capsys, "one")
+
+
+def test_info_names_versions_and_extras(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    assert np.__version__ in capsys.readouterr().out
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["numpy"] == np.__version__
+
+
+@pytest.mark.slow
+def test_bench_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "bench.png"
+    assert main(["bench", "--json", "--largest", "3", "--plot", str(picture)]) == 0
+    assert json.loads(capsys.readouterr().out)["measurements"]
+    assert picture.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_warmup_compiles_every_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["warmup", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(commands.KERNELS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures, and output that nobody reads to its end
+
+
+@pytest.mark.parametrize("command", [[], ["check", "a.npy"], ["diagnose", "a.npy"]], ids=["story", "check", "diagnose"])
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_pictures_are_drawn(
+    command: list[str],
+    suffix: str,
+    matrix_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(matrix_file.parent)
+    assert main([*command, "--plot", f"picture{suffix}"]) == 0
+    head = (matrix_file.parent / f"picture{suffix}").read_bytes()[:100]
+    assert head.startswith(b"\x89PNG") if suffix == ".png" else b"<?xml" in head
+    assert sorted(p.name for p in matrix_file.parent.iterdir()) == ["a.npy", f"picture{suffix}"]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("picture.doc", ".png"), ("nowhere/picture.png", "nowhere")],
+    ids=["unknown kind", "no folder"],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
+    target: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--plot", target]) == 2
+    one_line(capsys, expected)
+
+
+def test_a_spectrum_with_zeros_is_drawn(tmp_path: Path) -> None:
+    a = np.zeros((3, 3))
+    plots.draw_spectra([files.Matrix("zero", a), files.Matrix("batch", np.ones((2, 20, 20)))], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dualsvd", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        errors = process.stderr.read()
+    assert (process.wait(), errors) == (0, b"")
