@@ -1,0 +1,606 @@
+"""Spectral normalisation: the top triplet and its certificate, weights, convolutions, layers, the tutorial."""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+
+import dualsvd as ds
+from dualsvd.spectral import Dense, Sequential, conv_opnorm, spectral_normalize, top_singular_triplet
+from dualsvd.spectral import convolution as convolution_module
+from dualsvd.spectral import lanczos as lanczos_module
+from dualsvd.spectral.lanczos import DENSE, Leading, Operator, Unresolved, krylov, leading, likely_part
+
+TUTORIAL = Path(__file__).parents[1] / "notes" / "tutorial-spectral-normalisation.md"
+
+#: beyond DENSE, so that the Krylov process serves it, and no more, so that the tests are quick
+N = 96
+#: forward against reverse, relative: a few hundred operations
+AGREEMENT = 1e-12
+#: of central differences with a step of 1e-6: the step squared and eps over the step, each some orders larger
+DIFFERENCES = 1e-7
+#: of the certificate, in eps: 8192 eps are asked for; an exhausted Krylov space allows somewhat less
+FINEST = 4e5
+#: rounding of a pair of singular vectors, in eps times the square root of the size
+ROUNDING = 8
+
+
+def uniform(*values: float) -> np.ndarray:
+    """N singular values: those given, the rest spread over (0, 1)."""
+    return np.array([*values, *np.random.default_rng(5).random(N - len(values))])
+
+
+def with_values(values: np.ndarray, dtype: str = "float64") -> np.ndarray:
+    return cases.spectrum(len(values), len(values), np.sort(values)[::-1], seed=3, dtype=dtype)
+
+
+def first_entry(value: float, rest: float) -> np.ndarray:
+    return np.diag([value] + [rest] * (N - 1))
+
+
+MATRICES = {
+    "random": cases.normal(N, N),
+    "tall": cases.normal(250, N),
+    "wide": cases.normal(N, 250),
+    "complex": cases.normal(N, N, dtype="complex128"),
+    "complex wide": cases.normal(N, 130, dtype="complex128"),
+    "float32": cases.normal(N, N, dtype="float32"),
+    "complex64": cases.normal(N, 110, dtype="complex64"),
+    "integers": np.random.default_rng(0).integers(-5, 6, (N, N)),
+    "every second row backwards": cases.normal(2 * N, 2 * N)[::2, ::-2],
+    "transposed view": cases.normal(120, N).T,
+    "gap as trained weights have": with_values(uniform(12, 9, 7, 5)),
+    "top twice": with_values(uniform(2, 2)),
+    "top three times": with_values(uniform(2, 2, 2)),
+    "top ten times": with_values(uniform(*[2] * 10)),
+    "gap 1e-3": with_values(uniform(2, 2 - 2e-3)),
+    "gap 1e-8": with_values(uniform(2, 2 - 2e-8)),
+    "gap 1e-13": with_values(uniform(2, 2 - 2e-13)),
+    "twenty within 1e-7": with_values(uniform(*(2 - 1e-8 * np.arange(20)))),
+    "all within 1e-4": with_values(1 - 1e-6 * np.arange(N)),
+    "evenly spaced": np.diag(np.arange(1.0, N + 1)),
+    "crowded at the top": with_values(1 - (np.arange(N) / N) ** 4),
+    "graded": with_values(10.0 ** -np.arange(N)),
+    "orthogonal": cases.orthogonal(N),
+    "Hadamard": cases.hadamard(128),
+    "identity": np.eye(N),
+    "permutation": cases.permutation(N),
+    "rank one": np.outer(cases.normal(N), cases.normal(N, seed=1)),
+    "rank three": cases.normal(N, 3) @ cases.normal(3, N, seed=1),
+    "one entry": first_entry(1.0, 0.0),
+    "1e300 among 1e-300": first_entry(1e300, 1e-300),
+    "Hilbert": cases.hilbert(N, N),
+    "near overflow": 1e300 * cases.normal(N, N),
+    "squares underflow": 1e-300 * cases.normal(N, N),
+    "subnormal": 1e-310 * cases.normal(N, N),
+    "float32 near overflow": (1e36 * cases.normal(N, N)).astype("float32"),
+    "float32 tiny": (1e-37 * cases.normal(N, N)).astype("float32"),
+    "one row": cases.normal(1, N),
+    "one column": cases.normal(N, 1),
+    "one number": np.array([[-3.0]]),
+}
+
+
+def in_range(a: np.ndarray) -> tuple[np.ndarray, int]:
+    """a times a power of two that brings its largest entry near 1, and the exponent: the reference's own scaling."""
+    a = a.astype(np.result_type(a, np.float64))
+    exponent = math.frexp(float(np.abs(a).max()))[1]
+    half = -exponent // 2
+    return a * 2.0**half * 2.0 ** (-exponent - half), exponent
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The top triplet
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_triplet(name: str) -> None:
+    a = MATRICES[name]
+    sigma, u, v, residual = top_singular_triplet(a)
+    scaled, exponent = in_range(a)
+    unit = float(np.finfo(u.dtype).eps) * math.sqrt(sum(a.shape))
+    s, bound = math.ldexp(sigma, -exponent), math.ldexp(residual, -exponent)
+    true = np.linalg.norm(scaled, 2)
+    assert abs(s - true) <= bound + 1e-15 * true  # the reference itself is rounded
+    assert bound <= FINEST * np.finfo(u.dtype).eps * s
+    assert abs(s - true) <= unit * true, "the value is far better than the bound"
+    assert np.linalg.norm(scaled @ v - s * u) <= ROUNDING * unit * s
+    assert np.linalg.norm(scaled.conj().T @ u - s * v) <= ROUNDING * unit * s
+    assert abs(np.linalg.norm(u) - 1) <= unit and abs(np.linalg.norm(v) - 1) <= unit
+    assert u.shape == a.shape[:1] and v.shape == a.shape[1:]
+    assert u.dtype == v.dtype == (np.float64 if a.dtype.kind == "i" else a.dtype)
+
+
+def test_the_krylov_process_serves_all_but_the_small() -> None:
+    served = {name: leading(a) for name, a in MATRICES.items()}
+    small = {"one row", "one column", "one number"}
+    assert {name for name, found in served.items() if found is None} <= small | {
+        "crowded at the top",
+        "twenty within 1e-7",
+    }
+    assert max(found.steps for found in served.values() if found is not None) < N // 2
+    assert min(MATRICES["random"].shape) > DENSE
+
+
+def test_zero_matrix() -> None:
+    sigma, u, v, residual = top_singular_triplet(np.zeros((N, 2 * N)))
+    assert (sigma, residual, np.linalg.norm(u), np.linalg.norm(v)) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["top twice", "top three times", "top ten times", "gap 1e-13", "gap 1e-8", "random"])
+def test_second_value_tells_a_tie(name: str) -> None:
+    found = leading(MATRICES[name])
+    assert found is not None
+    true = np.linalg.svd(MATRICES[name], compute_uv=False)
+    assert found.second == pytest.approx(true[1], rel=1e-14, abs=0)
+
+
+@pytest.mark.parametrize("separation", [1e-2, 1e-5, 1e-8, 1e-11, 1e-12])
+@pytest.mark.parametrize("rest", ["gap", "even", "tie"])
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_certificate_holds_for_the_worst_start_it_allows(separation: float, rest: str, block: int) -> None:
+    # equation (1) is a theorem for every start with the likely part of the top in it: take exactly that much
+    others = {"gap": np.linspace(0.1, 0.6, N - 2), "even": np.linspace(0.1, 0.99, N - 2)}.get(rest, np.full(N - 2, 0.5))
+    values = np.array([1 + separation, 1.0, *others])
+    start = np.linalg.qr(cases.normal(N - 1, block))[0]
+    part = 1.01 * likely_part(block, N, False)
+    start = np.vstack([np.full((1, block), part / math.sqrt(block)), start * math.sqrt(1 - part**2 / block)])
+    start = np.linalg.qr(start)[0].T.copy()
+    assert np.linalg.norm(start[:, 0]) >= likely_part(block, N, False)
+    found = krylov(Operator(np.diag(values)), start=start)
+    assert abs(found.sigma - values[0]) <= found.residual
+
+
+def test_a_start_without_the_top_is_deceived() -> None:
+    # why the start is random: without any part of the top in it, the certificate's assumption is broken, and no
+    # residual can tell
+    values = np.array([2.0, 1.0, *np.linspace(0.1, 0.6, N - 2)])
+    start = np.zeros((2, N))
+    start[:, 1:] = np.linalg.qr(cases.normal(N - 1, 2))[0].T
+    found = krylov(Operator(np.diag(values)), start=start)
+    assert isinstance(found, Leading) and found.sigma == pytest.approx(1.0) and found.residual < 1e-9
+
+
+def test_likely_part_is_exceeded_as_often_as_it_says(rng: np.random.Generator) -> None:
+    # at the probability of 1e-6 nothing could be counted; the law is the same at 1 in 100
+    for block, complex_ in ((1, False), (2, False), (1, True), (2, True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lanczos_module, "FAILURE", 0.01)
+            part = likely_part(block, 40, complex_)
+        draws = rng.standard_normal((4000, 40, block)) + (
+            1j * rng.standard_normal((4000, 40, block)) if complex_ else 0
+        )
+        parts = np.linalg.norm(np.linalg.qr(draws)[0][:, 0], axis=-1)
+        assert 0.004 <= np.mean(parts <= part) <= 0.016
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-8, 1e-3])
+def test_warm_start_saves_steps_and_keeps_the_bound(size: float) -> None:
+    a = cases.normal(160, 160)
+    u = top_singular_triplet(a).u
+    near = a + size * cases.normal(160, 160, seed=1)
+    cold, warm = krylov(Operator(near)), krylov(Operator(near), u0=u)
+    assert isinstance(cold, Leading) and isinstance(warm, Leading)
+    assert warm.steps < cold.steps
+    assert abs(warm.sigma - np.linalg.norm(near, 2)) <= warm.residual
+
+
+@pytest.mark.parametrize("k", [1, 5, N - 1], ids=["second", "sixth", "last"])
+def test_warm_start_from_a_wrong_vector_finds_the_top(k: int) -> None:
+    a = MATRICES["random"]
+    U, S, _ = np.linalg.svd(a)
+    sigma, _, _, residual = top_singular_triplet(a, u0=U[:, k])
+    assert abs(sigma - S[0]) <= residual
+
+
+def test_tolerance_trades_steps_for_accuracy() -> None:
+    a = cases.normal(160, 160)
+    rough, fine = krylov(Operator(a), tol=1e-3), krylov(Operator(a))
+    assert isinstance(rough, Leading) and isinstance(fine, Leading)
+    assert rough.steps < fine.steps and rough.residual <= 1e-3 * rough.sigma
+    assert abs(rough.sigma - fine.sigma) <= rough.residual
+
+
+def test_same_call_same_result() -> None:
+    first, second = (top_singular_triplet(MATRICES["random"]) for _ in range(2))
+    assert first.sigma == second.sigma and np.array_equal(first.u, second.u) and np.array_equal(first.v, second.v)
+
+
+class VectorsOnly:
+    """The least that is asked of an operator: a shape, products with vectors, and a transpose."""
+
+    def __init__(self, a: Any) -> None:
+        self.a, self.shape = a, a.shape
+
+    def __matmul__(self, x: Any) -> Any:
+        assert x.ndim == 1
+        return self.a @ x
+
+    @property
+    def T(self) -> VectorsOnly:
+        return VectorsOnly(self.a.T)
+
+    def conj(self) -> VectorsOnly:
+        return VectorsOnly(self.a.conj())
+
+
+@pytest.mark.parametrize("name", ["random", "wide", "complex", "complex wide", "near overflow", "squares underflow"])
+@pytest.mark.parametrize("kind", ["LinearOperator", "sparse array", "sparse matrix", "vectors only"])
+def test_operators(name: str, kind: str) -> None:
+    a = MATRICES[name]
+    if kind == "vectors only":
+        operator: Any = VectorsOnly(a)
+    else:
+        sparse = pytest.importorskip("scipy.sparse")
+        from scipy.sparse.linalg import aslinearoperator
+
+        operator = {
+            "LinearOperator": aslinearoperator,
+            "sparse array": sparse.csr_array,
+            "sparse matrix": sparse.csr_matrix,
+        }[kind](a)
+    found, direct = top_singular_triplet(operator), top_singular_triplet(a)
+    assert abs(found.sigma - direct.sigma) <= found.residual
+    assert abs(np.vdot(found.u, direct.u)) == pytest.approx(1) and abs(np.vdot(found.v, direct.v)) == pytest.approx(1)
+
+
+def test_small_operators_become_dense() -> None:
+    pytest.importorskip("scipy")
+    from scipy.sparse.linalg import aslinearoperator
+
+    a = cases.normal(7, 5, dtype="complex128")
+    assert top_singular_triplet(aslinearoperator(a)).sigma == pytest.approx(np.linalg.norm(a, 2), rel=1e-14)
+
+
+class Diagonal:
+    """A diagonal matrix too large to be formed."""
+
+    def __init__(self, d: np.ndarray) -> None:
+        self.d, self.shape, self.dtype = d, (d.size, d.size), d.dtype
+
+    def matmat(self, X: np.ndarray) -> np.ndarray:
+        return self.d[:, None] * X
+
+    __matmul__ = matmat
+
+    @property
+    def H(self) -> Diagonal:
+        return Diagonal(self.d.conj())
+
+
+def test_crowded_operator_does_not_converge_and_says_how_far_it_came() -> None:
+    operator = Diagonal(1 - (np.arange(1500) / 1500) ** 4)
+    with pytest.raises(ds.ConvergenceError, match=r"not resolved in 172 steps: .* at least 0.99999\d, .* raise tol"):
+        top_singular_triplet(operator)
+    found = krylov(Operator(operator))
+    assert isinstance(found, Unresolved) and abs(found.sigma - 1) <= found.residual
+    rough = top_singular_triplet(operator, tol=0.01)
+    assert abs(rough.sigma - 1) <= rough.residual <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("a", "error", "message"),
+    [
+        (np.full((N, N), np.nan), ds.NonFiniteError, "9216 numbers"),
+        (first_entry(np.inf, 1.0), ds.NonFiniteError, "1 numbers that are not finite"),
+        (first_entry(-np.inf, 1.0), ds.NonFiniteError, "1 numbers that are not finite"),
+        (np.ones(3), ds.ShapeError, r"shape \(3,\)"),
+        (np.ones((2, 3, 3)), ds.ShapeError, r"shape \(2, 3, 3\)"),
+        (np.ones((0, 3)), ds.ShapeError, "no singular values"),
+        ("matrix", ds.ShapeError, "got str"),
+        (np.ones((N, N), dtype=np.float16), ds.DTypeError, "float16"),
+        (np.ones((N, N), dtype=object), ds.DTypeError, "object"),
+        (Diagonal(np.full(N, np.nan)), ds.NonFiniteError, "product"),
+    ],
+    ids=["NaN", "inf", "-inf", "vector", "stack", "empty", "string", "float16", "object", "operator of NaN"],
+)
+def test_what_is_refused(a: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        top_singular_triplet(a)
+
+
+@pytest.mark.parametrize(
+    ("u0", "error", "message"),
+    [
+        (np.ones(3), ds.ShapeError, "length 96"),
+        (np.full(N, np.nan), ds.NonFiniteError, "u0"),
+        (np.full(N, 1j), ds.DTypeError, "complex"),
+    ],
+    ids=["length", "NaN", "complex"],
+)
+def test_guesses_that_are_refused(u0: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        top_singular_triplet(MATRICES["random"], u0=u0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights
+
+
+def both_gradients(f: Any, x: Any) -> tuple[Any, Any]:
+    return ds.gradient(f, x, mode="forward"), ds.gradient(f, x, mode="reverse")
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 5), (1, 4), (4, 1), (1, 1), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_normalised_weights(shape: tuple[int, ...], dtype: str) -> None:
+    W = cases.normal(*shape, dtype=dtype)
+    result = spectral_normalize(W, 2.5)
+    unit = 50 * cases.eps(W)
+    assert result.dtype == W.dtype and result.shape == shape
+    np.testing.assert_allclose(np.linalg.norm(result, 2, axis=(-2, -1)), 2.5, rtol=unit)
+    C = cases.normal(*shape, seed=1, dtype=dtype)
+    forward, reverse = both_gradients(lambda W: np.sum(np.real(C * spectral_normalize(W, 2.5))), W)
+    np.testing.assert_allclose(forward, reverse, rtol=0, atol=unit * np.abs(reverse).max() + unit)
+    # the result does not feel the scale of W
+    assert np.abs(np.real(np.sum(np.conj(reverse) * W, axis=(-2, -1)))).max() <= unit * np.linalg.norm(W)
+
+
+def test_normalised_weights_by_every_way() -> None:
+    C = cases.normal(4, 3, seed=1)
+    report = ds.cross_validate(lambda W: np.sum(C * spectral_normalize(W)), cases.normal(4, 3), order=2)
+    report.raise_if_failed()
+
+
+def test_zero_weight_is_returned_unchanged_with_a_warning() -> None:
+    W = np.stack([np.zeros((2, 2)), np.diag([4.0, 2.0])])
+    with pytest.warns(ds.DegeneracyWarning, match="1 of 2 weights are zero"):
+        result = spectral_normalize(W)
+    assert np.array_equal(result, [np.zeros((2, 2)), np.diag([1.0, 0.5])])
+    for mode in ("forward", "reverse"):
+        with pytest.warns(ds.DegeneracyWarning):
+            gradient = ds.gradient(lambda W: np.sum(spectral_normalize(W)[0]), W, mode=mode)
+        assert np.array_equal(gradient, [np.ones((2, 2)), np.zeros((2, 2))])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300, 5e-324])
+def test_normalised_weights_of_extreme_size(size: float) -> None:
+    W = size * np.diag([4.0, 2.0])
+    np.testing.assert_allclose(spectral_normalize(W), np.diag([1.0, 0.5]), rtol=1e-15)
+
+
+def test_weights_that_are_refused() -> None:
+    with pytest.raises(ds.ShapeError, match=r"got \(3,\)"):
+        spectral_normalize(np.ones(3))
+    with pytest.raises(ds.NonFiniteError):
+        spectral_normalize(np.full((2, 2), np.nan))
+    assert spectral_normalize(np.ones((0, 3))).shape == (0, 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Convolutions
+
+
+def by_definition(kernel: np.ndarray, size: tuple[int, int], padding: str, stride: tuple[int, int]) -> np.ndarray:
+    """The matrix of the convolution, entry by entry from its definition."""
+    out, in_, kh, kw = kernel.shape
+    h, w = size
+    H, W = math.ceil(h / stride[0]), math.ceil(w / stride[1])
+    A = np.zeros((out, H, W, in_, h, w), kernel.dtype)
+    for i, j, p, q in itertools.product(range(H), range(W), range(kh), range(kw)):
+        y, x = i * stride[0] + p - (kh - 1) // 2, j * stride[1] + q - (kw - 1) // 2
+        if padding == "circular" or (0 <= y < h and 0 <= x < w):
+            A[:, i, j, :, y % h, x % w] += kernel[:, :, p, q]
+    return A.reshape(out * H * W, in_ * h * w)
+
+
+GEOMETRIES = list(
+    itertools.product(
+        [(1, 1), (3, 3), (2, 4), (5, 2)], [(4, 6), (5, 5), (1, 2)], ["circular", "zeros"], [(1, 1), (2, 2), (2, 3)]
+    )
+)
+
+
+@pytest.mark.parametrize(("taps", "size", "padding", "stride"), GEOMETRIES, ids=str)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_convolution_norm(
+    taps: tuple[int, int], size: tuple[int, int], padding: str, stride: tuple[int, int], dtype: str
+) -> None:
+    kernel = cases.normal(3, 2, *taps, dtype=dtype)
+    A = by_definition(kernel, size, padding, stride)
+    true = np.linalg.norm(A, 2)
+    assert conv_opnorm(kernel, size, padding, stride) == pytest.approx(true, rel=1e-13)
+    # and the parts of the way by products, which large images take
+    geometry = convolution_module.parse(kernel.shape, size, padding, stride)
+    convolution = convolution_module.Map(kernel, geometry)
+    X, Y = (cases.normal(k, 2, seed=k, dtype=dtype) for k in A.shape[::-1])
+    np.testing.assert_allclose(convolution @ X, A @ X, atol=1e-13)
+    np.testing.assert_allclose(convolution.H @ Y, A.conj().T @ Y, atol=1e-13)
+    G = convolution_module.correlation(Y[:, 0], X[:, 0], geometry)
+    np.testing.assert_allclose(np.real(np.vdot(G, kernel)), np.real(np.vdot(Y[:, 0], A @ X[:, 0])), atol=1e-12)
+
+
+@pytest.mark.parametrize(("taps", "size", "padding", "stride"), GEOMETRIES[::5], ids=str)
+def test_convolution_is_that_of_torch(
+    taps: tuple[int, int], size: tuple[int, int], padding: str, stride: tuple[int, int]
+) -> None:
+    torch = pytest.importorskip("torch")
+    kernel = cases.normal(3, 2, *taps)
+    around = [(k - 1) // 2 for k in taps]
+    pad = [(before, k - 1 - before) for before, k in zip(around, taps)]
+    mode: dict[str, Any] = {"mode": "wrap"} if padding == "circular" else {"mode": "constant"}
+    images = np.eye(2 * size[0] * size[1]).reshape(-1, 2, *size)
+    images = np.pad(images, [(0, 0), (0, 0), *pad], **mode)
+    outputs = torch.nn.functional.conv2d(torch.from_numpy(images), torch.from_numpy(kernel), stride=stride)
+    true = np.linalg.norm(outputs.numpy().reshape(len(images), -1), 2)
+    assert conv_opnorm(kernel, size, padding, stride) == pytest.approx(true, rel=1e-13)
+
+
+WAYS = {
+    "frequencies": ("circular", 1, None),
+    "aliased frequencies": ("circular", 2, None),
+    "matrix, zeros": ("zeros", 1, None),
+    "matrix, stride does not divide": ("circular", 3, None),
+    "products, zeros": ("zeros", 1, 0),
+    "products, stride": ("zeros", 2, 0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_convolution_norm_differentiates(way: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    padding, stride, formed = WAYS[way]
+    if formed is not None:
+        monkeypatch.setattr(convolution_module, "FORMED", formed)
+    kernel, D = cases.normal(2, 3, 3, 3, dtype=dtype), cases.direction((2, 3, 3, 3), dtype=dtype)
+
+    def norm(K: Any) -> Any:
+        return conv_opnorm(K, (8, 4), padding, stride)
+
+    forward, reverse = both_gradients(norm, kernel)
+    assert forward.dtype == reverse.dtype == kernel.dtype
+    np.testing.assert_allclose(forward, reverse, atol=AGREEMENT)
+    along = np.sum(np.real(np.conj(reverse) * D))
+    h = 1e-6
+    assert along == pytest.approx(
+        (norm(kernel + h * D) - norm(kernel - h * D)) / (2 * h), abs=DIFFERENCES * np.abs(D).sum()
+    )
+    # one Hessian direction, against differences of gradients
+    ahead, behind = (ds.gradient(norm, kernel + t * D) for t in (h, -h))
+    np.testing.assert_allclose(ds.hvp(norm, kernel, D), (ahead - behind) / (2 * h), atol=100 * DIFFERENCES)
+
+
+def test_large_zero_padded_convolution_is_found_by_products() -> None:
+    kernel = cases.normal(4, 3, 3, 3)
+    geometry = convolution_module.parse(kernel.shape, (12, 12), "zeros", 1)
+    norm = convolution_module.CONVOLUTION_NORM
+    assert min(geometry.shape) > DENSE
+    f = lambda K: norm(K, convolution=convolution_module.Convolution(geometry))  # noqa: E731
+    g = lambda K: ds.opnorm(convolution_module.matrix(K, geometry))  # noqa: E731
+    assert f(kernel) == pytest.approx(g(kernel), rel=1e-14)
+    np.testing.assert_allclose(
+        ds.gradient(f, kernel, mode="reverse"), ds.gradient(g, kernel, mode="reverse"), atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("kernel", ["delta", "two equal channels"])
+@pytest.mark.parametrize("padding", ["circular", "zeros"])
+def test_convolution_norm_at_a_tie(kernel: str, padding: str) -> None:
+    K = np.zeros((2, 2, 3, 3))
+    if kernel == "delta":  # the identity: every frequency, every channel
+        K[0, 0, 1, 1] = K[1, 1, 1, 1] = 1
+    else:
+        K[0, 0] = K[1, 1] = cases.normal(3, 3)
+    D = cases.direction(K.shape)
+
+    def norm(K: Any) -> Any:
+        return conv_opnorm(K, (6, 4), padding)
+
+    value, slope = ds.jvp(norm, (K,), (D,))
+    h = 1e-7
+    assert slope == pytest.approx((norm(K + h * D) - value) / h, abs=1e-5), "one-sided derivative"
+    G = ds.gradient(norm, K, mode="reverse")
+    assert np.sum(G * D) <= slope, "a subgradient"
+    assert np.sum(G * K) == pytest.approx(value)
+
+
+def test_tie_of_a_large_zero_padded_convolution_warns() -> None:
+    K = np.zeros((2, 2, 3, 3))
+    K[0, 0] = K[1, 1] = cases.normal(3, 3)
+    convolution = convolution_module.Convolution(convolution_module.parse(K.shape, (12, 12), "zeros", 1))
+    with pytest.warns(ds.DegeneracyWarning, match="repeated"):
+        convolution_module.CONVOLUTION_NORM(K, convolution=convolution)
+
+
+def test_convolution_norm_of_float32_and_integers() -> None:
+    kernel = cases.normal(2, 2, 3, 3, dtype="float32")
+    assert conv_opnorm(kernel, (6, 6)).dtype == np.float32
+    assert ds.gradient(lambda K: conv_opnorm(K, (6, 6)), kernel).dtype == np.float32
+    assert conv_opnorm(np.ones((1, 1, 3, 3), dtype=int), (1, 6, 6)) == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size", "options", "error", "message"),
+    [
+        (np.ones((3, 3)), (6, 6), {}, ds.ShapeError, r"\(out, in, kh, kw\)"),
+        (np.ones((2, 0, 3, 3)), (6, 6), {}, ds.ShapeError, r"without a zero"),
+        (np.ones((1, 1, 3, 3)), (6,), {}, ds.ShapeError, r"got \(6,\)"),
+        (np.ones((1, 1, 3, 3)), (2, 6, 6), {}, ds.ShapeError, "takes 1 channels"),
+        (np.ones((1, 1, 3, 3)), (6, 6), {"stride": 0}, ds.ShapeError, "stride"),
+        (np.ones((1, 1, 3, 3)), (6, 6), {"stride": (1, 2, 3)}, ds.ShapeError, "stride"),
+        (np.ones((1, 1, 3, 3)), (6, 6), {"padding": "same"}, ValueError, "circular"),
+        (np.full((1, 1, 3, 3), np.nan), (6, 6), {}, ds.NonFiniteError, "not finite"),
+        (np.ones((1, 1, 3, 3), dtype=np.float16), (6, 6), {}, ds.DTypeError, "float16"),
+    ],
+    ids=["matrix", "no channels", "one axis", "channels", "stride 0", "three strides", "padding", "NaN", "float16"],
+)
+def test_convolutions_that_are_refused(
+    kernel: Any, size: Any, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        conv_opnorm(kernel, size, **options)
+
+
+def test_second_derivative_of_too_large_a_convolution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution_module, "FORMED", 0)
+    monkeypatch.setattr(convolution_module, "FORMED_TWICE", 0)
+    kernel = cases.normal(1, 1, 3, 3)
+    with pytest.raises(ds.MissingRuleError, match="second derivatives of conv_opnorm"):
+        ds.hvp(lambda K: conv_opnorm(K, (6, 6), "zeros"), kernel, kernel)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers
+
+
+def test_dense_layer_is_what_it_says() -> None:
+    layer = Dense(5, 3, np.tanh, rng=0)
+    W, b = layer.parameters["W"], cases.normal(3)
+    x = cases.normal(7, 5)
+    expected = np.tanh(x @ (W / np.linalg.norm(W, 2)).T + b)
+    np.testing.assert_allclose(layer(x, {"W": W, "b": b}), expected, atol=1e-15)
+    assert layer(x[0]).shape == (3,) and layer(x[None]).shape == (1, 7, 3)
+    plain = Dense(5, 3, spectral=False, rng=0)
+    np.testing.assert_allclose(plain(x), x @ W.T)
+    assert repr(Sequential(layer, plain)) == "Sequential(Dense(5, 3, tanh), Dense(5, 3, spectral=False))"
+
+
+def test_network_is_1_lipschitz() -> None:
+    network = Sequential(Dense(6, 8, np.tanh, rng=0), Dense(8, 8, np.tanh, rng=1), Dense(8, 4, rng=2))
+    for layer in network.layers:
+        layer.parameters["W"] *= 100
+    x, y = cases.normal(200, 6), cases.normal(200, 6, seed=1)
+    ratio = np.linalg.norm(network(x) - network(y), axis=1) / np.linalg.norm(x - y, axis=1)
+    assert ratio.max() <= 1 + 1e-14
+
+
+def test_network_differentiates_by_its_parameters_in_both_modes() -> None:
+    network = Sequential(Dense(4, 6, np.tanh, rng=0), Dense(6, 1, rng=1))
+    x = cases.normal(5, 4)
+    forward, reverse = both_gradients(lambda p: np.sum(network(x, p) ** 2), network.parameters)
+    for f, r in zip(forward, reverse):
+        assert set(f) == set(r) == {"W", "b"}
+        for name in f:
+            np.testing.assert_allclose(f[name], r[name], atol=1e-13)
+    before = network(x)
+    network.parameters = [{k: p[k] - 0.1 * g[k] for k in p} for p, g in zip(network.parameters, reverse)]
+    assert np.sum(network(x) ** 2) < np.sum(before**2)
+
+
+def test_layers_that_do_not_fit_are_refused() -> None:
+    layer = Dense(4, 2)
+    with pytest.raises(ds.ShapeError, match="inputs"):
+        layer(np.ones(3))
+    with pytest.raises(ds.ShapeError, match="takes W"):
+        layer(np.ones(4), {"W": np.ones((4, 2)), "b": np.zeros(2)})
+    with pytest.raises(ds.ShapeError, match="list of 1"):
+        Sequential(layer)(np.ones(4), [])
+    with pytest.raises(ds.ShapeError, match="at least one"):
+        Dense(0, 2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The tutorial
+
+
+def test_tutorial_runs_as_written() -> None:
+    pytest.importorskip("sklearn")
+    result = doctest.testfile(str(TUTORIAL), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 30 and result.failed == 0
