@@ -301,6 +301,8 @@ def problems() -> Iterator[Problem]:
         yield Problem("three within 1e-8 6x4", "near-tie", a, dense(a))
         a = prescribed(5, 5, [2, 2 - e**-6, 1 + e**-10, 1, 1 - e**-10], 81)
         yield Problem("clusters 1e-6 and 1e-10 5x5", "near-tie", a, dense(a))
+        a = prescribed(12, 7, [3, 2.5, 2, 2 - e**-8, 1.5, 1, 0.5], 85)
+        yield Problem("gap 1e-8 12x7", "near-tie", a, dense(a))
         a = prescribed(4, 4, [2, 1, 1, 1], 82)
         yield Problem("triple to rounding 4x4", "near-tie", a, dense(a))
         a = prescribed(4, 3, [1, 0.5, e**-6], 83)
@@ -354,7 +356,7 @@ def problems() -> Iterator[Problem]:
 
 
 def solve(problem: Problem) -> dict[str, Any]:
-    """The line of one problem."""
+    """What the reference says of one problem."""
     a, is_complex = exactly(problem.a), problem.a.dtype.kind == "c"
     along = [exactly(d) for d in problem.directions]
     result: dict[str, Any] = {"name": problem.name, "family": problem.family, "A": encode(problem.a)}
@@ -410,8 +412,14 @@ def to_float(x: Any, is_complex: bool, noise: Any) -> Any:
     return encode(rounded(x, is_complex)) if isinstance(x, mp.matrix) else float(mp.re(x))
 
 
+def line_of(problem: Problem) -> str:
+    """The line of one problem, as it stands in the file."""
+    with mp.workdps(problem.digits):
+        return json.dumps(solve(problem), separators=(",", ":"))
+
+
 def main() -> None:
-    done = {json.loads(line)["name"] for line in FILE.read_text().splitlines()} if FILE.exists() else set()
+    done = {json.loads(known)["name"] for known in FILE.read_text().splitlines()} if FILE.exists() else set()
     todo = [problem for problem in problems() if problem.name not in done]
     try:
         from tqdm import tqdm
@@ -420,10 +428,9 @@ def main() -> None:
     else:
         progress = tqdm(todo, unit="case")
     for problem in progress:
-        with mp.workdps(problem.digits):
-            line = json.dumps(solve(problem), separators=(",", ":"))
+        made = line_of(problem)
         with FILE.open("a") as file:
-            file.write(line + "\n")
+            file.write(made + "\n")
 
 
 if __name__ == "__main__":
