@@ -26,8 +26,8 @@ N = 96
 AGREEMENT = 1e-12
 #: of central differences with a step of 1e-6: the step squared and eps over the step, each some orders larger
 DIFFERENCES = 1e-7
-#: of the certificate, in eps: 8192 eps are asked for; an exhausted Krylov space allows somewhat less
-FINEST = 4e5
+#: of the certificate, in eps: 16384 eps are asked for; an exhausted Krylov space leaves more
+FINEST = 2e6
 #: rounding of a pair of singular vectors, in eps times the square root of the size
 ROUNDING = 8
 
