@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from typing import Any, NamedTuple
@@ -214,7 +215,8 @@ _factors: dict[int, tuple[weakref.ref[Any], Any]] = {}
 def remember(y: Any, factors: Any) -> Any:
     """y, a fresh plain array, and with it the factors that its derivatives will ask for."""
     key = id(y)
-    _factors[key] = (weakref.ref(y, lambda _: _factors.pop(key, None)), factors)
+    forget = functools.partial(_factors.pop, key)  # bound now: globals are gone when the interpreter ends
+    _factors[key] = (weakref.ref(y, forget), factors)
     return y
 
 

@@ -146,7 +146,7 @@ def power_sum_pullback(y_bar: Any, y: Any, operands: Any, *, p: float, options: 
 def euclidean_function(x: Any) -> Any:
     """|x| over the last axis, scaled by a power of two so that no square leaves the range."""
     if not x.shape[-1]:
-        return np.zeros(x.shape[:-1], dtype=x.real.dtype)
+        return np.zeros(x.shape[:-1], dtype=x.real.dtype)[()]
     e = np.frexp(np.max(np.abs(x), axis=-1, keepdims=True))[1]
     unit = scaled(x, -e)
     return scaled(np.sqrt(np.sum(np.real(unit) ** 2 + np.imag(unit) ** 2, axis=-1)), e[..., 0])

@@ -124,10 +124,11 @@ def slogdet_pushforward(y: Any, operands: Any, tangents: Any) -> tuple[Any, Any]
 
 def slogdet_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
     sign_bar, log_bar = y_bar
-    c = 0.0 if log_bar is None else log_bar
+    c = log_bar
     if sign_bar is not None and np.iscomplexobj(operands[0]):
-        c = c + 1j * np.real(np.conj(sign_bar) * 1j * y[0])
-    return (None if isinstance(c, float) else c[..., None, None] * adjoint(slogdet_inverse(operands[0])),)
+        turn = 1j * np.real(np.conj(sign_bar) * 1j * y[0])
+        c = turn if c is None else c + turn
+    return (None if c is None else c[..., None, None] * adjoint(slogdet_inverse(operands[0])),)
 
 
 # -- A = L L^H:  dL = L low(L^-1 dA L^-H), low: the lower triangle with half the diagonal
