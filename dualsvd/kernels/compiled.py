@@ -13,7 +13,7 @@ from types import FunctionType
 import numpy as np
 from numba.extending import register_jitable
 
-from . import derivatives, jacobi
+from . import derivatives, jacobi, qr
 from .caching import jit
 from .scalars import buffer, components, lanes
 
@@ -29,10 +29,10 @@ POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 
 #: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not: it would only
 #: make the compiler work.
-HOT = {"dots", "inner", "norm2", "rotation", "angle", "tangent_of_angle", "rotate", "rebase", "shear"}
+HOT = {"dots", "inner", "norm2", "rotation", "angle", "tangent_of_angle", "rotate", "rebase", "shear", "shift", "exponent_of"}
 HOT |= {"multiply_block", "multiply_entry", "conjugate_if", "reciprocal"}
 
-for _text in (jacobi, derivatives):
+for _text in (jacobi, derivatives, qr):
     for _name, _function in vars(_text).items():
         if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
             register_jitable(**OPTIONS, forceinline=_name in HOT)(_function)
@@ -214,8 +214,11 @@ def store_tangents(a, v, s, stride, dy, dvalues, dz, batch, b, first, count, exp
 
 
 @jit(nogil=True, **OPTIONS)
-def lift(kind, reals, leaf, lane, rows, columns, batch, count, U, S, Vh, dX, dU, dS, dVh, begin, end):
-    """The tangents of finished SVDs along `count` directions. At ties U and Vh are turned in place."""
+def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, dU, dS, dVh, begin, end):
+    """The tangents of finished SVDs along `count` directions. At ties U and Vh are turned in place.
+
+    If the matrices are graded, values far below s_1 are no noise: only equal ones are tied, and only zero is zero.
+    """
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size = stride // planes - 1, m * n * planes
@@ -237,7 +240,7 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, U, S, Vh, dX, dU,
         load(y, rows * n * planes, b, b + 1, left, 0, planes, 1, sc, rows, n, False, planes)
         load(z, columns * n * planes, b, b + 1, right, 0, planes, 1, sc, columns, n, True, planes)
         scale_directions(dx, size, batch, b, count, exponents, 0)
-        tie = S0[0] * jacobi.tie_tolerance(eps, n)
+        tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
         if adapt(U0, V0, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes):
             set_scale(sc, 0, 1, 0)
             store(left, 0, planes, 1, sc, y, rows * n * planes, b, b + 1, rows, n, False, planes)
@@ -246,7 +249,7 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, U, S, Vh, dX, dU,
             some = min(chunk, count - first)
             a[:] = 0.0
             load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
-            jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, planes == 2)
+            jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, tie, planes == 2)
             store_tangents(al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes)
 
 
@@ -378,3 +381,101 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
             buffer(gx, kind), buffer(p, kind), buffer(t, kind), m, n,
         )  # fmt: skip
         store(buffer(gx, lane), 0, stride, width, one, buffer(gX, lane), m * n * planes, b, end, m, n, wide, planes)
+
+
+# ---- high relative accuracy
+
+
+@jit(nogil=True, **OPTIONS)
+def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+    """U, S, Vh by `qr`: S to high relative accuracy. A matrix that is not finite is left out."""
+    wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
+    size, small = m * n * planes, n * n * planes
+    a, a0, k, scale, told = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
+    u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
+    d, sigma, r = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X)
+    A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
+    Ub, Vb, L, Y, D, W, R = (
+        buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf), buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf),
+    )  # fmt: skip
+    source, sc, values = buffer(X, lane), buffer(scale, lane), buffer(S, lane)
+    e, c, c0, f, f0 = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    order, places = np.empty(n, np.int64), np.empty(m, np.int64)
+    left, right = (v, u) if wide else (u, v)
+    set_scale(sc, 0, 1, 0)
+    for b in range(begin, end):
+        flags[b], counts[b], off_norm[b] = 0, 1, 0.0
+        if largest(source, b * size, size) == np.inf:
+            flags[b] = NONFINITE
+            continue
+        load(source, size, b, b + 1, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
+        identity(y, n, planes, 1)
+        qr.decompose(A, A0, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
+        qr.expand(A, W, e, Y, Ub, places, R, m, n)
+        for p in range(n):
+            values[b * n + p] = qr.shift(Sb[p], f[p])
+            for j in range(n):
+                Vb[p * n + order[j]] = L[p * n + j]
+        jacobi.complete(Ub, m, n)
+        jacobi.complete(Vb, n, n)
+        store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, b + 1, rows, n, False, planes)
+        store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), columns * n * planes, b, b + 1, columns, n, True, planes)
+        counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
+        if told[0] >= limit:
+            flags[b] = UNCONVERGED
+
+
+@jit(nogil=True, **OPTIONS)
+def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, dS, begin, end, limit):
+    """dS along `count` directions, taken at the triangular factor; left as it is for zeros, and along directions without room."""
+    wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
+    stride, size, small = components(kind), m * n * planes, n * n * planes
+    chunk, real_stride = stride // planes - 1, stride // planes
+    a, a0, k, scale, told = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
+    x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
+    t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
+    da, dl, dd, dw = memory(m * n * stride, X), memory(n * n * stride, X), memory(n * stride, X), memory(n * stride, X)
+    A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
+    L, Y, D, W, T, H = buffer(x, leaf), buffer(y, leaf), buffer(d, leaf), buffer(w, leaf), buffer(t, leaf), buffer(h, leaf)
+    Z, G, dA, dL, dD, dW = (
+        buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
+    )  # fmt: skip
+    source, tangents, sc, slopes = buffer(X, lane), buffer(dX, lane), buffer(scale, lane), buffer(dS, lane)
+    c, c0, f, f0, e = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    order, places, exponents, group = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(count, np.int64), np.empty(n, np.int64)
+    set_scale(sc, 0, 1, 0)
+    g[:] = 0.0
+    for j in range(chunk):
+        g[j * real_stride + j + 1] = 1.0
+    for b in range(begin, end):
+        if largest(source, b * size, size) == np.inf:
+            continue
+        load(source, size, b, b + 1, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
+        identity(y, n, planes, 1)
+        qr.decompose(A, A0, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
+        for first in range(0, count, chunk):
+            some = min(chunk, count - first)
+            da[:] = 0.0
+            for i in range(m * n):
+                dA[i] = dA[i] + A0[i]
+            for j in range(some):
+                at = (first + j) * batch + b
+                load(tangents, size, at, at + 1, buffer(h, lane), 0, planes, 1, sc, m, n, wide, planes)
+                exponents[first + j] = qr.grading(A0, H, c0, places, m, n)
+                qr.seed(dA, G[j], H, c0, places, exponents[first + j], m, n)
+            for j in range(n):
+                c[j] = c0[j]
+            qr.factor(dA, c, order, dD, dW, e, m, n)
+            qr.triangle(dA, dD, c, dL, f0, m, n, False)
+            for p in range(n):
+                if S[p] > 0.0:
+                    qr.quotients(K, L, Y, S, f, f0, Z, p, n)
+                    for j in range(some):
+                        qr.slopes(dL, Z, T, (first + j) * n + p, p, n, j)
+        zeros = qr.relative_groups(S, f, group, n)
+        qr.adapt(L, Y, T, group, zeros, n, count)
+        for j in range(count):
+            for p in range(zeros):
+                if exponents[j] < qr.ROOM:
+                    slope = S[p] * jacobi.slope(L, T, p, j * n, n)
+                    slopes[(j * batch + b) * n + p] = qr.shift(slope, f[p] + exponents[j])

@@ -55,13 +55,48 @@ def svd_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads:
     return U, S, Vh, *lift(U, S, Vh, da, threads=threads), info
 
 
-def lift(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, threads: int = 1) -> tuple[Any, ...]:
-    """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the directions."""
+def svd_accurate(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    """U, S, Vh and how it went, by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded matrices."""
+    wide = a.astype(np.result_type(a, np.float64), copy=False)
+    results = factors(wide, ())
+    info, told = _report(len(a))
+    if results[1].size:
+        run, (leaf, _, lane) = _compiled().graded, _leaf_kinds(wide.dtype, 1)
+        arrays = [_reals(x) for x in (wide, *results)]
+        _spread(lambda begin, end: run(leaf, lane, *a.shape[1:], *arrays, *told, begin, end, limit), len(a), 1, threads)
+    outcome = info()
+    for x in results:
+        x[outcome.nonfinite] = np.nan
+    U, S, Vh = (x.astype(a.real.dtype if x.dtype.kind == "f" else a.dtype, copy=False) for x in results)
+    return U, S, Vh, outcome
+
+
+def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
+    """U, S, Vh, dU, dS, dVh, info: `svd_accurate` with tangents, dS too to high relative accuracy along graded directions."""
+    wide = np.result_type(a, np.float64)
+    x, dx = a.astype(wide, copy=False), da.astype(wide, copy=False)
+    U, S, Vh, info = svd_accurate(x, limit=limit, threads=threads)
+    dU, dS, dVh = lift(U, S, Vh, dx, graded=True, threads=threads)
+    if dS.size:
+        run, kinds, sizes = _compiled().graded_slopes, _dual_kinds(wide, len(da)), (*a.shape[1:], len(a), len(da))
+        arrays = [_reals(y) for y in (x, dx, dS)]
+        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end, limit), len(a), 1, threads)
+    results = (U, S, Vh, dU, dS, dVh)
+    return *(y.astype(a.real.dtype if y.dtype.kind == "f" else a.dtype, copy=False) for y in results), info
+
+
+def lift(
+    U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, graded: bool = False, threads: int = 1
+) -> tuple[Any, ...]:
+    """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the directions.
+
+    If `graded`, small values are no noise: only equal ones are tied, and only zero is zero.
+    """
     dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
     if da.size:
         run, kinds, sizes = _compiled().lift, _dual_kinds(U.dtype, len(da)), (U.shape[1], Vh.shape[2], len(U), len(da))
         arrays = [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
-        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end), len(U), 1, threads)
+        _spread(lambda begin, end: run(*kinds, *sizes, graded, *arrays, begin, end), len(U), 1, threads)
     return dU, dS, dVh
 
 

@@ -76,6 +76,11 @@ def tie_tolerance(eps: float, n: int) -> float:
     return TIE * n * eps
 
 
+def squared_tolerance(eps: float, m: int) -> float:
+    """A pair with |cos|^2 below this is orthogonal: the rounding errors of an inner product of length m are of that size."""
+    return eps * eps * (m + 2.0)
+
+
 def power_of_two(largest: float, exponent: int) -> int:
     """k such that 2^k times the largest entry is in [2^(exponent-1), 2^exponent); 0 for a zero matrix."""
     return exponent - math.frexp(largest)[1] if largest > 0.0 else 0
@@ -190,7 +195,7 @@ def converge(A, V, info, m, k, n, limit):
     """
     zero = like(primal(real(A[0])), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
-    tol2 = like(zero, eps * eps * (m + 2.0))
+    tol2 = like(zero, squared_tolerance(eps, m))
     floor = like(zero, SMOOTH) * size2(A, m * n)
     info[0] = zero
     going, sweeps = True, 0
@@ -309,11 +314,11 @@ def adapt(U, W, T, group, zeros, m, n, k, count):
 
 def tie_groups(S, group, n, tie):
     """group[p]: the first column of the tied group of column p; returns the first column that is zero (n if none is)."""
-    zeros = n
+    zeros, near = n, like(tie, tie_tolerance(eps_of(tie), n))
     for p in range(n):
         if any_true(S[p] <= tie):
             zeros = min(zeros, p)
-        tied = any_true(S[max(p, 1) - 1] - S[p] <= tie) if p > 0 else False
+        tied = any_true(S[max(p, 1) - 1] - S[p] <= maximum(tie, S[max(p, 1) - 1] * near)) if p > 0 else False
         group[p] = group[p - 1] if tied and p != zeros else p
     return zeros
 
@@ -383,7 +388,7 @@ def adapt_zero_pair(U, W, T, p, q, m, n, k, count, j, noise):
     """One rotation of the one-sided method on columns p and q of D_j V_0; whether it was needed."""
     alpha, beta, g = dots(T, j * n + p, j * n + q, m)
     eps = eps_of(alpha)
-    need = (abs2(g) > like(alpha, eps * eps * (m + 2.0)) * alpha * beta) & (maximum(alpha, beta) > noise * noise)
+    need = (abs2(g) > like(alpha, squared_tolerance(eps, m)) * alpha * beta) & (maximum(alpha, beta) > noise * noise)
     change = any_true(need | (beta > alpha))
     if change:
         c, s = rotation(alpha, beta, squelch(need, g), noise)
@@ -432,12 +437,16 @@ def infinitesimal_sweep(A, V, S0, m, n, tie):
     A tied pair gets no rotation. What is left in its dg belongs to a later direction than the one that settled the basis: u makes the
     columns of U orthogonal to first order without turning either.
     """
+    one = like(tie, 1.0)
+    near = like(tie, tie_tolerance(eps_of(tie), n))
     for p in range(n - 1):
         for q in range(p + 1, n):
             sp, sq = S0[p], S0[q]
+            gap, sum, least = sp - sq, sp + sq, maximum(tie, sp * near)
             g = inner(A, p, A, q, m)
-            t = infdiv(g, (sp - sq) * (sp + sq), sp - sq > tie)
-            u = infdiv(g, sp * sq + sp * sq, (sp - sq <= tie) & (sq > tie))
+            apart, tied = gap > least, (gap <= least) & (sq > tie)
+            t = infdiv(g, gap, apart) / where(apart, sum, one)  # in two steps: a product of small values would underflow
+            u = infdiv(g, sum, tied) / where(tied, sq, one)
             shear(A, p, q, conj(t - u), t + u, m)
             shear(V, p, q, conj(t), t, n)
 
@@ -467,11 +476,15 @@ def tangent_sweep(A, V, S0, m, n, tie):
 
 
 def follow(A, V, S, U0, S0, m, n, phases):
-    """Steps 3 and 4 on duals: A (= A V, primal U_0 S_0) becomes U, and S the values, from the converged primal U_0, S_0.
+    """Steps 3 and 4 on duals: A (= A V, primal U_0 S_0) becomes U, and S the values, from the converged primal U_0, S_0."""
+    follow_beyond(A, V, S, U0, S0, m, n, S0[0] * like(S0[0], tie_tolerance(eps_of(S0[0]), n)), phases)
+
+
+def follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
+    """The same with a tie of one's own: 0 for graded matrices, whose small values are not noise.
 
     `phases` (for complex numbers) brings the result to the symmetric gauge, Im(u^H du + v^H dv) = 0.
     """
-    tie = S0[0] * like(S0[0], tie_tolerance(eps_of(S0[0]), n))
     if order(A[0]) == 1:
         slopes(A, S, U0, S0, m, n)
     settle(A, V, S0, m, n, tie)
@@ -531,7 +544,7 @@ def balance_phases(U, V, m, n):
         scale_column(V, p, phase, n)
 
 
-def lift(A, V, S, U0, V0, S0, row, m, n, phases):
+def lift(A, V, S, U0, V0, S0, row, m, n, tie, phases):
     """The tangents of a finished primal SVD: A on entry is the matrix with its tangents; one product, then one settling."""
     zero = like(A[0], 0.0)
     times(A, 0, V0, row, m, n)
@@ -540,7 +553,7 @@ def lift(A, V, S, U0, V0, S0, row, m, n, phases):
             A[i] = rebase(A[i], U0[i] * S0[p])
     for i in range(n * n):
         V[i] = zero + V0[i]
-    follow(A, V, S, U0, S0, m, n, phases)
+    follow_beyond(A, V, S, U0, S0, m, n, tie, phases)
 
 
 def times(A, first, W, row, m, n):
