@@ -46,23 +46,18 @@ from ..elementary import BY_NAME
 from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import DualArray
 from ..rules.registry import Tracer, depth_of, tag_at
-from .caching import FINGERPRINT
 from .scalars import refusal, stage
-from .staging import DualType, Emitter, ScalarType, is_complex_type, join
+from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join
 
 # ---- the type
 
 
-class DualArrayType(types.IterableType):
+class DualArrayType(Versioned, types.IterableType):
     """(value, partials): arrays of Numba's or DualArrays; `count` partials of the derivative nested `level` deep."""
 
     def __init__(self, value: Any, partials: Any, count: int, level: int) -> None:
         self.value, self.partials, self.count, self.level = value, partials, count, level
         super().__init__(f"DualArray({value}, {partials}, {count}, level={level})")
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (self.name, FINGERPRINT)
 
     @property
     def ndim(self) -> int:
@@ -100,7 +95,7 @@ def element_type(t: types.Type) -> types.Type:
 
 def _item(t: Any, *index: types.Type) -> Any:
     if isinstance(t, DualArrayType):
-        if t.ndim == 1:
+        if len(index) == t.ndim and all(isinstance(i, types.Integer) for i in index):
             return t.element
         return DualArrayType(_item(t.value, *index), _item(t.partials, types.slice2_type, *index), t.count, t.level)
     return get_array_index_type(t, types.Tuple(index)).result
@@ -492,7 +487,9 @@ def _ndim(t: types.Type) -> int:
 
 def _elementwise(function: Callable[..., Any], rule: Callable[..., Any], operands: tuple[types.Type, ...]) -> Any:
     """A loop over the broadcast operands: out[i] = function(x0[i], x1[i])."""
-    if not any(isinstance(t, DualArrayType) for t in operands) or not all(map(_is_operand, operands)):
+    arrays = any(isinstance(t, (DualArrayType, types.Array)) for t in operands)
+    carries = any(isinstance(t, (DualArrayType, DualType)) for t in operands)
+    if not (arrays and carries and all(map(_is_operand, operands))):
         return None
     element = stage(rule, tuple(map(element_type, operands)), cpu_target.typing_context)
     names = [f"x{k}" for k in range(len(operands))]
@@ -575,6 +572,10 @@ def _register_in_place(name: str) -> None:
 
     @overload(getattr(operator, "i" + name))
     def in_place(A, x):
+        if isinstance(A, types.Array) and isinstance(x, (DualArrayType, DualType)):
+            raise refusal(
+                MissingRuleError, f"{A} cannot hold {x}: make it by np.zeros_like(x), which holds derivatives"
+            )
         if not isinstance(A, DualArrayType):
             return None
 
@@ -595,6 +596,16 @@ def _register_of_values(function: Callable[..., Any]) -> None:
         return None
 
 
+def _refuse_of_values(name: str) -> None:
+    """A ufunc with a plain array for a result: Numba would fuse it with other array code, which cannot hold a DualArray."""
+
+    @overload(getattr(np, name))
+    def ask_for_the_value(a):
+        if isinstance(a, DualArrayType):
+            raise refusal(MissingRuleError, f"compiled, write np.{name}(x.value) for np.{name}(x) of a DualArray")
+        return None
+
+
 for _name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
     _register_elementwise(getattr(operator, _name), getattr(operator, _name), 2)
     _register_in_place(_name)
@@ -607,8 +618,10 @@ for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conju
     _register_elementwise(_function, _rule, 1)
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     _register_comparison(getattr(operator, _name))
-for _function in (np.isnan, np.isinf, np.isfinite, np.argmax, np.argmin, np.any, np.all):
+for _function in (np.argmax, np.argmin, np.any, np.all):
     _register_of_values(_function)
+for _name in ("isnan", "isinf", "isfinite"):
+    _refuse_of_values(_name)
 
 
 # ---- reductions and products

@@ -50,7 +50,6 @@ from ..dual import Dual
 from ..elementary import BY_NAME, Row
 from ..errors import DTypeError, DualSVDError, MissingRuleError, TagError
 from . import protocol
-from .caching import FINGERPRINT
 from .staging import (
     Complex,
     DualType,
@@ -59,6 +58,7 @@ from .staging import (
     MaskType,
     PackType,
     ScalarType,
+    Versioned,
     is_complex_type,
     join,
     lane_type,
@@ -487,28 +487,20 @@ class Kind:
         return Kind.of, (self.number,)
 
 
-class KindType(types.Opaque):
+class KindType(Versioned, types.Opaque):
     """Numba's type of a `Kind`: the number is known when the kernel is compiled."""
 
     def __init__(self, number: types.Type) -> None:
         self.number = number
         super().__init__(f"Kind({number})")
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (self.name, FINGERPRINT)
 
-
-class BufferType(types.Type):
+class BufferType(Versioned):
     """Numbers in a flat array; number k holds its components one after the other, each with its lanes side by side."""
 
     def __init__(self, number: types.Type, array: types.Array) -> None:
         self.number, self.array = number, array
         super().__init__(f"Buffer({number}, {array})")
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (self.name, FINGERPRINT)
 
 
 register_model(KindType)(models.OpaqueModel)

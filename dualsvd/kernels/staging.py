@@ -38,12 +38,20 @@ COMPLEX = {32: types.complex64, 64: types.complex128}
 # ---- types
 
 
-class ScalarType(types.Type):
-    """A number of this library: a dual or a pack."""
+class Versioned(types.Type):
+    """A type of this library: what Numba has cached on disk holds the rules of its day, and is found only by them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.rules = FINGERPRINT  # pickled with the type
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (self.name, FINGERPRINT)  # what Numba has cached on disk holds the rules of its day
+        return (self.name, self.rules)
+
+
+class ScalarType(Versioned):
+    """A number of this library: a dual or a pack."""
 
 
 class DualType(ScalarType):
@@ -84,7 +92,7 @@ class PackType(ScalarType):
         return self.lanes * self.lane.bitwidth
 
 
-class MaskType(types.Type):
+class MaskType(Versioned):
     """One truth value a lane."""
 
     def __init__(self, lanes: int) -> None:

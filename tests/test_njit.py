@@ -1,0 +1,592 @@
+"""Users' own compiled functions: Dual as they write float, DualArray as arrays, nested, cached, in parallel."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+from numba import njit, prange
+from numba.core.runtime import _nrt_python as _nrt
+from numba.core.runtime import rtsys
+
+import dualsvd as ds
+from dualsvd.dual import Dual, functions
+from dualsvd.elementary import TABLE
+from dualsvd.errors import DTypeError, MissingRuleError, ShapeError, TagError
+from dualsvd.forward import DualArray
+from dualsvd.kernels import arrays, caching, scalars
+
+#: sums in another order, functions of another library: some units of rounding
+CLOSE = {"float64": 1e-13, "float32": 1e-5}
+
+
+def flat(x) -> list:
+    """The numbers of a result, in order."""
+    if isinstance(x, tuple):
+        return [n for part in x for n in flat(part)]
+    if isinstance(x, Dual):
+        return [n for part in (x.value, *x.partials) for n in flat(part)]
+    if isinstance(x, DualArray):
+        return flat(x.value) + flat(x.partials)
+    return list(np.ravel(x))
+
+
+def assert_same(result, expected, precision: str = "float64") -> None:
+    """Equal structure, values and partials."""
+    if isinstance(expected, tuple):
+        assert len(result) == len(expected)
+        for k, (r, e) in enumerate(zip(result, expected, strict=True)):
+            a, b = np.array(flat(r), complex), np.array(flat(e), complex)
+            assert a.shape == b.shape, f"entry {k}"
+            assert np.all(np.abs(a - b) <= CLOSE[precision] * np.maximum(1, np.abs(b))), f"entry {k}"
+    else:
+        assert_same((result,), (expected,), precision)
+
+
+def normal(*shape: int, count: int = 2, dtype: str = "float64", seed: int = 0) -> DualArray:
+    """A DualArray of normal numbers."""
+    rng = np.random.default_rng([seed, *shape])
+    value, partials = rng.standard_normal(shape), rng.standard_normal((count, *shape))
+    if np.dtype(dtype).kind == "c":
+        value, partials = value + 1j * rng.standard_normal(shape), partials - 0.5j
+    return DualArray(value.astype(dtype), partials.astype(dtype))
+
+
+# ---- Dual
+
+
+def newton(a):
+    """The cube root by iteration: a loop, a branch, a tolerance that looks at the primal."""
+    x = 1.0 * a
+    for _ in range(100):
+        step = (x * x * x - a) / (3 * x * x)
+        x = x - step
+        if abs(step) < 1e-15:
+            break
+    return x
+
+
+def potential(x, y):
+    r = np.sqrt(x * x + y * y)
+    if r > 1.0 and not y < 0:
+        return -1 / r
+    return 0.5 * r**2 - 1.5
+
+
+def accumulate(x):
+    total = 0.0
+    for k in range(4):
+        total += k * x
+        total *= 2
+    total -= 1
+    total /= x
+    return total
+
+
+def attributes(x):
+    total = x.value
+    for p in x.partials:
+        total += p
+    return total, len(x.partials), x.partials[0], x.value > 1
+
+
+def choose(x, y):
+    return max(x, y, 1.0), min(x, y), x if x < y else y, np.maximum(x, y), np.where(x > y, x, y), np.clip(x, 0.0, 1.0)
+
+
+def decide(x, y):
+    return bool(x), not x, x == y, x != y, np.isfinite(x), np.isnan(x), x >= 1, y < 1
+
+
+def construct(x):
+    d = Dual(x, (1.0,))
+    e = Dual(value=2, partials=(x, 1))
+    nested = Dual(Dual(x, (1.0,)), (Dual(1.0, (0.0,)),))
+    return d * d, e * x, np.exp(nested), Dual(x, (1j,)), Dual(d, (d,))
+
+
+def complex_numbers(z, x):
+    return z * z / (z + x), z.real, z.imag, z.conjugate(), abs(z), np.exp(z) * 2j, z**2, np.sqrt(z) - x, np.conj(z)
+
+
+Z = Dual(1 + 2j, (1j, 0.5))
+X2 = Dual(2.0, (1.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    "f, arguments",
+    [
+        pytest.param(newton, (Dual(8.0, (1.0,)),), id="newton"),
+        pytest.param(newton, (Dual(Dual(8.0, (1.0,)), (Dual(1.0, (0.0,)),)),), id="newton, nested"),
+        pytest.param(potential, (Dual(1.0, (1.0, 0.0)), Dual(2.0, (0.0, 1.0))), id="branch taken"),
+        pytest.param(potential, (Dual(0.5, (1.0, 0.0)), Dual(0.25, (0.0, 1.0))), id="branch not taken"),
+        pytest.param(accumulate, (X2,), id="sum that starts as a float"),
+        pytest.param(attributes, (X2,), id="attributes"),
+        pytest.param(choose, (X2, Dual(0.5, (3.0, 4.0))), id="max and min"),
+        pytest.param(decide, (X2, Dual(2.0, (0.0, 0.0))), id="decisions"),
+        pytest.param(construct, (3.0,), id="construction"),
+        pytest.param(complex_numbers, (Z, X2), id="complex"),
+    ],
+)
+def test_a_function_of_duals_gives_the_same_compiled_and_in_python(f, arguments):
+    assert_same(njit(f)(*arguments), f(*arguments))
+
+
+IN_MATH = [row for row in TABLE.values() if row.math]
+
+
+@pytest.fixture(scope="module")
+def of_math():
+    """All functions of the module math at once."""
+    calls = []
+    for row in IN_MATH:
+        at = [low + 0.4 * (high - low) + 0.01 * k for k, (low, high) in enumerate(row.intervals)]
+        calls.append(f"math.{row.math}({', '.join(f'Dual({x!r}, (1.0, {k}))' for k, x in enumerate(at))})")
+    source = f"lambda: ({', '.join(calls)},)"
+    results = njit(eval(source, {"math": math, "Dual": Dual}))()
+    expected = eval(source, {"math": _Substitute(), "Dual": Dual})()
+    return dict(zip((row.name for row in IN_MATH), zip(results, expected, strict=True), strict=True))
+
+
+class _Substitute:
+    """The functions of `math` at duals, which Python's own refuse."""
+
+    def __getattr__(self, name: str):
+        return next(functions[row.name] for row in IN_MATH if row.math == name)
+
+
+@pytest.mark.parametrize("name", [row.name for row in IN_MATH])
+def test_functions_of_the_module_math(of_math, name):
+    assert_same(*of_math[name])
+
+
+@pytest.mark.parametrize("scalar", [np.float32, np.complex64])
+def test_single_precision_comes_back(scalar):
+    x = Dual(scalar(2), (scalar(1), scalar(0.5)))
+    y = njit(lambda x: 2 * x + np.exp(x) / 3)(x)
+    assert {type(n) for n in flat(y)} == {scalar}
+
+
+def test_containers_of_duals():
+    def f(x):
+        numbers = [x, 2 * x, x * x]
+        total = numbers[0]
+        for n in numbers[1:]:
+            total = total + n
+        return total, (x, 1.0), numbers
+
+    total, pair, numbers = njit(f)(X2)
+    assert_same((total, *pair, *numbers), (X2 * 3 + X2 * X2, X2, 1.0, X2, 2 * X2, X2 * X2))
+
+
+@pytest.mark.parametrize("model", ["python", "numpy"])
+def test_division_by_zero_is_the_users_choice(model):
+    divide = njit(error_model=model)(lambda x: 1.0 / x)
+    if model == "numpy":
+        assert divide(Dual(0.0, (1.0,))).value == math.inf
+    else:
+        with pytest.raises(ZeroDivisionError):
+            divide(Dual(0.0, (1.0,)))
+
+
+# ---- errors while compiling: this library's own, with the line of the user's code
+
+
+def fill_zeros(x):
+    out = np.zeros(3)
+    out[0] = x
+    return out
+
+
+def two_counts(x):
+    return x * Dual(1.0, (1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    "f, error, words",
+    [
+        pytest.param(
+            lambda x: np.isnan(np.ones(2) * x), MissingRuleError, r"np.isnan\(x.value\)", id="isnan of an array"
+        ),
+        pytest.param(lambda x: float(x), MissingRuleError, "take .value to drop it", id="float"),
+        pytest.param(lambda x: int(x), MissingRuleError, "take .value to drop it", id="int"),
+        pytest.param(fill_zeros, MissingRuleError, "make it by np.zeros_like", id="write into np.zeros"),
+        pytest.param(two_counts, ShapeError, "equally many partials, got 2 and 3", id="numbers of partials"),
+        pytest.param(lambda x: np.floor(x * 1j), DTypeError, "no complex derivative|complex", id="floor of complex"),
+        pytest.param(lambda x: Dual(1.0, 2.0), DTypeError, "takes a tuple of partials", id="partials not a tuple"),
+        pytest.param(lambda x: Dual("1", (2.0,)), DTypeError, "parts of a Dual are numbers", id="a string"),
+    ],
+)
+def test_errors_name_the_line(f, error, words):
+    line = f.__code__.co_firstlineno
+    with pytest.raises(error, match=words) as caught:
+        njit(f)(X2)
+    named = int(str(caught.value).split("test_njit.py:")[1].split(":")[0])
+    assert line <= named <= line + 3
+
+
+# ---- DualArray
+
+A, B, V, W, M = normal(3, 4), normal(3, 4, seed=1), normal(4), np.arange(1.0, 5.0), normal(4, 3).value
+C = normal(2, 2, dtype="complex128")
+S = normal(2, 2, dtype="float32")
+
+
+def elements(a):
+    return a[1, 2], a[-1, -2], a[0][3], a[np.int32(1), np.uint8(2)], a[(2, 0)]
+
+
+def views(a):
+    return a[1], a[:, 1], a[1:, ::2], a[::-1], a[..., 0], a[:, np.array([0, 2])], a[0][a.value[0] > 0]
+
+
+def shapes(a):
+    return a.T, np.transpose(a), a.reshape((4, 3)), a.reshape(2, 6), a.reshape(12), a.ravel(), a.copy(), a.reshape(-1)
+
+
+def sizes(a):
+    return a.shape[0], a.shape[1], a.ndim, a.size, len(a)
+
+
+def rows(a):
+    total = 0.0
+    for row in a:
+        for x in row:
+            total += x * x
+    return total
+
+
+def write_elements(a):
+    out = np.zeros_like(a)
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[i, j] = a[i, j] * a[i, 0]
+    out[0, -1] = 3.0
+    out[1, 1] += 2 * a[0, 0]
+    return out
+
+
+def write_parts(a, w):
+    out = np.zeros_like(a)
+    out[1, :] = a[0]
+    out[:, 3] = a[0, 0]
+    out[2, 1:3] = 1
+    out[0] = w
+    out[1:, :2] += a[:2, 2:]
+    out[:, 1] *= 2
+    shifted = a.copy()
+    shifted[1:] = shifted[:-1]
+    shifted[:, 0:1] = a[:, 1:2]
+    chosen = a.copy()
+    chosen[1][np.array([0, 2])] = 5.0
+    return out, shifted, chosen
+
+
+def fills(a):
+    b = np.empty_like(a)
+    b[...] = a[0, 1]
+    c = np.zeros_like(a)
+    c.fill(2.0)
+    return np.zeros_like(a), np.ones_like(a), np.full_like(a, 2.5), np.full_like(a, a[0, 0]), b, c
+
+
+def arithmetic(a, b, w):
+    return a + b, a * 2, 2 - a, a / b, a * a[0], -a, abs(a), a**2, a[:, :1] * b, w * a, a - w, a[0, 0] * w[:1] + a
+
+
+def ufuncs(a, b):
+    return np.sin(a), np.exp(a) * np.tanh(b), np.hypot(a, b), np.maximum(a, 0.0), np.arctan2(a, 2.0)
+
+
+def comparisons(a, b):
+    return a < b, a > 0.0, a == a.copy(), np.isfinite(a.value), b >= a[0, 0]
+
+
+def reductions(a):
+    return np.sum(a), a.sum(), np.mean(a), np.min(a), a.max(), np.sum(a, 0), np.sum(a, axis=1), np.prod(a), np.argmax(a)
+
+
+def products(a, v, m):
+    return a @ v, a @ m, m @ a, np.dot(v, v), v @ m, a @ a.T, np.dot(a, v)
+
+
+def of_complex(c):
+    return c * c, c[0, 0] * 2j, c.T, np.conj(c), np.real(c), np.imag(c), abs(c), c @ c, np.exp(c), np.sum(c)
+
+
+def of_single(s):
+    return s * 2, s @ s, np.sqrt(abs(s)), s[0, 0] * 2
+
+
+@pytest.mark.parametrize(
+    "f, arguments",
+    [
+        pytest.param(elements, (A,), id="elements"),
+        pytest.param(views, (A,), id="views"),
+        pytest.param(views, (DualArray(A.value[::-1, ::-1], A.partials[:, ::-1, ::-1]),), id="negative strides"),
+        pytest.param(views, (DualArray(np.broadcast_to(W, (3, 4)), np.zeros((1, 3, 4))),), id="zero strides"),
+        pytest.param(shapes, (A,), id="shapes"),
+        pytest.param(sizes, (A,), id="sizes"),
+        pytest.param(rows, (A,), id="iteration"),
+        pytest.param(write_elements, (A,), id="writing elements"),
+        pytest.param(write_parts, (A, W), id="writing parts"),
+        pytest.param(fills, (A,), id="new arrays"),
+        pytest.param(arithmetic, (A, B, W), id="arithmetic"),
+        pytest.param(ufuncs, (A, B), id="functions"),
+        pytest.param(comparisons, (A, B), id="comparisons"),
+        pytest.param(reductions, (A,), id="reductions"),
+        pytest.param(products, (A, V, M), id="products"),
+        pytest.param(of_complex, (C,), id="complex"),
+    ],
+)
+def test_a_function_of_arrays_gives_the_same_compiled_and_in_python(f, arguments):
+    assert_same(njit(f)(*arguments), f(*arguments))
+
+
+def test_single_precision_arrays():
+    result = njit(of_single)(S)
+    assert_same(result, of_single(S), "float32")
+    assert {x.dtype for x in flat(result)} == {np.dtype("float32")}
+
+
+def test_without_directions_and_without_elements():
+    none, empty = DualArray(np.ones((2, 2)), np.zeros((0, 2, 2))), DualArray(np.zeros(0), np.zeros((2, 0)))
+    double = njit(lambda a: a * a + np.sin(a))
+    assert double(none).partials.shape == (0, 2, 2)
+    assert double(empty).partials.shape == (2, 0)
+    assert njit(rows)(none).partials == ()
+
+
+@pytest.mark.parametrize(
+    "f, error, words",
+    [
+        pytest.param(lambda a: a + np.ones(5), ValueError, "do not broadcast", id="broadcast"),
+        pytest.param(lambda a: a @ np.ones(5), ValueError, "inner axes", id="product"),
+        pytest.param(lambda a: a.copy().__setitem__(0, np.ones(5)), None, None, id="write of another shape"),
+    ],
+)
+def test_shapes_that_do_not_fit(f, error, words):
+    if error is None:
+
+        def f(a):
+            a = a.copy()
+            a[0] = np.ones(5)
+            return a
+
+        error, words = ValueError, "other shape"
+    with pytest.raises(error, match=words):
+        njit(f)(A)
+
+
+# ---- transforms of compiled functions
+
+
+@njit
+def rosenbrock(x):
+    total = 0.0
+    for i in range(len(x) - 1):
+        total += 100 * (x[i + 1] - x[i] ** 2) ** 2 + (1 - x[i]) ** 2
+    return total
+
+
+@njit
+def cyclic(x):
+    out = np.zeros_like(x)
+    for i in range(len(x)):
+        out[i] = x[i] * x[(i + 1) % len(x)] + np.sin(x[i])
+    return out
+
+
+POINT = np.array([0.5, -1.25, 2.0, 0.75])
+
+
+def test_jacobian_of_a_compiled_function():
+    expected = np.diag(np.roll(POINT, -1) + np.cos(POINT)) + np.roll(np.diag(POINT), 1, axis=1)
+    assert np.allclose(ds.jacobian(cyclic, POINT, mode="forward"), expected, rtol=CLOSE["float64"])
+    for chunk in (1, 3):
+        assert np.array_equal(ds.jacobian(cyclic, POINT, mode="forward", chunk=chunk), ds.jacobian(cyclic, POINT))
+
+
+def test_hessian_of_a_compiled_function_nests_two_levels():
+    gradient = lambda x: ds.jacobian(rosenbrock, x, mode="forward")  # noqa: E731
+    expected = ds.hessian(rosenbrock.py_func, POINT)
+    assert np.allclose(ds.jacobian(gradient, POINT, mode="forward"), expected, rtol=1e-12)
+
+
+def test_third_derivatives_of_a_compiled_function():
+    f = njit(lambda x: x**4 + np.exp(x))
+    third = ds.derivative(lambda x: ds.derivative(lambda y: ds.derivative(f, y), x), 1.5)
+    assert abs(third - (24 * 1.5 + math.exp(1.5))) <= 1e-12
+
+
+product, total = njit(lambda x, y: x * y), njit(lambda x, y: x + y)
+into = njit(lambda x, y: np.sum(x * y[0]) + y[0])
+
+
+@pytest.mark.parametrize(
+    "f, expected",
+    [
+        pytest.param(lambda x: x * ds.derivative(lambda y: total(x, y), 1.0), 1.0, id="x D_y(x + y)"),
+        pytest.param(lambda x: x * ds.derivative(lambda y: product(x, y), 1.0), 2.0, id="x D_y(x y)"),
+        pytest.param(lambda x: ds.derivative(lambda y: product(y, product(x, y)), 3.0), 6.0, id="D_y(x y^2)"),
+        pytest.param(
+            lambda x: ds.derivative(lambda y: ds.derivative(lambda z: product(x, y) * z, 1.0), 1.0), 1.0, id="three"
+        ),
+    ],
+)
+def test_levels_that_meet_in_compiled_code_are_not_confused(f, expected):
+    assert ds.derivative(f, 1.0) == expected
+
+
+def test_arrays_of_two_levels_meet_in_compiled_code():
+    x = np.array([1.0, 2.0, 3.0])
+
+    def slope(x):
+        return ds.jacobian(lambda y: into(x, y), np.array([5.0]), mode="forward")[0]
+
+    assert np.array_equal(ds.jacobian(slope, x, mode="forward"), [1.0, 1.0, 1.0])
+
+
+def test_code_compiled_once_serves_every_derivative():
+    f = njit(lambda x: x * np.sum(x))
+    for _ in range(3):
+        ds.jacobian(f, POINT, mode="forward")
+    assert len(f.signatures) == 1
+
+
+def test_a_number_of_a_finished_derivative_is_refused():
+    kept = []
+    ds.jacobian(lambda x: kept.append(x) or x * 1.0, POINT, mode="forward")
+    with pytest.raises(TagError):
+        cyclic(kept[0])
+
+
+def test_a_dual_by_hand_around_a_running_derivative_is_refused():
+    f = njit(lambda x: (Dual(x, (1.0,)) * 2.0).partials[0])
+    assert f(3.0) == 2.0
+    with pytest.raises(TagError, match="could not be told apart"):
+        ds.derivative(f, 1.0)
+
+
+def inner_into_outer(x, y):
+    out = np.zeros_like(x)
+    out[0] = y[0]
+    return out
+
+
+def test_an_array_of_an_outer_level_cannot_hold_an_inner_number():
+    f = njit(inner_into_outer)
+
+    def outer(x):
+        return ds.jacobian(lambda y: f(x, y), POINT, mode="forward")
+
+    with pytest.raises(TagError, match=r"np\.zeros_like"):
+        ds.jacobian(outer, POINT, mode="forward")
+
+
+def test_reverse_mode_says_what_to_do():
+    with pytest.raises(MissingRuleError, match=r"mode='forward'.*custom_rule"):
+        ds.gradient(rosenbrock, POINT, mode="reverse")
+
+
+# ---- Numba's own features
+
+
+def test_parallel_loops():
+    def f(x, w):
+        out = np.zeros_like(x)
+        for i in prange(len(x)):
+            out[i] = x[i] * w[i] + np.sin(x[i])
+        return out
+
+    x = normal(50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the threading layer, which depends on the machine
+        result = njit(parallel=True)(f)(x, np.arange(50.0))
+    assert_same(result, f(x, np.arange(50.0)))
+
+
+def test_nothing_leaks():
+    @njit
+    def work(a):
+        b = np.sin(a[::2]) + a[0]
+        b[0] = a[1]
+        c = np.zeros_like(b)
+        for row in b:
+            c[0] = row
+        return b, c.T
+
+    _nrt.memsys_enable_stats()
+    work(A)
+    before = rtsys.get_allocation_stats()
+    references = sys.getrefcount(A.value), sys.getrefcount(A.partials)
+    for _ in range(10):
+        work(A)
+    after = rtsys.get_allocation_stats()
+    assert after.alloc - before.alloc == after.free - before.free > 0
+    assert (sys.getrefcount(A.value), sys.getrefcount(A.partials)) == references
+
+
+CACHED = """
+    import sys
+    import numpy as np
+    import numba
+    import dualsvd.kernels.caching as caching
+    if len(sys.argv) > 1:
+        caching.FINGERPRINT = sys.argv[1]
+    import dualsvd as ds
+    import dualsvd.kernels.arrays
+
+    @numba.njit(cache=True)
+    def f(x):
+        out = np.zeros_like(x)
+        for i in range(len(x)):
+            out[i] = np.exp(x[i]) * x[0]
+        return out, x[0] * x[1]
+
+    x = ds.DualArray(np.array([1.0, 2.0]), np.eye(2))
+    array, number = f(x)
+    print(sum(f.stats.cache_hits.values()), array.partials.tolist(), number)
+"""
+
+
+def test_code_is_cached_on_disk_until_a_rule_changes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(CACHED))
+
+    def run(*arguments: str) -> list[str]:
+        environment = os.environ | {
+            "NUMBA_CACHE_DIR": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        command = [sys.executable, script, *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        return result.stdout.split(maxsplit=1)
+
+    first, second, edited = run(), run(), run("another fingerprint")
+    assert [first[0], second[0], edited[0]] == ["0", "1", "0"]
+    assert first[1] == second[1] == edited[1]
+
+
+def test_the_fingerprint_covers_the_rules():
+    names = {path.name for pattern in caching._RULES for path in caching._PACKAGE.glob(pattern)}
+    assert names >= {"dual.py", "elementary.py", "protocol.py", "staging.py", "scalars.py", "arrays.py", "jacobi.py"}
+
+
+def test_kernels_compile_where_no_cache_can_be_written():
+    space: dict = {}
+    exec("def f(x): return x * x", space)  # its source file exists nowhere, so Numba finds no place for a cache
+    compiled = caching.jit()(space["f"])
+    assert compiled(X2).partials == (4.0, 12.0)
+
+
+def test_the_type_of_an_array_is_found_once():
+    x = normal(3)
+    assert arrays.array_type(x) is arrays.array_type(x) is x.numba_type
+    assert scalars.type_of(X2) is scalars.type_of(Dual(3.0, (0.0, 1.0)))
