@@ -306,6 +306,20 @@ def test_what_is_refused(a: Any, error: type[Exception], message: str) -> None:
         top_singular_triplet(a)
 
 
+def test_complex_operator_without_an_adjoint_is_refused() -> None:
+    class Transposed(Diagonal):
+        H = property()
+        T = property(lambda self: self)
+
+    with pytest.raises(ds.DTypeError, match=r"needs \.H or \.conj"):
+        top_singular_triplet(Transposed(1j * np.arange(1.0, 100.0)))
+
+
+def test_triplet_of_a_traced_matrix_names_opnorm() -> None:
+    with pytest.raises(ds.MissingRuleError, match="opnorm"):
+        ds.gradient(lambda a: top_singular_triplet(a).sigma, MATRICES["random"])
+
+
 @pytest.mark.parametrize(
     ("u0", "error", "message"),
     [
@@ -501,12 +515,25 @@ def test_convolution_norm_at_a_tie(kernel: str, padding: str) -> None:
     assert np.sum(G * K) == pytest.approx(value)
 
 
-def test_tie_of_a_large_zero_padded_convolution_warns() -> None:
+def test_tie_of_a_large_zero_padded_convolution_warns_where_it_is_differentiated() -> None:
     K = np.zeros((2, 2, 3, 3))
     K[0, 0] = K[1, 1] = cases.normal(3, 3)
-    convolution = convolution_module.Convolution(convolution_module.parse(K.shape, (12, 12), "zeros", 1))
+    geometry = convolution_module.parse(K.shape, (12, 12), "zeros", 1)
+
+    def norm(K: Any) -> Any:
+        return convolution_module.CONVOLUTION_NORM(K, convolution=convolution_module.Convolution(geometry))
+
+    sigma = norm(K)  # the value is beyond doubt
     with pytest.warns(ds.DegeneracyWarning, match="repeated"):
-        convolution_module.CONVOLUTION_NORM(K, convolution=convolution)
+        G = ds.gradient(norm, K, mode="reverse")
+    assert np.sum(G * K) == pytest.approx(sigma)
+    with ds.options(ties="raise"), pytest.raises(ds.DegenerateError, match="repeated"):
+        ds.gradient(norm, K, mode="reverse")
+
+
+def test_convolution_of_nan_propagates_if_asked() -> None:
+    with ds.options(nonfinite="propagate"):
+        assert np.isnan(conv_opnorm(np.full((1, 1, 3, 3), np.nan), (6, 6)))
 
 
 def test_convolution_norm_of_float32_and_integers() -> None:
@@ -522,6 +549,8 @@ def test_convolution_norm_of_float32_and_integers() -> None:
         (np.ones((3, 3)), (6, 6), {}, ds.ShapeError, r"\(out, in, kh, kw\)"),
         (np.ones((2, 0, 3, 3)), (6, 6), {}, ds.ShapeError, r"without a zero"),
         (np.ones((1, 1, 3, 3)), (6,), {}, ds.ShapeError, r"got \(6,\)"),
+        (np.ones((1, 1, 3, 3)), 6, {}, ds.ShapeError, "got 6"),
+        (np.ones((1, 1, 3, 3)), (6, 6.5), {}, ds.ShapeError, "got"),
         (np.ones((1, 1, 3, 3)), (2, 6, 6), {}, ds.ShapeError, "takes 1 channels"),
         (np.ones((1, 1, 3, 3)), (6, 6), {"stride": 0}, ds.ShapeError, "stride"),
         (np.ones((1, 1, 3, 3)), (6, 6), {"stride": (1, 2, 3)}, ds.ShapeError, "stride"),
@@ -529,7 +558,19 @@ def test_convolution_norm_of_float32_and_integers() -> None:
         (np.full((1, 1, 3, 3), np.nan), (6, 6), {}, ds.NonFiniteError, "not finite"),
         (np.ones((1, 1, 3, 3), dtype=np.float16), (6, 6), {}, ds.DTypeError, "float16"),
     ],
-    ids=["matrix", "no channels", "one axis", "channels", "stride 0", "three strides", "padding", "NaN", "float16"],
+    ids=[
+        "matrix",
+        "no channels",
+        "one axis",
+        "a number",
+        "a fraction",
+        "channels",
+        "stride 0",
+        "three strides",
+        "padding",
+        "NaN",
+        "float16",
+    ],
 )
 def test_convolutions_that_are_refused(
     kernel: Any, size: Any, options: Any, error: type[Exception], message: str

@@ -21,8 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import linalg, transforms
-from ..errors import ConvergenceError, DegeneracyWarning, MissingRuleError, NonFiniteError, ShapeError
+from .. import linalg, settings, transforms
+from ..errors import (
+    ConvergenceError,
+    DegeneracyWarning,
+    DegenerateError,
+    MissingRuleError,
+    NonFiniteError,
+    ShapeError,
+)
 from ..linalg.degeneracy import TIE, tolerance
 from ..rules.registry import Operands, Rule, Tracer, as_inexact, primal
 from .lanczos import DENSE, Array, Leading, Operator, Triplet, dense_triplet, krylov
@@ -131,6 +138,8 @@ def conv_opnorm(
     kernel = as_inexact(kernel, "kernel")
     geometry = parse(np.shape(kernel), input_shape, padding, stride)
     if not np.all(np.isfinite(primal(kernel))):
+        if settings.get().nonfinite == "propagate":
+            return np.real(np.sum(kernel)) * np.nan
         raise NonFiniteError("the kernel holds numbers that are not finite")
     if geometry.diagonalizable:
         return by_frequencies(kernel, geometry)
@@ -143,14 +152,14 @@ def parse(shape: tuple[int, ...], input_shape: Any, padding: str, stride: Any) -
     """The geometry, or what is wrong with it."""
     if len(shape) != 4 or 0 in shape:
         raise ShapeError(f"kernel must have the shape (out, in, kh, kw), without a zero; got {shape}")
-    size = tuple(input_shape)
+    size = tuple(np.atleast_1d(input_shape).tolist())
     if len(size) == 3:
         if size[0] != shape[1]:
             raise ShapeError(f"the kernel takes {shape[1]} channels, but input_shape {size} has {size[0]}")
         size = size[1:]
     strides = (stride, stride) if np.ndim(stride) == 0 else tuple(stride)
-    if len(size) != 2 or any(n < 1 for n in size):
-        raise ShapeError(f"input_shape must be (height, width) or (in, height, width), got {tuple(input_shape)}")
+    if len(size) != 2 or any(n < 1 or n != int(n) for n in size):
+        raise ShapeError(f"input_shape must be (height, width) or (in, height, width), got {input_shape}")
     if len(strides) != 2 or any(s < 1 or s != int(s) for s in strides):
         raise ShapeError(f"stride must be a positive integer, or two; got {stride}")
     if padding not in ("circular", "zeros"):
@@ -265,36 +274,40 @@ class Convolution:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.last: tuple[Array, Triplet] | None = None
+        self.last: tuple[Array, Triplet, bool] | None = None
 
-    def triplet(self, kernel: Array) -> Triplet:
-        if self.last is None or self.last[0] is not kernel:
-            self.last = kernel, self.solve(Operator(Map(kernel, self.geometry)))
-        return self.last[1]
-
-    def solve(self, operator: Operator) -> Triplet:
+    def solve(self, kernel: Array) -> tuple[Array, Triplet, bool]:
+        """The kernel, its triplet, and whether the top is tied."""
+        if self.last is not None and self.last[0] is kernel:
+            return self.last
+        operator = Operator(Map(kernel, self.geometry))
         if min(operator.shape) <= DENSE:
-            return dense_triplet(operator)
-        found = krylov(operator)
-        if not isinstance(found, Leading):
-            raise ConvergenceError(
-                f"the norm of the convolution was not resolved in {found.steps} steps: it is at least "
-                f"{found.sigma:.6g}, and its largest values lie too close. Take padding='circular' instead"
-            )
-        if found.sigma - found.second <= tolerance(TIE, min(operator.shape), operator.dtype) * found.sigma:
-            warnings.warn(
-                f"the largest singular value {found.sigma:.6g} of the convolution is repeated: its gradient is one of "
-                "several legal ones",
-                DegeneracyWarning,
-                stacklevel=2,
-            )
-        return found.triplet
+            triplet, tied = dense_triplet(operator), False
+        else:
+            found = krylov(operator)
+            if not isinstance(found, Leading):
+                raise ConvergenceError(
+                    f"the norm of the convolution was not resolved in {found.steps} steps: it is at least "
+                    f"{found.sigma:.6g}, and its largest values lie too close. Take padding='circular' instead"
+                )
+            noise = tolerance(TIE, min(operator.shape), operator.dtype) * found.sigma
+            triplet, tied = found.triplet, found.sigma - found.second <= noise
+        self.last = kernel, triplet, tied
+        return self.last
 
     def gradient(self, kernel: Any) -> Any:
         """G of the kernel. Where that is to be differentiated again, u and v move too: by way of the matrix."""
-        if not isinstance(kernel, Tracer):
-            _, u, v, _ = self.triplet(kernel)
-            return correlation(u, v, self.geometry)
+        if isinstance(kernel, Tracer):
+            return self.gradient_by_matrix(kernel)
+        _, (sigma, u, v, _), tied = self.solve(kernel)
+        if tied:
+            message = f"the largest singular value {sigma:.6g} of the convolution is repeated"
+            if settings.get().ties == "raise":
+                raise DegenerateError(f"{message}; allow one of several legal gradients with ties='warn'")
+            warnings.warn(f"{message}: its gradient is one of several", DegeneracyWarning, stacklevel=2)
+        return correlation(u, v, self.geometry)
+
+    def gradient_by_matrix(self, kernel: Any) -> Any:
         rows, columns = self.geometry.shape
         if rows * columns > FORMED_TWICE:
             raise MissingRuleError(
@@ -322,7 +335,7 @@ def _norm_examples(rng: np.random.Generator) -> Any:
 
 CONVOLUTION_NORM = Rule(
     "conv_opnorm",
-    lambda kernel, convolution: np.asarray(convolution.triplet(kernel).sigma, dtype=kernel.real.dtype),
+    lambda kernel, convolution: np.asarray(convolution.solve(kernel)[1].sigma, dtype=kernel.real.dtype),
     _push_norm,
     _pull_norm,
     _norm_examples,

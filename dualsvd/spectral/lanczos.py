@@ -38,7 +38,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConvergenceError, DTypeError, NonFiniteError, ShapeError
+from ..errors import ConvergenceError, DTypeError, MissingRuleError, NonFiniteError, ShapeError
+from ..rules.registry import Tracer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -152,10 +153,14 @@ class Operator:
     """
 
     def __init__(self, A: Any) -> None:
-        shape = getattr(A, "shape", None)
-        if isinstance(A, (list, tuple)):
+        if isinstance(A, Tracer):
+            raise MissingRuleError(
+                "top_singular_triplet gives numbers without derivatives; differentiate dualsvd.opnorm instead, which "
+                "uses it for large matrices"
+            )
+        if isinstance(A, (list, tuple, np.ndarray)):
             A = np.asarray(A)
-            shape = A.shape
+        shape = getattr(A, "shape", None)
         if shape is None or len(shape) != 2 or not hasattr(A, "__matmul__"):
             raise ShapeError(
                 f"expected a matrix: an array with two axes, or an operator with shape (m, n) and @; got "
@@ -236,7 +241,7 @@ class Operator:
         """A^H u for every row u of U."""
         if self.array is not None:
             return conj(conj(U) @ self.array)
-        return self._shifted(apply(adjoint(self.operand), U))
+        return self._shifted(apply(adjoint(self.operand, self.dtype.kind == "c"), U))
 
     def _shifted(self, Y: Array) -> Array:
         if self.exponent:
@@ -270,10 +275,12 @@ def apply(A: Any, V: Array) -> Array:
     return np.stack([np.asarray(A @ v) for v in V])
 
 
-def adjoint(A: Any) -> Any:
+def adjoint(A: Any, complex_: bool) -> Any:
     if hasattr(A, "H"):
         return A.H
-    return A.conj().T if hasattr(A, "conj") else A.T
+    if complex_ and not hasattr(A, "conj"):
+        raise DTypeError(f"a complex operator needs .H or .conj().T for its adjoint, {type(A).__name__} has neither")
+    return A.conj().T if complex_ else A.T
 
 
 # ---------------------------------------------------------------------------------------------------------------------
