@@ -24,10 +24,11 @@ singular value squared. Rounding adds a matrix F to the relation that defines T,
 
 which keeps the certificate from being finer than some 1e-12: two values closer than that could hide one another.
 
-A tie of the top needs a block of two to be seen at all, and a block makes a small part far less likely: hence BLOCK. In
-one vector (1) is the bound of Parlett, Simon and Stringer, Math. Comp. 38 (1982), 153-165, in the form of Golub and
-Meurant's quadratures; the process is that of Golub, Luk and Overton, ACM TOMS 7 (1981), 149-169. At the top of the
-spectrum A^H A loses nothing, so only one of the two bases is kept and reorthogonalised, that of the shorter side.
+A tie of the top needs a block of two to be seen at all, and a block makes a small part far less likely: hence BLOCK. At
+the top of the spectrum A^H A loses nothing, so only one of the two bases is kept and reorthogonalised, that of the
+shorter side. The process is that of Golub, Luk and Overton, ACM TOMS 7 (1981), 149-169. On converging to the wrong value
+see Parlett, Simon and Stringer, Math. Comp. 38 (1982), 153-165; on what a random start excludes, Kuczynski and
+Wozniakowski, SIAM J. Matrix Anal. 13 (1992), 1094-1122.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ DENSE = 64
 STEPS = 15
 #: bytes of A multiplied at a time: what stays in the second-level cache between the product with A and that with A^H
 SLAB = 1 << 19
-#: exponents of max |A| that need no scaling: fourth powers, in the Gram matrix of a block of M V, stay in range
+#: exponents of max |A| that need no scaling: the squares in the length of M v are fourth powers, and stay in range
 UNSCALED = {np.dtype(np.float64): 100, np.dtype(np.float32): 8}
 #: beta at most this many eps ||M|| sqrt(n) is rounding: the Krylov space is exhausted
 EXHAUSTED = 8
@@ -265,6 +266,7 @@ def dagger(X: Array) -> Array:
 
 
 def conj(X: Array) -> Array:
+    """The conjugate, without a copy where X is real."""
     return np.conj(X) if X.dtype.kind == "c" else X
 
 
@@ -276,6 +278,7 @@ def apply(A: Any, V: Array) -> Array:
 
 
 def adjoint(A: Any, complex_: bool) -> Any:
+    """A^H of an operator, by whichever name it has one."""
     if hasattr(A, "H"):
         return A.H
     if complex_ and not hasattr(A, "conj"):
@@ -305,8 +308,7 @@ class Basis:
         self.rows[:b] = start
         self.eps = float(np.finfo(start.dtype).eps)
         self.T = np.zeros((steps * b, steps * b), np.result_type(start, np.float64))
-        self.alphas: list[Array] = []
-        self.betas: list[Array] = []
+        self.beta = np.zeros((b, b), self.T.dtype)  # the last
 
     @property
     def size(self) -> int:
@@ -326,13 +328,10 @@ class Basis:
         W -= again @ V
         Q, R = orthonormal_rows(W, V)
         alpha = H[:, low:] + again[:, low:]
-        alpha = ((alpha.T + conj(alpha)) / 2).astype(self.T.dtype)
-        R = R.astype(self.T.dtype)
-        self.alphas.append(alpha)
-        self.betas.append(R)
-        self.T[low : low + b, low : low + b] = alpha
+        self.beta = R.astype(self.T.dtype)
+        self.T[low : low + b, low : low + b] = (alpha.T + conj(alpha)) / 2
         if low + b < len(self.T):
-            self.T[low + b : low + 2 * b, low : low + b] = R  # the lower triangle is all that eigh reads
+            self.T[low + b : low + 2 * b, low : low + b] = self.beta  # the lower triangle is all that eigh reads
         self.rows[low + b : low + 2 * b] = Q
         self.k += 1
 
@@ -374,9 +373,9 @@ def krylov(
     look, before, bound = 4, None, math.inf
     while True:
         basis.extend(operator.gram(basis.last()))
-        beta = float(np.linalg.norm(basis.betas[-1]))
+        beta = float(np.linalg.norm(basis.beta))
         if basis.k == 1:
-            noise = EXHAUSTED * operator.eps * math.sqrt(n) * float(np.linalg.norm(basis.alphas[0]))
+            noise = EXHAUSTED * operator.eps * math.sqrt(n) * float(np.linalg.norm(basis.T[: basis.b, : basis.b]))
         exhausted = beta <= noise
         if not (exhausted or basis.k == look or basis.k == steps):
             continue
@@ -390,7 +389,7 @@ def krylov(
         finest = NOISE * operator.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
         allowed = max(tolerance, finest)
         # near its top Ritz value G(x) is |E_1^H s| |beta_k s_k| / (x - top)
-        error = float(np.linalg.norm(basis.betas[-1] @ S[-basis.b :, -1])) / top
+        error = float(np.linalg.norm(basis.beta @ S[-basis.b :, -1])) / top
         missing = math.log(max(in_start * error / (2 * allowed * part), error * VECTORS / allowed, 1e-300))
         if missing <= 0 or exhausted or basis.k == steps:
             bound = certify(basis, ritz, S, part, finest, allowed)
@@ -455,7 +454,7 @@ def certify(basis: Basis, ritz: Array, S: Array, part: float, finest: float, all
     below, above = math.floor(math.log10(finest / allowed)), math.ceil(-math.log10(allowed)) + 1
     e = allowed * 10.0 ** np.arange(min(below, 0), max(above, 1))
     x = ritz[-1] * (1 + e) ** 2
-    first, last = S[: basis.b], basis.betas[-1] @ S[-basis.b :]
+    first, last = S[: basis.b], basis.beta @ S[-basis.b :]
     poles = 1 / (x[:, None] - ritz)
     G = np.einsum("ij,xj,kj->xik", first, poles, np.conj(last), optimize=True)
     rounding = NOISE * basis.eps * ritz[-1] * np.linalg.norm(np.linalg.norm(first, axis=0) * poles, axis=-1)
