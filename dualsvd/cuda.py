@@ -1,10 +1,10 @@
 """Batches of small SVDs and their derivatives on CUDA: matrices (B, m, n) with m, n up to 64.
 
-NumPy arrays come back as NumPy arrays, cut into parts where the device has not memory enough for all; arrays that live on
-a device (anything with `__cuda_array_interface__`) stay there. `stream=` takes a `numba.cuda` stream.
+NumPy arrays come back as NumPy arrays, cut into parts where the device has not memory enough for all; arrays that live
+on a device (anything with `__cuda_array_interface__`) stay there. `stream=` takes a `numba.cuda` stream.
 
-For kernels of one's own: `Dual` and the pieces of the Jacobi method (`dots`, `rotation`, `rotate`, `jacobi_svd`, ...) work
-inside `@numba.cuda.jit` as they do inside `@numba.njit`.
+For kernels of one's own: `Dual` and the pieces of the Jacobi method work inside `@numba.cuda.jit` as they do inside
+`@numba.njit`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,22 @@ OLDEST_DRIVER = (12, 0)
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
+#: What users' own kernels may call, and where it is. The texts of `jacobi` work on buffers: `buffer(array, kind)`
+#: makes numbers of a kind (`Kind("float64", (2,))`: Dual with two partials) of a flat array of reals in any memory.
+PIECES = {
+    "scalars": ("Kind", "buffer"),
+    "jacobi": ("dots", "inner", "rotation", "rotate", "converge", "normalise", "complete", "primal_columns", "follow"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in PIECES.items():
+        if name in names:
+            importlib.import_module("dualsvd.kernels.compiled")  # which lets Numba compile them
+            return getattr(importlib.import_module(f"dualsvd.kernels.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # ---- is there a device
 
 
@@ -53,8 +69,8 @@ def obstacle() -> str | None:
 
     if getattr(cuda, "implementation", None) != "NVIDIA":
         return (
-            "numba.cuda is Numba's built-in CUDA target, not numba-cuda; upgrade it: pip install -U 'dualsvd[cuda13]', and "
-            "unset NUMBA_CUDA_USE_NVIDIA_BINDING and any redirection of numba.cuda"
+            "numba.cuda is Numba's built-in CUDA target, not numba-cuda: pip install -U 'dualsvd[cuda13]', and unset "
+            "what keeps numba-cuda from taking its place"
         )
     if cuda.is_available():
         return None
@@ -127,7 +143,8 @@ def batch_of(a: Any) -> Any:
     a = plain(a, "a", (3,))
     if max(a.shape[1:]) > LARGEST:
         raise ShapeError(
-            f"on the device a matrix has at most {LARGEST} rows and columns, got {a.shape[1]} x {a.shape[2]}; use dualsvd.svd"
+            f"a matrix on the device has at most {LARGEST} rows and columns, got {a.shape[1]} x {a.shape[2]}; "
+            "use dualsvd.svd on the CPU"
         )
     return a
 
@@ -145,8 +162,8 @@ def run(
 ) -> Any:
     """work(*inputs) on the device, in parts of the batch where memory does not suffice.
 
-    axes, outputs: the batch axis of each input and of each result. `work` gets arrays on the device, and the number of the
-    first matrix.
+    axes, outputs: the batch axis of each input and of each result. `work` gets arrays on the device, and the number of
+    the first matrix.
     """
     from numba import cuda
 
@@ -187,7 +204,7 @@ def examine(report: Any, first: int) -> np.ndarray:
     nonfinite = np.flatnonzero(flags & NONFINITE)
     if len(nonfinite) and get().nonfinite == "raise":
         raise NonFiniteError(
-            f"the matrix must be finite, got NaN or infinity in {len(nonfinite)} of {len(flags)} matrices, the first is "
+            f"the matrix must be finite, got NaN or infinity in {len(nonfinite)} of {len(flags)} matrices, first in "
             f"matrix {first + nonfinite[0]}; remove it, or use "
             'dualsvd.options(nonfinite="propagate") to get NaN for that matrix only'
         )
@@ -248,12 +265,12 @@ def empty(a: Any, leading: tuple[int, ...]) -> tuple[Any, Any, Any]:
     batch, m, n = a.shape
     r, real = min(m, n), np.empty(0, a.dtype).real.dtype
     shapes = (((*leading, batch, m, r), a.dtype), ((*leading, batch, r), real), ((*leading, batch, r, n), a.dtype))
-    results = tuple(np.zeros(shape, dtype) for shape, dtype in shapes)
+    U, S, Vh = (np.zeros(shape, dtype) for shape, dtype in shapes)
     if not on_device(a):
-        return results
+        return U, S, Vh
     from numba import cuda
 
-    return tuple(cuda.to_device(x) for x in results)
+    return cuda.to_device(U), cuda.to_device(S), cuda.to_device(Vh)
 
 
 # ---- derivatives
@@ -267,8 +284,8 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
     kernels, a = backend(), batch_of(a)
     da = plain(da, "da", (3, 4), a.dtype)
     single = len(da.shape) == 3
+    same_shape(da, tuple(a.shape) if single else (da.shape[0], *a.shape), "da")
     da = da.reshape(1, *a.shape) if single else da
-    same_shape(da, (da.shape[0], *a.shape), "da")
     if not min(da.shape):
         tangents = empty(a, (da.shape[0],))
     else:
@@ -320,8 +337,9 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
         questionable = np.arange(len(flags)) if a.dtype.kind == "c" else tied(flags)
         if len(questionable):
             y = SVDResult(*(x.copy_to_host()[questionable] for x in (U, S, Vh)))
-            on_host = (x.copy_to_host()[questionable] for x in (U_bar, S_bar, Vh_bar))
-            admit(y, *(x if x.any() else None for x in on_host), spectrum(y.S, get()), get())
+            g_u, g_s, g_v = (x.copy_to_host()[questionable] for x in (U_bar, S_bar, Vh_bar))
+            g_u, g_s, g_v = (x if x.any() else None for x in (g_u, g_s, g_v))
+            admit(y, g_u, g_s, g_v, spectrum(y.S, get()), get())
         return (kernels.pullback(U, S, Vh, U_bar, S_bar, Vh_bar, stream),)
 
     return run(work, (a, *bars), (0, 0, 0, 0), (0,))[0]
@@ -372,8 +390,8 @@ def cross_validate_device(
 ) -> ValidationReport:
     """Compare on the device: dual sweeps, closed form and adjoint with each other, and all with the CPU.
 
-    Errors are relative to the direction and to the condition s_1 / gap of each matrix. Vectors are compared where there is
-    no tie; at a tie the values' one-sided derivatives still are. `a`: a matrix or a batch, NumPy or on the device.
+    Errors are relative to the direction and to the condition s_1 / gap of each matrix. Vectors are compared where there
+    is no tie; at a tie the values' one-sided derivatives still are. `a`: a matrix or a batch, NumPy or on the device.
     """
     from . import linalg
 
@@ -430,13 +448,14 @@ def cross_validate_device(
 
 
 def conditions(S: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """s_1 / gap of each matrix: the factor by which its singular vectors lose digits."""
-    gaps = [S[:, :-1] - S[:, 1:]] if S.shape[1] > 1 else []
-    sums = [S[:, -2:-1] + S[:, -1:]] if S.shape[1] > 1 else []
-    gap = np.min(
-        np.concatenate([*gaps, *sums, *([S[:, -1:]] if shape[1] != shape[2] else []), S[:, :1]], axis=1), axis=1
-    )
-    return S[:, 0] / np.maximum(gap, np.finfo(S.dtype).tiny)
+    """s_1 / gap of each matrix: the factor by which its singular vectors lose digits; 1 / eps at a tie."""
+    gaps = [S[:, :1], S[:, :-1] - S[:, 1:]]
+    if S.shape[1] > 1:
+        gaps.append(S[:, -2:-1] + S[:, -1:])
+    if shape[1] != shape[2]:
+        gaps.append(S[:, -1:])
+    top = np.where(S[:, 0] > 0, S[:, 0], 1)
+    return 1 / np.maximum(np.min(np.concatenate(gaps, axis=1), axis=1) / top, np.finfo(S.dtype).eps)
 
 
 def worst(x: np.ndarray) -> float:
@@ -444,7 +463,7 @@ def worst(x: np.ndarray) -> float:
 
 
 def apart(x: tuple[Any, ...], y: tuple[Any, ...], condition: np.ndarray, scale: np.ndarray) -> float:
-    """The largest difference of tangents, in units of the condition; those of vectors made as large as those of values."""
+    """The largest difference of tangents in units of the condition, those of vectors as large as those of values."""
     units = (scale[:, :, None], np.ones_like(scale), scale[:, :, None])
     size = max(worst(dx * unit / condition.reshape(-1, *(1,) * (dx.ndim - 1))) for dx, unit in zip(y, units))
     return max(
@@ -454,7 +473,8 @@ def apart(x: tuple[Any, ...], y: tuple[Any, ...], condition: np.ndarray, scale: 
 
 def paired(x: tuple[Any, ...], y: tuple[Any, ...]) -> np.ndarray:
     """Re tr(X^H Y) of each matrix, summed over the parts."""
-    return sum(np.sum(np.real(np.conj(a) * b).reshape(len(a), -1), axis=1) for a, b in zip(x, y))  # type: ignore[return-value]
+    products = (np.real(np.conj(a) * b).reshape(len(a), -1) for a, b in zip(x, y))
+    return np.sum(np.concatenate(list(products), axis=1), axis=1)
 
 
 def gauge_free(y: tuple[Any, ...], U_bar: Any, S_bar: Any, Vh_bar: Any) -> tuple[Any, Any, Any]:

@@ -21,8 +21,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numba.cuda
 import numpy as np
-from numba import cuda, from_dtype, int64
+from numba import from_dtype, int64
 from numba.extending import register_jitable
 
 from . import derivatives, jacobi
@@ -67,8 +68,11 @@ SHARED_BYTES = 48 * 1024
 #: Global memory that the workspaces of one launch may take together, in bytes.
 WORKSPACE_BYTES = 1 << 28
 
-#: Directions that one dual number of a block carries; more are taken in turns. A thread carries what its registers hold.
+#: Directions that one dual number of a block carries; more are taken in turns. A thread carries what it can hold.
 CHUNK = 2
+
+#: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.
+cuda: Any = numba.cuda
 
 inline = register_jitable(**OPTIONS)
 
@@ -85,7 +89,7 @@ def halves(exponent):
 
 @inline
 def place(e, rows, cols, wide):
-    """Where entry e of a matrix in memory, row by row, stands in a buffer of columns; a wide one is transposed on the way."""
+    """Where entry e of a matrix in memory, row by row, stands in a buffer of columns; a wide one is transposed."""
     return e if wide else (e % cols) * rows + e // cols
 
 
@@ -496,6 +500,7 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
             exponent = exponent_for(top, jacobi.headroom(eps_of(top)))
             load(A, 1, 0, x, start, rows, cols, wide, exponent, t, threads)
             if not finite:
+                cuda.syncthreads()  # the threads fill other entries than they loaded
                 fill(A, rows * cols, like(x[start], 0.0), t, threads)
             identity(V, k, t, threads)
             cuda.syncthreads()

@@ -14,7 +14,7 @@ from .ptx import GAP, align_up, translate
 HERE = Path(__file__).parent
 FAULTS = ("", "out-of-bounds access", "misaligned access", "race on shared memory", "divergent barrier",
           "value taken from a lane outside the mask", "endless loop", "trap")  # fmt: skip
-GCC = ("gcc", "-O1", "-march=native", "-fwrapv", "-fno-strict-aliasing", "-w", "-shared", "-fPIC",
+GCC = ("gcc", "-Og", "-march=native", "-fwrapv", "-fno-strict-aliasing", "-w", "-shared", "-fPIC",
        "-ffp-contract=off")  # a*b + c is fused only where the PTX says so # fmt: skip
 
 
@@ -102,15 +102,20 @@ class Emulated:
 
 
 def arena(arrays: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
-    """Copies of the arrays in one block of memory with gaps between, so that an overrun meets no neighbour."""
+    """Copies of the arrays in one block of memory with gaps between, so that an overrun meets no neighbour.
+
+    An array that is passed twice has one place.
+    """
     memory = np.zeros(sum(a.nbytes + 2 * GAP for a in arrays) + GAP, np.uint8)
-    places, at = [], align_up(memory.ctypes.data, GAP)
+    found: dict[tuple[int, int], int] = {}
+    at = align_up(memory.ctypes.data, GAP)
     for a in arrays:
-        places.append(at)
-        begin = at - memory.ctypes.data
-        memory[begin : begin + a.nbytes] = np.ascontiguousarray(a).reshape(-1).view(np.uint8)
-        at = align_up(at + a.nbytes + GAP, GAP)
-    return memory, places
+        if (a.ctypes.data, a.nbytes) not in found:
+            found[a.ctypes.data, a.nbytes] = at
+            begin = at - memory.ctypes.data
+            memory[begin : begin + a.nbytes] = np.ascontiguousarray(a).reshape(-1).view(np.uint8)
+            at = align_up(at + a.nbytes + GAP, GAP)
+    return memory, [found[a.ctypes.data, a.nbytes] for a in arrays]
 
 
 def describe(address: int, arrays: list[np.ndarray], places: list[int]) -> str:

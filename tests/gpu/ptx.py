@@ -183,7 +183,7 @@ class Function:
     registers: dict[str, str] = field(default_factory=dict)  # C name -> kind
     scopes: list[dict[str, str]] = field(default_factory=lambda: [{}])  # PTX name -> C name, innermost last
     local: dict[str, int] = field(default_factory=dict)
-    local_bytes: int = 0
+    local_bytes: int = 0  # with those of the functions before: no two frames overlap
     points: int = 0  # resume points so far
     labels: set[str] = field(default_factory=set)  # labels so far: a branch to one of them closes a loop
     granule: int = 8  # bytes of the smallest shared access
@@ -298,6 +298,8 @@ class Function:
                 return self.compare(mods, kind, ops)
             case "cvt":
                 return self.put(ops[0], kinds[0], self.convert(mods, *kinds, self.get(ops[1], kinds[1])))
+            case "add" | "addc" | "sub" | "subc" | "mad" | "madc" if base.endswith("c") or "cc" in mods:
+                return self.carry(base, mods, f"u{8 * size_of(kind)}", ops)
             case _:
                 return self.arithmetic(base, mods, kind, ops)
 
@@ -319,6 +321,18 @@ class Function:
         operands = dict(zip("abcd", values, strict=False))
         expression = row.format(**operands, f=suffix, T=C_TYPE[kind], W=C_TYPE.get(wide), bits=bits, sign=sign)
         return self.put(ops[0], "u32" if base in ("clz", "popc") else wide, expression)
+
+    def carry(self, base: str, mods: list[str], kind: str, ops: list[str]) -> str:
+        """Links of long sums: `.cc` leaves the carry, or borrow, for the next one, which `addc`, `subc`, `madc` take up."""
+        first, *factors, last = [self.get(op, kind) for op in ops[1:]]
+        bits, sign = 8 * size_of(kind), "-" if base.startswith("sub") else "+"
+        if base.startswith("mad"):
+            product = f"(unsigned __int128){first} * {factors[0]}"
+            first = f"({C_TYPE[kind]})({product} >> {bits if 'hi' in mods else 0})"
+        taken = f" {sign} r->carry" if base.endswith("c") else ""
+        left = f"r->carry = total >> {bits} & 1;" if "cc" in mods else ""
+        total = f"(unsigned __int128){first} {sign} {last}{taken}"
+        return f"{{ unsigned __int128 total = {total}; {self.put(ops[0], kind, 'total')} {left} }}"
 
     def move(self, kind: str, ops: list[str]) -> str:
         """A copy, or the packing of two halves into one register, or the reverse."""
@@ -460,7 +474,7 @@ class Function:
 
     def code(self) -> str:
         fields = " ".join(f"{C_TYPE[kind]} {name};" for name, kind in self.registers.items())
-        lines = [f"{self.prototype()} {{", f"    typedef struct {{ {fields} }} Registers;"]
+        lines = [f"{self.prototype()} {{", f"    typedef struct {{ uint8_t carry; {fields} }} Registers;"]
         if self.is_entry:
             lines.append("    Registers *r = (Registers *)t->registers;")
             for param, offset in zip(self.params, self.layout()[0], strict=True):
@@ -502,7 +516,9 @@ def translate(ptx: str) -> Module:
             header = HEADER.fullmatch(s.text)
             result = variable(header["result"].strip()) if header["result"] else None
             params = [variable(p) for p in split(header["params"])]
-            functions.append(Function(header["name"], header["what"] == "entry", result, params, begins, names))
+            f = Function(header["name"], header["what"] == "entry", result, params, begins, names)
+            f.local_bytes = functions[-1].local_bytes if functions else 0
+            functions.append(f)
         elif s.what == "text" and re.match(r"(\.\w+ )*\.shared\b", s.text):
             v = variable(s.text)
             begins[v.name] = align_up(end, max(v.align, 16))
@@ -527,7 +543,7 @@ def whole(functions: list[Function], entry: Function, arrays: list[Variable]) ->
         unit = C_TYPE[f"u{8 * size_of(v.kind)}"]
         values = ", ".join(f"0x{x[2:]}ull" if re.match("0[dDfF]", x) else x for x in v.values) or "0"
         lines.append(f"_Alignas({v.align}) static {unit} {c_name(v.name)}[{v.size // size_of(v.kind)}] = {{{values}}};")
-    sizes = {"REGISTER_BYTES": 8 * len(entry.registers), "LOCAL_BYTES": entry.local_bytes,
+    sizes = {"REGISTER_BYTES": 8 + 8 * len(entry.registers), "LOCAL_BYTES": max(f.local_bytes for f in functions),
              "GRANULE": min(f.granule for f in functions)}  # fmt: skip
     lines += [f"enum {{ {', '.join(f'{name} = {value}' for name, value in sizes.items())} }};"]
     lines += [f"#define MODULE_REGIONS {' '.join(f'{{(uint8_t *){c_name(v.name)}, {v.size}}},' for v in arrays)}"]

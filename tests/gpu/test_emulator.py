@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -58,6 +59,12 @@ def floats(a, b, out):
         out[k, 3] = -x if x >= y else y
         out[k, 4] = a.dtype.type(int64(x * 100))
         out[k, 5] = float32(x)
+
+
+def sines(x, out):
+    k = cuda.grid(1)
+    if k < x.shape[0]:
+        out[k, 0], out[k, 1], out[k, 2] = math.sin(x[k]), math.cos(x[k]), math.exp(-abs(x[k]) % 1.0)
 
 
 def block_sum(a, total):
@@ -170,6 +177,15 @@ def test_float_instructions_equal_numpy(dtype, kind, tmp_path, rng):
         x.astype("f4"),
     ]
     np.testing.assert_allclose(out, np.stack(expected, 1), rtol=2 * np.finfo(dtype).eps)
+
+
+def test_elementary_functions_equal_numpy_on_arguments_of_every_size(tmp_path, rng):
+    """Beyond 1e9 the reduction by pi/2 takes the slow path: a function with tables, local memory and long products."""
+    x = rng.choice([-1.0, 1.0], 200) * 10.0 ** rng.uniform(-9, 300, 200)
+    out = np.zeros((200, 3))
+    emulated(sines, (float64[::1], float64[:, ::1]), tmp_path).launch(4, THREADS, x, out)
+    expected = np.stack([np.sin(x), np.cos(x), np.exp(-np.abs(x) % 1.0)], 1)
+    np.testing.assert_allclose(out, expected, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("kernel", [block_sum, warp_sum])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ def missing() -> str | None:
     return None
 
 
+@functools.cache
 def compile_ptx(function: Callable[..., Any], signature: Any, capability: tuple[int, int]) -> str:
     """The PTX of a kernel for a compute capability.
 

@@ -1,0 +1,259 @@
+"""What `dualsvd.cuda` promises, on whichever device there is (see conftest.py).
+
+On a machine with an NVIDIA GPU this is the whole test of it:
+
+    python -m pytest tests/gpu
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dualsvd as ds
+from dualsvd.kernels import cpu
+
+from .conftest import SIMULATED
+from .families import CLUSTER, batch
+
+#: Rounding of a factorisation, and of a product of its factors, in units of max(m, n) eps.
+FACTOR = 10.0
+#: Tangents carried through the sweeps lose up to two digits (notes/jacobi.md).
+CARRIED = 2000.0
+
+# Shape, type and number of matrices, for threads and for blocks. The simulator takes seconds for a block's matrix.
+FEW = [(3, 3, "float64", 14), (2, 4, "float64", 12), (5, 5, "float64", 2), (3, 2, "complex128", 12)]
+MANY = [
+    (3, 3, "float64", 300),
+    (2, 4, "float64", 300),
+    (6, 6, "float64", 120),
+    (9, 5, "float64", 60),
+    (3, 2, "complex128", 300),
+    (5, 7, "complex128", 60),
+]
+MORE = [
+    (1, 1, "float64", 100),
+    (7, 1, "float64", 100),
+    (4, 4, "float64", 300),
+    (17, 33, "float64", 20),
+    (64, 40, "float64", 2),
+    (64, 64, "float64", 1),
+    (3, 3, "float32", 300),
+    (12, 8, "float32", 60),
+    (2, 2, "complex64", 300),
+    (6, 4, "complex64", 60),
+    (3, 3, "complex128", 300),
+]
+
+
+def shapes():
+    def parameter(m, n, dtype, count, *marks):
+        return pytest.param(m, n, dtype, count, id=f"{count} of {m}x{n} {dtype}", marks=marks)
+
+    few, slow = [parameter(*x) for x in FEW], [parameter(*x, pytest.mark.slow) for x in MORE]
+    return few if SIMULATED else [parameter(*x) for x in MANY] + slow
+
+
+def sized(x):
+    """The largest singular value of each matrix, to measure errors by."""
+    top = cpu.svdvals(np.ascontiguousarray(x))[0][:, 0].astype(float)
+    return np.where(top > 0, top, 1.0)
+
+
+def bound(a, factor=FACTOR):
+    return factor * max(a.shape[-2:]) * float(np.finfo(a.dtype).eps)
+
+
+def per_matrix(x):
+    return np.max(np.abs(x), axis=tuple(range(1, x.ndim)), initial=0.0)
+
+
+def check(errors, names, limit):
+    worst = int(np.argmax(errors))
+    assert np.all(errors <= limit), f"{names[worst]} (matrix {worst}): {errors[worst]:.1e} > {limit:.1e}"
+
+
+def product(U, S, Vh, scale):
+    return (U * (S / scale[:, None])[..., None, :]) @ Vh
+
+
+@pytest.mark.parametrize(("m", "n", "dtype", "count"), shapes())
+class TestFamilies:
+    def test_factors(self, m, n, dtype, count, device):
+        a, _, names = batch(m, n, dtype, count)
+        U, S, Vh = ds.cuda.svd(a)
+        scale, limit = sized(a), bound(a)
+        assert S.dtype == a.real.dtype and U.dtype == Vh.dtype == a.dtype
+        check(per_matrix(product(U, S, Vh, scale) - a / scale[:, None, None]), names, limit)
+        identity = np.eye(min(m, n))
+        check(per_matrix(np.conj(U.swapaxes(1, 2)) @ U - identity), names, limit)
+        check(per_matrix(Vh @ np.conj(Vh.swapaxes(1, 2)) - identity), names, limit)
+        assert np.all(np.diff(S, axis=1) <= 0) and np.all(S >= 0)
+
+    def test_values_alone_equal_the_cpu(self, m, n, dtype, count, device):
+        a, _, names = batch(m, n, dtype, count)
+        S, expected = ds.cuda.svdvals(a), cpu.svdvals(a)[0]
+        check(per_matrix(S / sized(a)[:, None] - expected / sized(a)[:, None]), names, bound(a))
+        graded = np.array([name == "graded columns" for name in names])
+        np.testing.assert_allclose(S[graded], expected[graded], rtol=bound(a))
+
+    def test_closed_form_equals_the_cpu(self, m, n, dtype, count, device):
+        a, da, names = batch(m, n, dtype, count)
+        dU, dS, dVh = ds.cuda.svd_jvp(a, da)
+        _, _, _, eU, eS, eVh, _ = cpu.svd_lift(a, da[None])
+        scale, size = sized(a), sized(da)
+        check(per_matrix(dS / size[:, None] - eS[0] / size[:, None]) * ease(names), names, bound(a, 10 * FACTOR))
+        simple = [k for k, name in enumerate(names) if name == "generic"]
+        gap = conditions(a)
+        for x, e in ((dU, eU[0]), (dVh, eVh[0])):
+            errors = per_matrix((x - e) * (scale / size / gap**2)[:, None, None])
+            check(errors[simple], ["generic"] * len(simple), bound(a, 10 * FACTOR))
+
+    def test_adjoint_is_the_transpose(self, m, n, dtype, count, device):
+        a, da, names = batch(m, n, dtype, count)
+        simple = [k for k, name in enumerate(names) if name == "generic"]
+        if not simple:
+            simple = [names.index("large")]
+        a, da = a[simple], da[simple]
+        y = ds.cuda.svd(a)
+        dy = ds.cuda.svd_jvp(a, da)
+        rng = np.random.default_rng(count)
+        bars = ds.cuda.gauge_free(y, *(rng.standard_normal(x.shape).astype(x.dtype) for x in y))
+        A_bar = ds.cuda.svd_vjp(a, *bars)
+        forward, backward = ds.cuda.paired(bars, dy), ds.cuda.paired((A_bar,), (da,))
+        sizes = np.sqrt(ds.cuda.paired(bars, bars) * ds.cuda.paired(dy, dy))
+        check(np.abs(forward - backward) / sizes / conditions(a), ["generic"] * len(simple), bound(a))
+
+    def test_dual_sweeps_give_the_factors_of_the_moving_matrix(self, m, n, dtype, count, device):
+        if dtype.startswith("complex"):
+            pytest.skip("tangents are carried for reals only")
+        a, da, names = batch(m, n, dtype, count)
+        da = np.stack([da, np.roll(da, 1, axis=2)])
+        U, S, Vh = ds.cuda.svd_dual(ds.DualArray(a, da))
+        scale, size = sized(a), sized(da[0])
+        check(per_matrix(product(U.value, S.value, Vh.value, scale) - a / scale[:, None, None]), names, bound(a))
+        # d(U S Vh) = dA along the first direction, whatever basis a tie took
+        whole = product(U.partials[0], S.value, Vh.value, size) + product(U.value, S.value, Vh.partials[0], size)
+        whole = whole + product(U.value, S.partials[0], Vh.value, size)
+        errors = per_matrix(whole - da[0] / size[:, None, None])
+        check(errors * ease(names), names, bound(a, CARRIED))
+        expected = cpu.svd_lift(a, da)[4]
+        check(per_matrix((S.partials[0] - expected[0]) / size[:, None]) * ease(names), names, bound(a, CARRIED))
+
+
+def ease(names):
+    """What a cluster costs in digits is taken off the errors of its derivatives."""
+    return np.where(np.array(names) == "clustered", CLUSTER, 1.0)
+
+
+def conditions(a):
+    return ds.cuda.conditions(ds.cuda.svdvals(a), a.shape)
+
+
+def test_several_directions_equal_one_at_a_time(device):
+    a, da, names = batch(3, 3, "float64", 17)
+    generic = np.array(names) == "generic"
+    a, many = a[generic], np.stack([np.roll(da[generic], k, axis=1) for k in range(3)])
+    together = ds.cuda.svd_jvp(a, many)
+    for k in range(3):
+        for x, y in zip(together, ds.cuda.svd_jvp(a, many[k])):
+            np.testing.assert_array_equal(x[k], y)
+
+
+@pytest.mark.parametrize("size", [3, 5], ids=["a thread", "a block"])
+def test_a_matrix_that_is_not_finite_leaves_its_neighbours_alone(size, device):
+    a, _, _ = batch(size, size, "float64", 4)
+    a[1, 0, 0], a[2, 1, 2] = np.nan, np.inf
+    with pytest.raises(ds.NonFiniteError, match="in 2 of 4 matrices, first in matrix 1"):
+        ds.cuda.svd(a)
+    with ds.options(nonfinite="propagate"):
+        U, S, Vh = ds.cuda.svd(a)
+    bad = np.array([False, True, True, False])
+    for x in (U, S, Vh):
+        assert np.isnan(x[bad]).all() and np.isfinite(x[~bad]).all()
+    np.testing.assert_array_equal(S[~bad], ds.cuda.svdvals(a[~bad]))
+
+
+def test_ties_speak_as_on_the_cpu(device):
+    a, da = np.eye(3)[None], np.ones((1, 3, 3))
+    dS = ds.cuda.svd_jvp(a, da)[1]
+    np.testing.assert_allclose(dS, [[3.0, 0.0, 0.0]], atol=1e-14)
+    with ds.options(ties="raise"), pytest.raises(ds.DegenerateError, match="sigma_1 = 1 and sigma_2 = 1"):
+        ds.cuda.svd_jvp(a, da)
+    with pytest.raises(ds.GaugeError):
+        ds.cuda.svd_vjp(a, np.arange(9.0).reshape(1, 3, 3), None, None)
+    np.testing.assert_allclose(ds.cuda.svd_vjp(a, None, np.ones((1, 3)), None), a, atol=1e-15)
+    with pytest.raises(ds.GaugeError, match="phase"):
+        ds.cuda.svd_vjp(np.diag([2.0, 1.0j])[None], np.full((1, 2, 2), 1j), None, None)
+
+
+def test_arrays_on_the_device_stay_there(device):
+    from numba import cuda
+
+    a, da, _ = batch(3, 3, "float64", 14)
+    on_device = ds.cuda.svd(cuda.to_device(a))
+    for x, y in zip(on_device, ds.cuda.svd(a)):
+        assert hasattr(x, "copy_to_host")
+        np.testing.assert_array_equal(x.copy_to_host(), y)
+    moved = ds.cuda.svd_jvp(cuda.to_device(a), cuda.to_device(da))
+    for x, y in zip(moved, ds.cuda.svd_jvp(a, da)):
+        np.testing.assert_array_equal(x.copy_to_host(), y)
+
+
+def test_a_batch_too_large_for_the_memory_is_cut(device, monkeypatch):
+    from numba import cuda
+
+    a, da, _ = batch(3, 3, "float64", 14)
+    whole = ds.cuda.svd_jvp(a, da)
+    to_device, taken = cuda.to_device, []
+
+    def scarce(x, *arguments, **settings):
+        taken.append(len(x))
+        if x.size > 5 * 9:
+            raise MemoryError("[2] CUDA_ERROR_OUT_OF_MEMORY")
+        return to_device(x, *arguments, **settings)
+
+    monkeypatch.setattr(cuda, "to_device", scarce)
+    for x, y in zip(ds.cuda.svd_jvp(a, da), whole):
+        np.testing.assert_array_equal(x, y)
+    assert max(taken) == 14 and min(taken) < 5
+
+
+def test_nothing_to_do_needs_no_launch(device):
+    for shape in ((0, 3, 3), (2, 0, 3), (2, 3, 0)):
+        U, S, Vh = ds.cuda.svd(np.zeros(shape))
+        r = min(shape[1:])
+        assert U.shape == (shape[0], shape[1], r) and S.shape == (shape[0], r) and Vh.shape == (shape[0], r, shape[2])
+        assert ds.cuda.svd_vjp(np.zeros(shape), U, S, Vh).shape == shape
+
+
+def test_the_device_validates_itself(device):
+    a, _, _ = batch(3, 3, "float64", 14)
+    report = ds.cuda.cross_validate_device(a)
+    assert report.passed, str(report)
+    assert len(report.rows) == 6 and "have a tie" in str(report)
+    assert ds.cuda.cross_validate_device(np.arange(6.0).reshape(3, 2) ** 2).passed
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: ds.cuda.svd(np.zeros((3, 3))), ds.ShapeError, r"must have 3 axes, a batch of matrices"),
+        (lambda: ds.cuda.svd(np.zeros((1, 65, 2))), ds.ShapeError, "at most 64 rows and columns, got 65 x 2"),
+        (lambda: ds.cuda.svd(np.zeros((1, 2, 2), np.float16)), ds.DTypeError, "float16"),
+        (lambda: ds.cuda.svd(np.array([[["x"]]])), ds.DTypeError, "must hold float32"),
+        (lambda: ds.cuda.svd(ds.DualArray(np.ones((1, 2, 2)), np.ones((1, 1, 2, 2)))), ds.DTypeError, "svd_dual"),
+        (lambda: ds.cuda.svd_dual(np.ones((1, 2, 2))), ds.DTypeError, "takes a DualArray, got ndarray"),
+        (lambda: ds.cuda.svd_jvp(np.ones((1, 2, 2)), np.ones((1, 2, 3))), ds.ShapeError, "da must have the shape"),
+        (
+            lambda: ds.cuda.svd_jvp(np.ones((1, 2, 2)), np.ones((1, 2, 2), "f4")),
+            ds.DTypeError,
+            "type float64 of its partner",
+        ),
+        (lambda: ds.cuda.svd_vjp(np.ones((1, 2, 2)), None, np.ones((1, 3)), None), ds.ShapeError, "S_bar must have"),
+    ],
+    ids=["no batch", "too large", "float16", "strings", "traced", "not traced", "direction", "types", "cotangent"],
+)
+def test_wrong_input_is_told(call, error, message, device):
+    with pytest.raises(error, match=message):
+        call()
