@@ -32,6 +32,8 @@ STYLE = {
 FLOOR = 1e-18
 #: so many ticks can be told apart, and so many spectra of a batch
 FEW, BATCH_DRAWN = 12, 50
+#: a spectrum that spans more than this is drawn on a logarithmic axis
+DECADES = 100.0
 
 
 def _matplotlib() -> Any:
@@ -82,16 +84,20 @@ def draw_stories(stories: Sequence[Story], path: Path) -> None:
 
 
 def spectrum(axes: Any, values: np.ndarray, matrix: Matrix) -> None:
-    """Singular values on a logarithmic axis; those that are zero to working accuracy stand on the floor, hollow."""
+    """Singular values; those that are zero to working accuracy stand on the floor, hollow."""
     values = np.atleast_2d(values)
     values = values.reshape(-1, values.shape[-1])[:BATCH_DRAWN]
     floor = (float(np.max(values)) or 1.0) * values.shape[-1] * float(np.finfo(values.dtype).eps)
     index = np.arange(1, values.shape[-1] + 1)
     for line in values:
         zero = line <= floor
-        axes.semilogy(index, np.maximum(line, floor), "-", color=ACCENT, alpha=0.35, linewidth=1)
-        axes.semilogy(index[~zero], line[~zero], "o", color=ACCENT, markersize=4)
-        axes.semilogy(index[zero], np.full(zero.sum(), floor), "o", mfc="white", mec=BAD, markersize=4.5)
+        axes.plot(index, np.maximum(line, floor), "-", color=ACCENT, alpha=0.35, linewidth=1)
+        axes.plot(index[~zero], line[~zero], "o", color=ACCENT, markersize=4)
+        axes.plot(index[zero], np.full(zero.sum(), floor), "o", mfc="white", mec=BAD, markersize=4.5)
+    if np.max(values) > DECADES * np.min(values):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.08 * np.max(values))
     if (values <= floor).any():
         axes.axhline(floor, color=BAD, linewidth=0.8, linestyle=":")
         axes.annotate("zero to working accuracy", (index[0], floor), (2, 4), textcoords="offset points", color=BAD)
@@ -124,7 +130,7 @@ def _agreement(axes: Any, story: Story) -> None:
     labels, place = [], 0.0
     for report in story.reports:
         place += 0.8
-        labels.append((place, report.subject.partition(",")[0], True))
+        labels.append((place, report.subject.partition(" at (")[0].partition(",")[0], True))
         for r in report.rows:
             place += 1
             colour = GOOD if r.passed else BAD

@@ -23,7 +23,8 @@ from .vectors import Leaves, largest, moved
 class Slope:
     """The slope of each output along one direction, by values alone.
 
-    central, right, left   per output, of its shape
+    central                per output, of its shape; 0 where there is a kink
+    right, left            per output, of its shape
     accuracy               per output, the error to allow a central slope (absolute)
     one_sided              per output, the error to allow a one-sided slope (absolute)
     kinked                 per output, mask of the elements whose one-sided slopes differ
@@ -71,12 +72,10 @@ def _noise(y: Any, rungs: Sequence[tuple[Any, Any]]) -> float:
     """How uncertain the values of f are: the wobble of its slopes over the smallest steps, where truncation is gone."""
     wobble = float(np.finfo(np.asarray(y).dtype).eps) * largest(y)
     for plus, minus in rungs:
-        central = np.stack([(plus[k] - minus[k]) / (2 * STEPS[k]) for k in range(-4, 0)])
-        better = (STEP_RATIO**2 * central[1:] - central[:-1]) / (STEP_RATIO**2 - 1)
-        for k in (-1, -2):
-            change = largest(better[k] - better[k - 1]) * STEPS[k]
-            if np.isfinite(change):
-                wobble = max(wobble, change)
+        fine = _richardson(np.stack([(plus[k] - minus[k]) / (2 * STEPS[k]) for k in range(-4, 0)]), (2, 4))
+        change = largest(fine[-1] - fine[-2]) * STEPS[-1]
+        if np.isfinite(change):
+            wobble = max(wobble, change)
     return wobble
 
 
@@ -86,19 +85,25 @@ def _slope(y: Any, plus: Any, minus: Any, noise: float) -> tuple[Any, ...]:
     with np.errstate(all="ignore"):
         jump = np.abs(right - left)
         kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
-        central, accuracy = _extrapolated((right + left) / 2, (2, 4), noise)
+        central, accuracy = _extrapolated(np.where(kinked, 0, (right + left) / 2), (2, 4), noise)
         right, over_right = _extrapolated(right, (1, 2), noise)
         left, over_left = _extrapolated(left, (1, 2), noise)
     return central, right, left, accuracy, max(over_right, over_left), kinked
 
 
-def _extrapolated(slope: Any, powers: tuple[int, int], noise: float) -> tuple[Any, float]:
-    """Richardson's extrapolation over the ladder, of errors h^p for these powers p: the best rung, and its error."""
+def _richardson(slopes: Any, powers: tuple[int, ...]) -> Any:
+    """Slopes over the ladder, with their errors in h^p removed for these powers p."""
     for p in powers:
-        slope = (STEP_RATIO**p * slope[1:] - slope[:-1]) / (STEP_RATIO**p - 1)
-    best, allowed = slope[-1], np.inf
-    for k in range(1, len(slope)):
-        estimate = MARGIN * (largest(slope[k] - slope[k - 1]) + 4 * noise / STEPS[k + len(powers)])
+        slopes = (STEP_RATIO**p * slopes[1:] - slopes[:-1]) / (STEP_RATIO**p - 1)
+    return slopes
+
+
+def _extrapolated(slopes: Any, powers: tuple[int, ...], noise: float) -> tuple[Any, float]:
+    """The best rung after extrapolation, and the error to allow it."""
+    slopes = _richardson(slopes, powers)
+    best, allowed = slopes[-1], np.inf
+    for k in range(1, len(slopes)):
+        estimate = MARGIN * (largest(slopes[k] - slopes[k - 1]) + 4 * noise / STEPS[k + len(powers)])
         if estimate < allowed:
-            best, allowed = slope[k], estimate
+            best, allowed = slopes[k], estimate
     return best, allowed
