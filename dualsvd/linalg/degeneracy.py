@@ -34,6 +34,8 @@ SPLIT = 64.0
 #: A cotangent passes for gauge-invariant if the forbidden part is this small against the whole: it went through a
 #: handful of products of length r before it came here, and may have lost some digits to cancellation there.
 GAUGE = 1e4
+#: A matrix whose values span more than this is graded, where each derivative is to be right relative to itself.
+GRADED = 1e-2
 #: Outside this range of s_1 the reciprocals 1/s might leave the range of the numbers: scale by a power of two first.
 SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-100, 1e100)}
 
@@ -54,12 +56,14 @@ class Spectrum(NamedTuple):
     group   (..., r)   number of the group a value belongs to, counted from 0 at the largest
     null    (..., r)   whether the value counts as zero
     tied    (...)      whether the matrix has a group of two or more
+    tail    (..., r)   what the values had below rounding when they were refined, or None
     """
 
     noise: Any
     group: Any
     null: Any
     tied: Any
+    tail: Any = None
 
     @property
     def degenerate(self) -> Any:
@@ -67,7 +71,7 @@ class Spectrum(NamedTuple):
         return self.tied | (self.null[..., -1] if self.null.shape[-1] else False)
 
 
-def spectrum(S: Any, options: Options) -> Spectrum:
+def spectrum(S: Any, options: Options, tail: Any = None) -> Spectrum:
     """The groups of the singular values S (..., r), descending.
 
     "jacobi" computes every value to high relative accuracy, so that its noise is relative to the value itself.
@@ -80,13 +84,13 @@ def spectrum(S: Any, options: Options) -> Spectrum:
     group = np.zeros(S.shape, dtype=np.intp)
     if not joined.any():
         group[...] = np.arange(r)
-        return Spectrum(noise, group, null, np.zeros(S.shape[:-1], dtype=bool))
+        return Spectrum(noise, group, null, np.zeros(S.shape[:-1], dtype=bool), tail)
     np.cumsum(~joined, axis=-1, out=group[..., 1:])
     if null.any():  # a group that reaches down to zero is null as a whole
         first_null = np.min(np.where(null, group, r), axis=-1, keepdims=True)
         null = group >= first_null
         group = np.minimum(group, first_null)
-    return Spectrum(noise, group, null, joined.any(axis=-1))
+    return Spectrum(noise, group, null, joined.any(axis=-1), tail)
 
 
 def eigen_spectrum(w: Any) -> Spectrum:
@@ -126,7 +130,10 @@ def same_group(at: Spectrum) -> Any:
 def inverse_gaps(S: Any, at: Spectrum) -> Any:
     """1/(s_j - s_i) at (i, j), 0 within a tie and on the diagonal."""
     same = same_group(at)
-    return reciprocal(~same, S[..., None, :] - S[..., :, None] + same)
+    gap = S[..., None, :] - S[..., :, None]
+    if at.tail is not None:
+        gap = gap + (at.tail[..., None, :] - at.tail[..., :, None])
+    return reciprocal(~same, gap + same)
 
 
 def inverse_sums(S: Any, at: Spectrum) -> Any:

@@ -12,7 +12,8 @@ import numpy as np
 from ..errors import ConvergenceError, NonFiniteError, ShapeError
 from ..rules.registry import as_inexact, primal
 from ..settings import Options
-from .degeneracy import TIE, tolerance
+from .degeneracy import TIE, power_of_two, same_group, scaled, spectrum, tolerance
+from .refine import refine
 
 
 class SVDResult(NamedTuple):
@@ -82,16 +83,42 @@ def svd_factors(a: Any, options: Options, full_matrices: bool = False) -> SVDRes
             factors = SVDResult(*np.linalg.svd(finite, full_matrices=full_matrices))
         except np.linalg.LinAlgError as error:
             raise not_converged(a, error) from None
+    if options.refine:
+        factors = refined(finite, factors, options)
     return factors if bad is None else SVDResult(*spoil(factors, bad))
+
+
+def refined(a: Any, factors: SVDResult, options: Options) -> SVDResult:
+    """The factors after some steps of refinement, the tail of S remembered beside it."""
+    r = factors.S.shape[-1]
+    U, Vh = factors.U[..., :, :r], factors.Vh[..., :r, :]
+    at = spectrum(factors.S, options)
+    e = power_of_two(a)
+    y = refine(scaled(a, -e), U, scaled(factors.S, -e[..., 0]), Vh, options.refine, ~same_group(at))
+    S, tail = scaled(y.S, e[..., 0]), scaled(y.tail, e[..., 0])
+    U, Vh = y.U, y.Vh
+    if factors.U.shape[-1] > r:
+        U = with_complement(U)
+    if factors.Vh.shape[-2] > r:
+        Vh = np.conj(np.swapaxes(with_complement(np.conj(np.swapaxes(Vh, -1, -2))), -1, -2))
+    return SVDResult(U, remember(S, tail), Vh)
+
+
+def tail_of(S: Any, options: Options) -> Any:
+    """What refined singular values had below rounding, or None."""
+    return recall(S) if options.refine else None
 
 
 def singular_values(a: Any, options: Options) -> Any:
     """S of plain matrices, when nobody asks for vectors."""
     finite, bad = finite_part(a, options)
     if by_kernels(finite, options):
-        S, info = kernels().svdvals(stack_of(finite), threads=threads(options))
-        check_converged(info)
-        S = deflated(finite, S.reshape(*finite.shape[:-2], -1), options)
+        if options.algorithm == "jacobi":
+            S = jacobi_factors(finite, options, False).S
+        else:
+            S, info = kernels().svdvals(stack_of(finite), threads=threads(options))
+            check_converged(info)
+            S = S.reshape(*finite.shape[:-2], -1)
     else:
         try:
             S = np.linalg.svd(finite, compute_uv=False)
@@ -143,7 +170,8 @@ def check_converged(info: Any) -> None:
 
 def jacobi_factors(a: Any, options: Options, full_matrices: bool) -> SVDResult:
     """U, S, Vh by one-sided Jacobi: every singular value to high relative accuracy."""
-    U, S, Vh, info = kernels().svd(stack_of(a), threads=threads(options))
+    compute = kernels().svd_accurate if options.algorithm == "jacobi" else kernels().svd
+    U, S, Vh, info = compute(stack_of(a), threads=threads(options))
     check_converged(info)
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     U, S, Vh = U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n)

@@ -32,6 +32,7 @@ from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
+    GRADED,
     SPLIT,
     Spectrum,
     Unresolved,
@@ -64,6 +65,7 @@ from .factorise import (
     spoil,
     stack_of,
     svd_factors,
+    tail_of,
     threads,
     with_complement,
 )
@@ -233,7 +235,7 @@ def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
 def svd_spectrum(y: SVDResult, options: Options) -> Spectrum:
     """The ties that are left when outer derivatives have split some along their directions."""
     U, S, Vh = y
-    at = spectrum(S, options)
+    at = spectrum(S, options, tail_of(S, options))
     while isinstance(S, Tracer) and np.any(at.degenerate):
         if hasattr(S, "partials"):
             dU, dS, dVh = (primal(getattr(x, "partials", np.zeros(1))) for x in (U, S, Vh))
@@ -264,6 +266,8 @@ def svd_jvp(
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
         y = follow_direction(y, da, at)
+    elif graded(y, a, da, options) and not full_matrices:
+        return graded_tangents(a, da, options)
     return y, svd_push(y, da, at)
 
 
@@ -319,7 +323,7 @@ def svd_pullback_rule(
     """A_bar, after the cotangent has been found independent of gauge and bases."""
     options = options or get()
     U_bar, S_bar, Vh_bar = (None if x is None or is_zero(x) else x for x in y_bar)
-    at = spectrum(y[1], options)
+    at = spectrum(y[1], options, tail_of(y[1], options))
     if U_bar is None and S_bar is None and Vh_bar is None:
         return (None,)
     admit(SVDResult(*y), U_bar, S_bar, Vh_bar, at, options)
@@ -460,7 +464,7 @@ def admit_ties(
 def svdvals_function(a: Any, *, options: Options | None = None) -> Any:
     """S of plain matrices, with the vectors that the derivative will need remembered beside it."""
     factors = svd_factors(a, options or get())
-    return remember(factors.S, factors)
+    return remember(factors.S.copy(), factors)
 
 
 def svdvals_factors(y: Any, a: Any, options: Options) -> SVDResult:
@@ -478,6 +482,8 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if np.any(at.degenerate):
         meet_tie(y, at, options)
         factors = follow_direction(factors, dA, at)
+    elif graded(factors, a, dA, options):
+        return graded_tangents(a, dA, options)[1][1]
     return value_slopes(factors, dA)
 
 
@@ -546,8 +552,7 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
     finite, bad = finite_part(a, options)
     batch, (m, n), N = a.shape[:-2], a.shape[-2:], dA.shape[0]
     r = min(m, n)
-    directions = np.broadcast_to(dA, (N, *a.shape)).astype(a.dtype, copy=False)
-    directions = np.ascontiguousarray(directions).reshape(N, -1, m, n)
+    directions = stack_of_directions(a, dA)
     U, S, Vh, dU, dS, dVh, info = kernels().svd_sweeps(stack_of(finite), directions, threads=threads(options))
     check_converged(info)
     y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
@@ -561,6 +566,38 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
         if message is not None:
             return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))
     return y, dy
+
+
+# Badly scaled matrices: derivatives to high relative accuracy
+
+
+def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
+    """Whether accuracy relative to each value is asked for, and Re u^H dA v may not have it.
+
+    The tiny components of u and v, which a graded dA multiplies by huge entries, are not known relative to themselves.
+    """
+    return (
+        options.algorithm == "jacobi"
+        and is_plain(a, dA)
+        and bool(np.any(y.S[..., -1] < GRADED * y.S[..., 0]))
+        and bool(np.isfinite(a).all())
+    )
+
+
+def graded_tangents(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
+    """Tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
+    directions = stack_of_directions(a, dA)
+    U, S, Vh, dU, dS, dVh, info = kernels().svd_accurate_lift(stack_of(a), directions, threads=threads(options))
+    check_converged(info)
+    batch, (m, n), N = a.shape[:-2], a.shape[-2:], len(directions)
+    y = SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
+    return y, (dU.reshape(N, *y.U.shape), dS.reshape(N, *y.S.shape), dVh.reshape(N, *y.Vh.shape))
+
+
+def stack_of_directions(a: Any, dA: Any) -> Any:
+    """(N, B, m, n), contiguous: what the kernels take."""
+    dA = np.broadcast_to(dA, (len(dA), *a.shape)).astype(a.dtype, copy=False)
+    return np.ascontiguousarray(dA).reshape(len(dA), -1, *a.shape[-2:])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
