@@ -26,8 +26,8 @@ which keeps the certificate from being finer than some 1e-12: two values closer 
 
 A tie of the top needs a block of two to be seen at all, and a block makes a small part far less likely: hence BLOCK. At
 the top of the spectrum A^H A loses nothing, so only one of the two bases is kept and reorthogonalised, that of the
-shorter side. The process is that of Golub, Luk and Overton, ACM TOMS 7 (1981), 149-169. On converging to the wrong value
-see Parlett, Simon and Stringer, Math. Comp. 38 (1982), 153-165; on what a random start excludes, Kuczynski and
+shorter side. The process is that of Golub, Luk and Overton, ACM TOMS 7 (1981), 149-169. On convergence to the wrong
+value see Parlett, Simon and Stringer, Math. Comp. 38 (1982), 153-165; on what a random start excludes, Kuczynski and
 Wozniakowski, SIAM J. Matrix Anal. 13 (1992), 1094-1122.
 """
 
