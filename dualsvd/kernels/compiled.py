@@ -1,8 +1,9 @@
-"""The texts of `jacobi` and `derivatives` compiled, and the loops that bring batches of matrices to them. Imported on first use.
+"""The texts of `jacobi` and `derivatives` compiled, and the loops that bring batches of matrices to them. Imported on
+first use.
 
-Matrices and results are flat arrays of reals, matrix after matrix; a complex entry is two reals (planes = 2). A kernel takes the
-matrices from `begin` to `end`, `lanes(kind)` at a time: each number of its buffers holds one entry of that many matrices side by side.
-One lane is a plain number.
+Matrices and results are flat arrays of reals, matrix after matrix; a complex entry is two reals (planes = 2). A kernel
+takes the matrices from `begin` to `end`, `lanes(kind)` at a time: each number of its buffers holds one entry of that
+many matrices side by side. One lane is a plain number.
 """
 
 from __future__ import annotations
@@ -27,9 +28,21 @@ NONFINITE, UNCONVERGED = 1, 2
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 
-#: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not: it would only
-#: make the compiler work.
-HOT = {"dots", "inner", "norm2", "rotation", "angle", "tangent_of_angle", "rotate", "rebase", "shear", "shift", "exponent_of"}
+#: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not:
+#: it would only make the compiler work.
+HOT = {
+    "dots",
+    "inner",
+    "norm2",
+    "rotation",
+    "angle",
+    "tangent_of_angle",
+    "rotate",
+    "rebase",
+    "shear",
+    "shift",
+    "exponent_of",
+}
 HOT |= {"multiply_block", "multiply_entry", "conjugate_if", "reciprocal"}
 
 for _text in (jacobi, derivatives, qr):
@@ -76,7 +89,9 @@ def largest(x, start, size):
 
 @inline
 def set_scale(scale, w, width, exponent):
-    """Lane w: two powers of two whose product is 2^exponent; one alone may overflow."""
+    """Lane w: two powers of two whose product is 2^exponent; one alone may overflow. Beyond both bounds every result is
+    0 or inf."""
+    exponent = max(-2200, min(exponent, 2046))
     half = exponent // 2
     scale[w], scale[width + w] = POWERS[half + 1100], POWERS[exponent - half + 1100]
 
@@ -86,7 +101,8 @@ def set_scale(scale, w, width, exponent):
 
 @inline
 def load(x, size, b, end, a, start, stride, width, scale, m, n, wide, planes):
-    """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column. Lanes beyond repeat the last."""
+    """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column. Lanes beyond
+    repeat the last."""
     down, right = (1, m) if wide else (n, 1)
     for j in range(n):
         for i in range(m):
@@ -99,7 +115,7 @@ def load(x, size, b, end, a, start, stride, width, scale, m, n, wide, planes):
 
 @inline
 def store(a, start, stride, width, scale, y, size, b, end, m, n, rows, planes):
-    """n columns of length m, scaled, as the columns of matrix b and the following; conjugated as their rows if `rows`."""
+    """n columns of length m, scaled, as columns of matrix b and the following; conjugated as rows if `rows`."""
     for p in range(n):
         for i in range(m):
             for c in range(planes):
@@ -185,7 +201,8 @@ def load_directions(dx, size, batch, b, first, count, a, stride, exponents, scal
 
 @inline
 def adapt(U, W, S, V, T, t, R, group, tie, dx, size, batch, b, count, exponents, scale, m, n, wide, planes):
-    """Turn the columns of U and W inside ties, where U S V^H is the matrix and W is V or rides along; whether there were any."""
+    """Turn the columns of U and W inside ties, where U S V^H is the matrix and W is V or rides along; whether there
+    were any."""
     zeros = jacobi.tie_groups(S, group, n, tie)
     tied = zeros < n
     for p in range(n):
@@ -201,8 +218,10 @@ def adapt(U, W, S, V, T, t, R, group, tie, dx, size, batch, b, count, exponents,
 
 
 @inline
-def store_tangents(a, v, s, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, scale, m, n, wide, planes):
-    """The partials of one matrix to directions first, ..., first + count - 1; the matrix had been scaled by 2^exponent."""
+def store_tangents(
+    a, v, s, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, scale, m, n, wide, planes
+):
+    """The partials of a matrix to directions first, ..., first + count - 1; it had been scaled by 2^exponent."""
     left, right, rows, columns = (v, a, n, m) if wide else (a, v, m, n)
     for j in range(count):
         at, start = (first + j) * batch + b, (j + 1) * planes
@@ -227,13 +246,20 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     t, scale = memory(count * size, U), memory(2, U)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
     U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
-    al, vl, sl, ul, wl, tl = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(u0, lane), buffer(v0, lane), buffer(t, lane)
+    al, vl, sl, ul, wl, tl = (
+        buffer(a, lane),
+        buffer(v, lane),
+        buffer(s, lane),
+        buffer(u0, lane),
+        buffer(v0, lane),
+        buffer(t, lane),
+    )
     x, y, z, dx, sc = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(scale, lane)
     dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
     group, exponents = np.empty(n, np.int64), np.empty(count, np.int64)
     left, right = (wl, ul) if wide else (ul, wl)
     for b in range(begin, end):
-        exponent = jacobi.power_of_two(S[b * n], 0) if S[b * n] < np.inf else 0
+        exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
         set_scale(sc, 0, 1, exponent)
         load(x, n, b, b + 1, S0, 0, 1, 1, sc, 1, n, False, 1)
         set_scale(sc, 0, 1, 0)
@@ -250,7 +276,9 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
             a[:] = 0.0
             load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
             jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, tie, planes == 2)
-            store_tangents(al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes)
+            store_tangents(
+                al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes
+            )
 
 
 @jit(nogil=True, **OPTIONS)
@@ -258,7 +286,8 @@ def sweeps(
     kind, reals, leaf, lane, rows, columns, batch, count,
     X, dX, U, S, Vh, dU, dS, dVh, counts, off_norm, flags, begin, end, limit,
 ):  # fmt: skip
-    """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix not finite gives NaN."""
+    """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix not finite gives
+    NaN."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size = stride // planes - 1, m * n * planes
@@ -269,7 +298,14 @@ def sweeps(
     U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
     Q, info = buffer(q, leaf), buffer(told, lane)
     al, vl, sl, tl = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(t, lane)
-    x, y, z, values, dx, sc = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(dX, lane), buffer(scale, lane)
+    x, y, z, values, dx, sc = (
+        buffer(X, lane),
+        buffer(U, lane),
+        buffer(Vh, lane),
+        buffer(S, lane),
+        buffer(dX, lane),
+        buffer(scale, lane),
+    )
     dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
     group, exponents, top = np.empty(n, np.int64), np.empty(count, np.int64), jacobi.headroom(eps)
     left, right = (vl, al) if wide else (al, vl)
@@ -293,12 +329,16 @@ def sweeps(
                 jacobi.primals(V, V0, n * n)
                 identity(q, n, planes, 1)
                 tie = S0[0] * jacobi.tie_tolerance(eps, n)
-                tied = adapt(U0, Q, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes)
+                tied = adapt(
+                    U0, Q, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes
+                )
             if tied:
                 jacobi.times(A, 0, Q, R, m, n)
                 jacobi.times(V, 0, Q, R, n, n)
             jacobi.follow(A, V, Sb, U0, S0, m, n, planes == 2)
-            store_tangents(al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes)
+            store_tangents(
+                al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes
+            )
         set_scale(sc, 0, 1, -exponent)
         store(sl, 0, stride // planes, 1, sc, values, n, b, b + 1, 1, n, True, 1)
         set_scale(sc, 0, 1, 0)
@@ -350,7 +390,9 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
             )  # fmt: skip
             store(buffer(ds, lane), 0, width, width, one, buffer(dS, lane), n, i, j, 1, n, True, 1)
             store(buffer(dleft, lane), 0, stride, width, shrink, buffer(dU, lane), ysize, i, j, rows, n, False, planes)
-            store(buffer(dright, lane), 0, stride, width, shrink, buffer(dVh, lane), zsize, i, j, columns, n, True, planes)
+            store(
+                buffer(dright, lane), 0, stride, width, shrink, buffer(dVh, lane), zsize, i, j, columns, n, True, planes
+            )
 
 
 @jit(nogil=True, **OPTIONS)
@@ -377,8 +419,8 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
         load(buffer(gVh, lane), zsize, b, end, buffer(gright, lane), 0, stride, width, shrink, columns, n, True, planes)
         derivatives.coefficients(buffer(s, reals), F, n)
         derivatives.pullback(
-            buffer(u, kind), buffer(s, reals), buffer(v, kind), F, buffer(gu, kind), buffer(gs, reals), buffer(gv, kind),
-            buffer(gx, kind), buffer(p, kind), buffer(t, kind), m, n,
+            buffer(u, kind), buffer(s, reals), buffer(v, kind), F, buffer(gu, kind), buffer(gs, reals),
+            buffer(gv, kind), buffer(gx, kind), buffer(p, kind), buffer(t, kind), m, n,
         )  # fmt: skip
         store(buffer(gx, lane), 0, stride, width, one, buffer(gX, lane), m * n * planes, b, end, m, n, wide, planes)
 
@@ -395,11 +437,16 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
     u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
     d, sigma, r = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X)
     A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
-    Ub, Vb, L, Y, D, W, R = (
-        buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf), buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf),
-    )  # fmt: skip
+    Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
+    D, W, R = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf)
     source, sc, values = buffer(X, lane), buffer(scale, lane), buffer(S, lane)
-    e, c, c0, f, f0 = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    e, c, c0, f, f0 = (
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+    )
     order, places = np.empty(n, np.int64), np.empty(m, np.int64)
     left, right = (v, u) if wide else (u, v)
     set_scale(sc, 0, 1, 0)
@@ -418,8 +465,24 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
                 Vb[p * n + order[j]] = L[p * n + j]
         jacobi.complete(Ub, m, n)
         jacobi.complete(Vb, n, n)
-        store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, b + 1, rows, n, False, planes)
-        store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), columns * n * planes, b, b + 1, columns, n, True, planes)
+        store(
+            buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, b + 1, rows, n, False, planes
+        )
+        store(
+            buffer(right, lane),
+            0,
+            planes,
+            1,
+            sc,
+            buffer(Vh, lane),
+            columns * n * planes,
+            b,
+            b + 1,
+            columns,
+            n,
+            True,
+            planes,
+        )
         counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
         if told[0] >= limit:
             flags[b] = UNCONVERGED
@@ -427,7 +490,8 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
 
 @jit(nogil=True, **OPTIONS)
 def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, dS, begin, end, limit):
-    """dS along `count` directions, taken at the triangular factor; left as it is for zeros, and along directions without room."""
+    """dS along `count` directions, taken at the triangular factor; left as it is for zeros, and where it is not
+    resolved."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     stride, size, small = components(kind), m * n * planes, n * n * planes
     chunk, real_stride = stride // planes - 1, stride // planes
@@ -436,13 +500,27 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
     da, dl, dd, dw = memory(m * n * stride, X), memory(n * n * stride, X), memory(n * stride, X), memory(n * stride, X)
     A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
-    L, Y, D, W, T, H = buffer(x, leaf), buffer(y, leaf), buffer(d, leaf), buffer(w, leaf), buffer(t, leaf), buffer(h, leaf)
+    L, Y, D, W, T, H = (
+        buffer(x, leaf),
+        buffer(y, leaf),
+        buffer(d, leaf),
+        buffer(w, leaf),
+        buffer(t, leaf),
+        buffer(h, leaf),
+    )
     Z, G, dA, dL, dD, dW = (
         buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
     )  # fmt: skip
     source, tangents, sc, slopes = buffer(X, lane), buffer(dX, lane), buffer(scale, lane), buffer(dS, lane)
-    c, c0, f, f0, e = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    order, places, exponents, group = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(count, np.int64), np.empty(n, np.int64)
+    c, c0, f, f0, e = (
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+    )
+    order, places, group = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(n, np.int64)
+    grades, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
     set_scale(sc, 0, 1, 0)
     g[:] = 0.0
     for j in range(chunk):
@@ -461,8 +539,9 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
             for j in range(some):
                 at = (first + j) * batch + b
                 load(tangents, size, at, at + 1, buffer(h, lane), 0, planes, 1, sc, m, n, wide, planes)
-                exponents[first + j] = qr.grading(A0, H, c0, places, m, n)
-                qr.seed(dA, G[j], H, c0, places, exponents[first + j], m, n)
+                grades[first + j] = qr.grading(A0, H, c0, places, m, n)
+                sizes[first + j] = -jacobi.power_of_two(largest(tangents, at * size, size), 0)
+                qr.seed(dA, G[j], H, c0, places, grades[first + j], m, n)
             for j in range(n):
                 c[j] = c0[j]
             qr.factor(dA, c, order, dD, dW, e, m, n)
@@ -476,6 +555,6 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         qr.adapt(L, Y, T, group, zeros, n, count)
         for j in range(count):
             for p in range(zeros):
-                if exponents[j] < qr.ROOM:
+                if qr.resolved(sizes[j], f[p], grades[j]):
                     slope = S[p] * jacobi.slope(L, T, p, j * n, n)
-                    slopes[(j * batch + b) * n + p] = qr.shift(slope, f[p] + exponents[j])
+                    slopes[(j * batch + b) * n + p] = qr.shift(slope, f[p] + grades[j])

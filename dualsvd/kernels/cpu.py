@@ -1,7 +1,8 @@
-"""Batches of small SVDs on the CPU: allocates, chooses the kernel by size, compiles it on first use, spreads it over threads.
+"""Batches of small SVDs on the CPU: allocates, chooses the kernel by size, compiles it on first use, spreads it over
+threads.
 
-Arrays are C-contiguous, float32, float64, complex64 or complex128, with one batch axis: a (B, m, n), directions da (N, B, m, n).
-Results are thin, r = min(m, n): U (B, m, r), S (B, r), Vh (B, r, n), tangents with N in front.
+Arrays are C-contiguous, float32, float64, complex64 or complex128, with one batch axis: a (B, m, n), directions da (N,
+B, m, n). Results are thin, r = min(m, n): U (B, m, r), S (B, r), Vh (B, r, n), tangents with N in front.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from .jacobi import MAX_SWEEPS
+
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 48
 
 #: Directions that one dual number carries; more are taken in turns.
 CHUNKS = (1, 4)
-
-#: Sweeps before the iteration is given up. 5 to 8 are usual; rank-deficient integers take up to 14 while they rotate rounding noise.
-MAX_SWEEPS = 30
 
 #: Matrices a thread takes at least: below that starting it costs more than it saves.
 MIN_PER_THREAD = 256
@@ -28,7 +28,8 @@ MIN_PER_THREAD = 256
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """How each matrix of a batch fared: sweeps until nothing changed, the largest |cos| left between two columns, what went wrong."""
+    """How each matrix of a batch fared: sweeps until nothing changed, the largest |cos| left between two columns, what
+    went wrong."""
 
     sweeps: np.ndarray
     off_norm: np.ndarray
@@ -50,13 +51,17 @@ def svdvals(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tupl
 
 
 def svd_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: the primal to the end, then one tangent sweep. At ties the basis follows the directions."""
+    """U, S, Vh, dU, dS, dVh, info: the primal to the end, then one tangent sweep. At ties the basis follows the
+    directions."""
     U, S, Vh, info = svd(a, limit=limit, threads=threads)
     return U, S, Vh, *lift(U, S, Vh, da, threads=threads), info
 
 
-def svd_accurate(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
-    """U, S, Vh and how it went, by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded matrices."""
+def svd_accurate(
+    a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    """U, S, Vh and how it went, by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded
+    matrices."""
     wide = a.astype(np.result_type(a, np.float64), copy=False)
     results = factors(wide, ())
     info, told = _report(len(a))
@@ -72,7 +77,8 @@ def svd_accurate(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) ->
 
 
 def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: `svd_accurate` with tangents, dS too to high relative accuracy along graded directions."""
+    """U, S, Vh, dU, dS, dVh, info: `svd_accurate` with tangents, dS too to high relative accuracy along graded
+    directions."""
     wide = np.result_type(a, np.float64)
     x, dx = a.astype(wide, copy=False), da.astype(wide, copy=False)
     U, S, Vh, info = svd_accurate(x, limit=limit, threads=threads)
@@ -88,7 +94,8 @@ def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS,
 def lift(
     U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, graded: bool = False, threads: int = 1
 ) -> tuple[Any, ...]:
-    """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the directions.
+    """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the
+    directions.
 
     If `graded`, small values are no noise: only equal ones are tied, and only zero is zero.
     """
@@ -101,7 +108,7 @@ def lift(
 
 
 def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation. At ties the basis follows the directions."""
+    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation; bases at ties as in `svd_lift`."""
     if not da.size:
         U, S, Vh, info = svd(a, limit=limit, threads=threads)
         return U, S, Vh, *factors(a, (len(da),)), info
@@ -119,7 +126,8 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
 def svd_pushforward(
     U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Any = None, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """dU, dS, dVh along da (N, B, m, n) by the closed form, into `out` if given. Quotients at ties and zeros count as 0."""
+    """dU, dS, dVh along da (N, B, m, n) by the closed form, into `out` if given. Quotients at ties and zeros count as
+    0."""
     dU, dS, dVh = out or tuple(np.empty((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
     if da.size:
         run, lanes, sizes = _compiled().pushforward, _lanes(da[0]), (*da.shape[2:], len(U), len(da))
@@ -140,7 +148,8 @@ def svd_pullback(
     out: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """The cotangent of the matrices, into `out` if given; None is a zero cotangent. Quotients at ties and zeros count as 0."""
+    """The cotangent of the matrices, into `out` if given; None is a zero cotangent. Quotients at ties and zeros count
+    as 0."""
     bars = [np.zeros_like(x) if bar is None else bar for x, bar in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
     a_bar = np.empty((len(U), U.shape[1], Vh.shape[2]), U.dtype) if out is None else out
     if S.size:

@@ -7,13 +7,14 @@ With M = U^H D V, Sy and Sk its Hermitian and skew-Hermitian parts, the derivati
     b_ij = Sk_ij / (s_j + s_i)                                 singular only at two zeros
     dU = U (a + b) + (D V - U M) / s,   dV = V (a - b)         the quotient by s only if m > n
 
-and the pullback is the transpose of that map: with p = sk(U^H gU + V^H gV), q = sk(U^H gU - V^H gV), sk(Z) = (Z - Z^H)/2,
+and the pullback is the transpose of that map: with p = sk(U^H gU + V^H gV), q = sk(U^H gU - V^H gV), sk(Z) = (Z -
+Z^H)/2,
 
     G_ij = p_ij / (s_j - s_i) + q_ij / (s_j + s_i) + delta_ij gs_i,   gA = (U G + (gU - U U^H gU) / s) V^H.
 
-(Townsend 2016; Wan and Zhang 2019 for complex phases; here split into 1/(s_j - s_i) and 1/(s_j + s_i), so that nothing is squared.)
-The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Quotients at ties and zeros count as 0: the caller sees to it that the
-basis follows the direction there, or that the cotangent does not ask.
+(Townsend 2016; Wan and Zhang 2019 for complex phases; here split into 1/(s_j - s_i) and 1/(s_j + s_i), so that nothing
+is squared.) The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Quotients at ties and zeros count as 0:
+the caller sees to it that the basis follows the direction there, or that the cotangent does not ask.
 
 Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjugate transpose, with U and V exchanged.
 """
@@ -85,7 +86,7 @@ def pullback(U, S, V, F, gU, gS, gV, gA, X, T, m, n):
 
 
 def join(X, Y, gS, F, n, tall):
-    """From U^H gU in X and V^H gV in Y: G to X, less U^H gU / s if the residual (gU - U U^H gU) / s is still to come."""
+    """From U^H gU in X and V^H gV in Y: G to X, less U^H gU / s if (gU - U U^H gU) / s is still to come."""
     half = like(F[0], 0.5)
     for j in range(n):
         over_s = F[j * n + j] + F[j * n + j] if tall else like(half, 0.0)
@@ -113,7 +114,8 @@ def divide_columns(T, F, C, m, n):
 
 
 def multiply(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add):
-    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two by two, so that a loaded number serves twice."""
+    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two by two, so that a loaded
+    number serves twice."""
     for j in range(0, cols - 1, 2):
         for i in range(0, rows - 1, 2):
             multiply_block(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)

@@ -1,21 +1,22 @@
 """The one-sided Jacobi SVD, written once over the scalar protocol.
 
-A rotation from the right makes two columns of A orthogonal, and the sorted sweep over all pairs is repeated until none needs it:
-then A V = U S with U the normalised columns (Hestenes 1958; de Rijk 1989 for the sorting; Demmel and Veselic 1992 for the relative
-accuracy). Four steps:
+A rotation from the right makes two columns of A orthogonal, and the sorted sweep over all pairs is repeated until none
+needs it: then A V = U S with U the normalised columns (Hestenes 1958; de Rijk 1989 for the sorting; Demmel and Veselic
+1992 for the relative accuracy). Four steps:
 
     step 1  converge     sweeps of rotations; on duals the tangents ride along
     step 2  adapt        at ties, turn the basis to the directions (Khan and Barton 2015: lexicographic derivatives)
     step 3  settle       tangent sweeps: whatever rotation the tangents are still owed, an infinitesimal one
     step 4  finish       norms, normalised columns, completion of U where columns vanish
 
-Why step 3 is unconditional: where the primal needs no rotation (diag(3, 2, 1) in a dense direction) its tangent still does. One sweep
-from the converged primal is exact: with c = g_p^H g_q = 0 a pair is owed dtheta = dc / (|g_p|^2 - |g_q|^2), and giving it changes no
-other dc to first order. `order(x)` sweeps serve nested duals, for the order of what is left doubles with each.
+Why step 3 is unconditional: where the primal needs no rotation (diag(3, 2, 1) in a dense direction) its tangent still
+does. One sweep from the converged primal is exact: with c = g_p^H g_q = 0 a pair is owed dtheta = dc / (|g_p|^2 -
+|g_q|^2), and giving it changes no other dc to first order. `order(x)` sweeps serve nested duals, for the order of what
+is left doubles with each.
 
-Buffers hold columns one after the other: A[p * m + i] for row i of column p, V[p * n + i] likewise. m >= n: a wide matrix comes as
-its conjugate transpose. All entries are scaled beforehand so that the largest is about 2**headroom(eps): see `headroom`.
-The functions allocate nothing; sizes are run-time integers.
+Buffers hold columns one after the other: A[p * m + i] for row i of column p, V[p * n + i] likewise. m >= n: a wide
+matrix comes as its conjugate transpose. All entries are scaled beforehand so that the largest is about
+2**headroom(eps): see `headroom`. The functions allocate nothing; sizes are run-time integers.
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ from .protocol import (
     where,
 )
 
-#: Sweeps before the iteration is given up. 5 to 8 are usual, rank-deficient integers take up to 14 while they rotate rounding noise.
+#: Sweeps before the iteration is given up. 5 to 8 are usual, rank-deficient integers take up to 17 while they rotate
+#: rounding noise.
 MAX_SWEEPS = 30
 
-#: A tie or a zero: closer than TIE * r * eps * s_1. The backward error of the SVD is of that size, so a smaller gap is noise.
+#: A tie or a zero: closer than TIE * r * eps * s_1. The backward error of the SVD is of that size, so a smaller gap is
+#: noise.
 TIE = 8.0
 
-#: While sweeping, a rotation whose h is below sqrt(SMOOTH) of |A| (|a_p|^2 + |a_q|^2)^(1/2) passes no tangent on: near a tie it would
-#: multiply the rounding errors by 1/h, and `settle` gives the pair its tangent at the end anyway.
+#: While sweeping, a rotation whose h is below sqrt(SMOOTH) of |A| (|a_p|^2 + |a_q|^2)^(1/2) passes no tangent on: near
+#: a tie it would multiply the rounding errors by 1/h, and `settle` gives the pair its tangent at the end anyway.
 SMOOTH = 1e-6
 
 
@@ -60,14 +63,16 @@ SMOOTH = 1e-6
 def headroom(eps: float) -> int:
     """The exponent to which the largest entry is scaled: 220, or 20 in float32.
 
-    A rotation forms fourth powers of column norms: (64 2^220)^4 and (64 2^20)^4 are just below overflow. The lower end then reaches
-    furthest: two columns count as vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest entry.
+    A rotation forms fourth powers of column norms: (64 2^220)^4 and (64 2^20)^4 are just below overflow. The lower end
+    then reaches furthest: two columns count as vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest
+    entry.
     """
     return 220 if eps < 1e-10 else 20
 
 
 def flush(eps: float) -> float:
-    """The squared norm below which a scaled column has vanished: under it eps^2 |g_p|^2 |g_q|^2 would underflow in the pair test."""
+    """The squared norm below which a scaled column has vanished: under it eps^2 |g_p|^2 |g_q|^2 would underflow in the
+    pair test."""
     return 2.0**-450 if eps < 1e-10 else 2.0**-36
 
 
@@ -77,7 +82,8 @@ def tie_tolerance(eps: float, n: int) -> float:
 
 
 def squared_tolerance(eps: float, m: int) -> float:
-    """A pair with |cos|^2 below this is orthogonal: the rounding errors of an inner product of length m are of that size."""
+    """A pair with |cos|^2 below this is orthogonal: the rounding errors of an inner product of length m are of that
+    size."""
     return eps * eps * (m + 2.0)
 
 
@@ -123,11 +129,12 @@ def norm2(A, p, m):
 def rotation(alpha, beta, g, floor):
     """c and s of the rotation that makes a pair with these products orthogonal, the longer column first.
 
-        [a_p, a_q] <- [a_p, a_q] [ c  -conj(s) ]      t = 2 conj(g) / (|d| + h),   d = alpha - beta,   h^2 = d^2 + 4 |g|^2
-                                 [ s   conj(c) ]
+        [a_p, a_q] <- [a_p, a_q] [ c  -conj(s) ]      d = alpha - beta,  h^2 = d^2 + 4 |g|^2,
+                                 [ s   conj(c) ]      t = 2 conj(g) / (|d| + h)
 
-    cos = 1 / sqrt(1 + |t|^2), sin = t cos; c = cos, s = sin, or c = conj(sin), s = cos where d < 0, which exchanges the columns too.
-    g = 0 gives exactly the identity, or the exchange. On duals the angle is differentiated through t, which is regular at g = 0.
+    cos = 1 / sqrt(1 + |t|^2), sin = t cos; c = cos, s = sin, or c = conj(sin), s = cos where d < 0, which exchanges the
+    columns too. g = 0 gives exactly the identity, or the exchange. On duals the angle is differentiated through t,
+    which is regular at g = 0.
     """
     gap, twice = alpha - beta, conj(g) + conj(g)
     h2 = gap * gap + abs2(twice)
@@ -145,7 +152,8 @@ def angle(gap, twice, h2):
 
 
 def tangent_of_angle(gap, twice, h2, floor):
-    """t with its partials, which are dropped where h^2 <= floor: there they are quotients of noise. `settle` makes them good."""
+    """t with its partials, which are dropped where h^2 <= floor: there they are quotients of noise. `settle` makes them
+    good."""
     smooth = primal(h2) > floor
     h = sqrt(where(smooth, h2, like(gap, 1.0)))
     t = twice / (absolute(gap) + h + like(gap, tiny_of(gap)))
@@ -166,9 +174,11 @@ def rotate(A, p, q, c, s, m):
 
 
 def sweep(A, V, m, k, n, tol2, floor):
-    """One sweep over all pairs, row by row. Returns the mask of lanes that changed and the largest |cos|^2 between columns met.
+    """One sweep over all pairs, row by row. Returns the mask of lanes that changed and the largest |cos|^2 between
+    columns met.
 
-    An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, 0 to leave it out.
+    An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, 0 to
+    leave it out.
     """
     zero = like(primal(real(A[0])), 0.0)
     least = like(zero, flush(eps_of(zero)))
@@ -189,9 +199,11 @@ def sweep(A, V, m, k, n, tol2, floor):
 
 
 def converge(A, V, info, m, k, n, limit):
-    """Sweep until one sweep changes nothing in any lane. info[0]: sweeps that changed the lane; info[1]: its last off-norm, squared.
+    """Sweep until one sweep changes nothing in any lane. info[0]: sweeps that changed the lane; info[1]: its last off-
+    norm, squared.
 
-    A lane has converged when info[0] < limit. Stopping earlier, because convergence is quadratic, is unsafe on clusters.
+    A lane has converged when info[0] < limit. Stopping earlier, because convergence is quadratic, is unsafe on
+    clusters.
     """
     zero = like(primal(real(A[0])), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
@@ -219,7 +231,8 @@ def size2(A, size):
 
 
 def svd(A, V, S, info, m, n, limit):
-    """A = U S V^H: A becomes U, V (the identity on entry) the right singular vectors as columns, S the values, descending."""
+    """A = U S V^H: A becomes U, V (the identity on entry) the right singular vectors as columns, S the values,
+    descending."""
     converge(A, V, info, m, n, n, limit)
     normalise(A, S, m, n)
     complete(A, m, n)
@@ -298,9 +311,10 @@ def project_out(U, p, mask, m, n):
 def adapt(U, W, T, group, zeros, m, n, k, count):
     """Turn the basis inside ties so that it follows the directions D_0, D_1, ... lexicographically. Plain scalars only.
 
-    T holds D_j V for each direction, n columns each. Equal values: eigenvectors of the symmetric part of u^H D v on the block. Zeros:
-    singular vectors of [U_0 U_perp]^H D V_0. What D_0 leaves tied D_1 turns, and so on; a tie is measured against the direction, never
-    against the block, which may be noise. W (k rows) receives the same rotations as V does. `group` and `zeros` come from `tie_groups`.
+    T holds D_j V for each direction, n columns each. Equal values: eigenvectors of the symmetric part of u^H D v on the
+    block. Zeros: singular vectors of [U_0 U_perp]^H D V_0. What D_0 leaves tied D_1 turns, and so on; a tie is measured
+    against the direction, never against the block, which may be noise. W (k rows) receives the same rotations as V
+    does. `group` and `zeros` come from `tie_groups`.
     """
     for j in range(count):
         size = sqrt(norm2(T, j, m * n))
@@ -313,7 +327,7 @@ def adapt(U, W, T, group, zeros, m, n, k, count):
 
 
 def tie_groups(S, group, n, tie):
-    """group[p]: the first column of the tied group of column p; returns the first column that is zero (n if none is)."""
+    """group[p]: the first column of the tied group of column p. Returns the first column that is zero, or n."""
     zeros, near = n, like(tie, tie_tolerance(eps_of(tie), n))
     for p in range(n):
         if any_true(S[p] <= tie):
@@ -337,7 +351,8 @@ def slope(U, T, p, first, m):
 
 
 def adapt_groups(U, W, T, group, m, n, k, count, j, positive, noise):
-    """Diagonalise the symmetric part of U^H D_j V inside each group of the columns before `positive`; split what it separates."""
+    """Diagonalise the symmetric part of U^H D_j V inside each group of the columns before `positive`; split what it
+    separates."""
     moved, sweeps = True, 0
     while moved and sweeps < MAX_SWEEPS:
         moved = False
@@ -367,7 +382,8 @@ def adapt_pair(U, W, T, p, q, m, n, k, count, j, noise):
 
 
 def adapt_zeros(U, W, T, group, m, n, k, count, j, zeros, noise):
-    """One-sided Jacobi on [U_0 U_perp]^H D_j V_0. A column with a norm is settled: its unit vector goes to U; returns what stays zero."""
+    """One-sided Jacobi on [U_0 U_perp]^H D_j V_0. A column with a norm is settled: its unit vector goes to U; returns
+    what stays zero."""
     for p in range(zeros, n):
         group[p] = p
         scale_column(U, p, like(noise, 0.0), m)
@@ -397,7 +413,8 @@ def adapt_zero_pair(U, W, T, p, q, m, n, k, count, j, noise):
 
 
 def settle_zeros(U, T, group, m, n, j, zeros, noise):
-    """The left singular vectors of the nonzero columns of D_j V_0, grouped by ties; returns the first column that is still zero."""
+    """The left singular vectors of the nonzero columns of D_j V_0, grouped by ties; returns the first column that is
+    still zero."""
     before = noise
     for p in range(zeros, n):
         length = sqrt(norm2(T, j * n + p, m))
@@ -434,8 +451,8 @@ def settle(A, V, S0, m, n, tie):
 def infinitesimal_sweep(A, V, S0, m, n, tie):
     """First order: [x, y] + [conj(t) y, -t x] with t = dg / (s_p^2 - s_q^2).
 
-    A tied pair gets no rotation. What is left in its dg belongs to a later direction than the one that settled the basis: u makes the
-    columns of U orthogonal to first order without turning either.
+    A tied pair gets no rotation. What is left in its dg belongs to a later direction than the one that settled the
+    basis: u makes the columns of U orthogonal to first order without turning either.
     """
     one = like(tie, 1.0)
     near = like(tie, tie_tolerance(eps_of(tie), n))
@@ -445,7 +462,8 @@ def infinitesimal_sweep(A, V, S0, m, n, tie):
             gap, sum, least = sp - sq, sp + sq, maximum(tie, sp * near)
             g = inner(A, p, A, q, m)
             apart, tied = gap > least, (gap <= least) & (sq > tie)
-            t = infdiv(g, gap, apart) / where(apart, sum, one)  # in two steps: a product of small values would underflow
+            # in two steps: a product of small values would underflow
+            t = infdiv(g, gap, apart) / where(apart, sum, one)
             u = infdiv(g, sum, tied) / where(tied, sq, one)
             shear(A, p, q, conj(t - u), t + u, m)
             shear(V, p, q, conj(t), t, n)
@@ -476,7 +494,8 @@ def tangent_sweep(A, V, S0, m, n, tie):
 
 
 def follow(A, V, S, U0, S0, m, n, phases):
-    """Steps 3 and 4 on duals: A (= A V, primal U_0 S_0) becomes U, and S the values, from the converged primal U_0, S_0."""
+    """Steps 3 and 4 on duals: A (= A V, primal U_0 S_0) becomes U, and S the values, from the converged primal U_0,
+    S_0."""
     follow_beyond(A, V, S, U0, S0, m, n, S0[0] * like(S0[0], tie_tolerance(eps_of(S0[0]), n)), phases)
 
 
@@ -545,7 +564,8 @@ def balance_phases(U, V, m, n):
 
 
 def lift(A, V, S, U0, V0, S0, row, m, n, tie, phases):
-    """The tangents of a finished primal SVD: A on entry is the matrix with its tangents; one product, then one settling."""
+    """The tangents of a finished primal SVD: A on entry is the matrix with its tangents; one product, then one
+    settling."""
     zero = like(A[0], 0.0)
     times(A, 0, V0, row, m, n)
     for p in range(n):

@@ -1,22 +1,24 @@
 """High relative accuracy: Householder QR, then Jacobi on R^H, safe over the whole range of exponents.
 
-For A = D_1 B D_2 with D_1, D_2 diagonal of any range and B well conditioned, no singular value need lose a digit, and no derivative
-along a direction of the same grading. Three things make it so (Higham 2000; Drmac and Veselic 2008):
+For A = D_1 B D_2 with D_1, D_2 diagonal of any range and B well conditioned, no singular value need lose a digit, and
+no derivative along a direction of the same grading. Three things make it so (Higham 2000; Drmac and Veselic 2008):
 
     the rows sorted by size, the columns pivoted by norm: the QR is then accurate row by row;
     Jacobi on R^H, whose columns are the graded rows of R: it is accurate column by column;
-    the tangents carried through the QR, and the derivative taken at the triangular factor: u^H dA v would need the tiniest components
-    of u and v to full accuracy, which no product of rotations has. With R^H = L = X S Y^H and L = K diag(2^e), K of unit columns,
+    the tangents carried through the QR, and the derivative taken at the triangular factor: u^H dA v would need the
+    tiniest components of u and v to full accuracy, which no product of rotations has. With R^H = L = X S Y^H and L = K
+    diag(2^e), K of unit columns,
 
         ds_i = s_i Re x_i^H dL diag(2^-e) z_i,     z_i = K^-1 x_i = diag(2^e) y_i / s_i.
 
-    Where column k is smaller than s_i the quotient z_ki is tiny and the solve does not resolve it: there it is taken from Y, which
-    is graded too.
+    Where column k is smaller than s_i the quotient z_ki is tiny and the solve does not resolve it: there it is taken
+    from Y, which is graded too.
 
-Columns are scaled by powers of two c_j to one height, TOP, near overflow; what the matrix spans, up to 1e600, then fits. In the
-Jacobi sweeps a column is x 2^e with |x| about 1.
+Columns are scaled by powers of two c_j to one height, TOP, near overflow; what the matrix spans, up to 1e600, then
+fits. In the Jacobi sweeps a column is x 2^e with |x| about 1.
 
-Plain numbers and duals, one matrix at a time; columns in buffers as in `jacobi`. The integers (exponents, permutations) are in arrays.
+Plain numbers and duals, one matrix at a time; columns in buffers as in `jacobi`. The integers (exponents, permutations)
+are in arrays.
 """
 
 from __future__ import annotations
@@ -29,9 +31,8 @@ from .protocol import abs2, absolute, any_true, conj, eps_of, imag, like, maximu
 #: The exponent to which the columns are raised before the QR.
 TOP = 960
 
-#: A direction that exceeds the grading of the matrix by more powers of two than this has no room beside it; what it gives is then as
-#: large as the direction itself, and u^H D v is accurate.
-ROOM = 600
+#: The exponent of zero.
+NOTHING = -(1 << 30)
 
 
 def shift(x, exponent):
@@ -45,10 +46,6 @@ def exponent_of(x):
     x = primal(x)
     top = maximum(absolute(real(x)), absolute(imag(x)))
     return math.frexp(top)[1] if top > 0.0 else NOTHING
-
-
-#: The exponent of zero.
-NOTHING = -(1 << 30)
 
 
 def column_exponent(A, p, first, m):
@@ -100,8 +97,9 @@ def row_size(A, i, m, n):
 def factor(A, c, columns, d, sigma, e, m, n):
     """A becomes R above the diagonal and the reflectors w on and below it; d: the diagonal of R.
 
-    H = I - w w^H / sigma with w = x - beta e_1, sigma = |x|^2 - beta x_1, beta = -+|x| real, is unitary and H x = beta e_1; no phase
-    of x is divided by. `columns` receives the pivoting, along which c is permuted; sigma is meant times 4^e.
+    H = I - w w^H / sigma with w = x - beta e_1, sigma = |x|^2 - beta x_1, beta = -+|x| real, is unitary and H x = beta
+    e_1; no phase of x is divided by. `columns` receives the pivoting, along which c is permuted; sigma is meant times
+    4^e.
     """
     for j in range(n):
         columns[j] = j
@@ -190,7 +188,8 @@ def row_exponent(A, d, c, i, m, n):
 
 
 def graded_svd(L, Y, S, f, info, n, limit):
-    """L diag(2^f) = X diag(S 2^f) Y^H: L becomes X, Y (the identity on entry) the right singular vectors, f the exponents of S."""
+    """L diag(2^f) = X diag(S 2^f) Y^H: L becomes X, Y (the identity on entry) the right singular vectors, f the
+    exponents of S."""
     tol2 = like(S[0], squared_tolerance(eps_of(S[0]), n))
     info[0] = like(S[0], 0.0)
     going, sweeps = True, 0
@@ -250,7 +249,8 @@ def swap_columns(A, p, q, n):
 
 
 def graded_rotation(L, Y, p, q, alpha, beta, g, exponent, n):
-    """The rotation of x and y 2^exponent, the first the longer one, without the power: t = tau 2^exponent may underflow, tau does not.
+    """The rotation of x and y 2^exponent, the first the longer one, without the power: t = tau 2^exponent may
+    underflow, tau does not.
 
     x <- (x + y tau 4^exponent) cos,   y <- (y - x conj(tau)) cos
     """
@@ -271,7 +271,8 @@ def graded_rotation(L, Y, p, q, alpha, beta, g, exponent, n):
 
 
 def decompose(A, B, L, K, Y, S, d, sigma, e, c, c0, f, f0, rows, columns, info, m, n, limit):
-    """A = Q R, R^H = K diag(2^f0) = X diag(S 2^f) Y^H: X in L. B keeps the raised and sorted A, c0 its column exponents."""
+    """A = Q R, R^H = K diag(2^f0) = X diag(S 2^f) Y^H: X in L. B keeps the raised and sorted A, c0 its column
+    exponents."""
     heights(A, c, m, n)
     for j in range(n):
         c0[j] = c[j]
@@ -290,7 +291,8 @@ def decompose(A, B, L, K, Y, S, d, sigma, e, c, c0, f, f0, rows, columns, info, 
 
 
 def grading(B, D, c0, rows, m, n):
-    """The power of two by which direction D, entry by entry, exceeds what the rows and columns of the raised and sorted matrix B span."""
+    """The power of two by which direction D, entry by entry, exceeds what the rows and columns of the raised and sorted
+    matrix B span."""
     worst = NOTHING
     for i in range(m):
         size = exponent_of(row_size(B, i, m, n))
@@ -325,7 +327,8 @@ def expand(A, sigma, e, Y, U, rows, row, m, n):
 
 
 def quotients(K, X, Y, S, f, f0, z, p, n):
-    """z_k = 2^f0[k] y_kp / s_p: by the triangular solve K z = x_p where column k is at least as large as s_p, from Y elsewhere."""
+    """z_k = 2^f0[k] y_kp / s_p: by the triangular solve K z = x_p where column k is at least as large as s_p, from Y
+    elsewhere."""
     for j in range(n):
         x = X[p * n + j]
         for i in range(j):
@@ -338,12 +341,21 @@ def quotients(K, X, Y, S, f, f0, z, p, n):
 
 
 def slopes(L, z, T, first, p, n, k):
-    """Column `first` of T: partial k of L z, for the dual L: dL diag(2^-f) y_p / s_p, of which Re x_p^H T is ds_p / s_p."""
+    """Column `first` of T: partial k of L z, for the dual L: dL diag(2^-f) y_p / s_p, of which Re x_p^H T is ds_p /
+    s_p."""
     for j in range(n):
         total = L[j] * z[0]
         for i in range(1, n):
             total = total + L[i * n + j] * z[i]
         T[first * n + j] = partial(total, k)
+
+
+def resolved(size, f, grade):
+    """Whether a direction of exponent `size`, graded by `grade`, has kept its digits beside a value of exponent f.
+
+    Where not, it lies far below that value, and no cancellation hides it: u^H D v is accurate then.
+    """
+    return size - f - grade > -960
 
 
 def relative_groups(S, f, group, n):
