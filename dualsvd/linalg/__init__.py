@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .diagnose import SpectrumReport as SpectrumReport
+from .diagnose import diagnose as diagnose
 from .eigh import eigh as eigh
 from .eigh import eigvalsh as eigvalsh
 from .factorise import EighResult as EighResult
