@@ -92,8 +92,8 @@ class SpectrumReport:
         count = int(np.prod(batch))
         lines = [
             f"{count} matrices {m} x {n} {self.dtype}: {int(np.sum(self.tied))} with ties, "
-            f"{int(np.sum(self.deficient))} deficient in rank, {int(np.sum(self.mask))} where svd has no derivative or keeps "
-            "less than half its digits",
+            f"{int(np.sum(self.deficient))} deficient in rank, {int(np.sum(self.mask))} marked * where svd has no "
+            "derivative or keeps less than half its digits",
             "  matrix   rank     sigma_1     sigma_r  least gap   condition of svd",
         ]
         for k, index in enumerate(np.ndindex(*batch)):
@@ -139,6 +139,13 @@ def gaps(S: Any, at: Spectrum, to_zero: bool) -> Any:
     return np.where(at.null & (gap < S), 0.0, gap) if to_zero else gap
 
 
+def nearest_polar(S: Any, at: Spectrum, last: Any, to_zero: bool) -> Any:
+    """What the derivative of the polar factor divides by: s_r, or (s_r + s_{r-1}) / 2 if a is square and real."""
+    if to_zero or S.shape[-1] < 2:
+        return last
+    return (last + np.where(at.null[..., -2], 0.0, S[..., -2])) / 2
+
+
 def diagnose(a: Any) -> SpectrumReport:
     """How well the derivatives of a matrix or a stack (..., m, n) are determined; prints as a table.
 
@@ -160,14 +167,15 @@ def diagnose(a: Any) -> SpectrumReport:
         rank = np.sum(~at.null, axis=-1)
         r = S.shape[-1]
         deficient = rank < r
-        first, last = (
-            (S[..., 0], np.where(at.null[..., -1], 0.0, S[..., -1])) if r else (np.zeros(batch), np.ones(batch))
-        )
-        least = np.take_along_axis(S, np.maximum(rank - 1, 0)[..., None], axis=-1)[..., 0] if r else np.ones(batch)
+        first, last, least = (np.ones(batch),) * 3
+        if r:
+            first, last = S[..., 0], np.where(at.null[..., -1], 0.0, S[..., -1])
+            least = np.take_along_axis(S, np.maximum(rank - 1, 0)[..., None], axis=-1)[..., 0]
         condition = {
             "svd": ratio(first, gap.min(axis=-1, initial=np.inf)),
             "opnorm": ratio(first, gap[..., 0]) if r else np.ones(batch),
-            "polar, nuclear_norm": ratio(first, last),
+            "nuclear_norm": ratio(first, last),
+            "polar": ratio(first, nearest_polar(S, at, last, m != n or np.iscomplexobj(a))),
             "pinv, keeping the rank": ratio(first, least) ** 2,
         }
         for k in range(1, r):
