@@ -39,10 +39,10 @@ from .protocol import (
     infdiv,
     like,
     maximum,
+    minimum,
     primal,
     real,
     squelch,
-    tiny_of,
     where,
 )
 from .scalars import Kind, buffer, components
@@ -401,10 +401,11 @@ def first_pair(step, n):
 
 @inline
 def turn_pair(A, V, p, q, m, k, tol2, floor):
-    """What the sweep does with one pair; whether it changed, and its cos^2."""
+    """What `jacobi.sweep` does with one pair; whether it changed, and its cos^2."""
     alpha, beta, g = jacobi.dots(A, p, q, m)
     a, b = primal(alpha), primal(beta)
-    cos2 = abs2(primal(g)) / (a * b + like(a, tiny_of(a)))
+    least = like(a, jacobi.flush(eps_of(a)))
+    cos2 = abs2(primal(g)) / ((a + least) * (b + least))
     need = cos2 > tol2
     change = any_true(need | (b > a))
     if change:
@@ -416,11 +417,15 @@ def turn_pair(A, V, p, q, m, k, tol2, floor):
 
 @inline
 def settle_pair(A, V, S0, p, q, m, n, tie):
-    """What the tangent sweep does with one pair."""
+    """What `jacobi.infinitesimal_sweep` does with one pair."""
+    one = like(tie, 1.0)
     sp, sq = S0[p], S0[q]
+    gap, sum = sp - sq, sp + sq
+    least = maximum(tie, sp * like(tie, jacobi.tie_tolerance(eps_of(tie), n)))
     g = jacobi.inner(A, p, A, q, m)
-    t = infdiv(g, (sp - sq) * (sp + sq), sp - sq > tie)
-    u = infdiv(g, sp * sq + sp * sq, (sp - sq <= tie) & (sq > tie))
+    apart, tied = gap > least, (gap <= least) & (sq > tie)
+    t = infdiv(g, gap, apart) / where(apart, sum, one)
+    u = infdiv(g, sum, tied) / where(tied, sq, one)
     jacobi.shear(A, p, q, conj(t - u), t + u, m)
     jacobi.shear(V, p, q, conj(t), t, n)
 
@@ -429,8 +434,7 @@ def settle_pair(A, V, S0, p, q, m, n, tie):
 def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
     """`jacobi.converge` by a block."""
     zero = like(primal(real(A[0])), 0.0)
-    eps = eps_of(zero)
-    tol2 = like(zero, eps * eps * (m + 2.0))
+    tol2 = like(zero, jacobi.squared_tolerance(eps_of(zero), m))
     floor = like(zero, jacobi.SMOOTH) * jacobi.size2(A, m * n)
     cuda.syncthreads()
     moving, sweeps, last = True, 0, zero
@@ -461,13 +465,16 @@ def block_settle(A, V, S0, m, n, tie, t, threads):
 
 @inline
 def block_normalise(a, s, kind, real_kind, m, n, t, threads):
-    """`jacobi.normalise` by a block, a column a thread, and the completion by its first thread."""
+    """`jacobi.normalise` by a block, a column a thread; its first thread sees to the order and the completion."""
     for p in range(t, n, threads):
         jacobi.normalise(view(a, p * m, kind), view(s, p, real_kind), m, 1)
     cuda.syncthreads()
-    values = buffer(s, real_kind)
-    if t == 0 and any_true(values[n - 1] <= like(values[0], 0.0)):
-        jacobi.complete(buffer(a, kind), m, n)
+    if t == 0:
+        values = buffer(s, real_kind)
+        for p in range(1, n):
+            values[p] = minimum(values[p], values[p - 1])  # equal norms round apart
+        if any_true(values[n - 1] <= like(values[0], 0.0)):
+            jacobi.complete(buffer(a, kind), m, n)
     cuda.syncthreads()
 
 
@@ -722,7 +729,8 @@ def directional(kind: Kind, leaf: Kind, real_kind: Kind, real_leaf: Kind) -> Cal
             scale = exponent_for(S[b * cols], 0)
             load(s0, 1, 0, buffer(S, real_leaf), b * cols, cols, 1, True, scale, 0, 1)
             load_factors(U0, V0, left, right, b, rows, cols, wide, 0, 1)
-            zeros = jacobi.tie_groups(s0, group, cols, s0[0] * like(s0[0], jacobi.tie_tolerance(eps_of(s0[0]), cols)))
+            tie = s0[0] * like(s0[0], jacobi.tie_tolerance(eps_of(s0[0]), cols))
+            zeros = jacobi.tie_groups(s0, group, cols, tie)
             for j in range(N):
                 start = (j * B + b) * size
                 height = exponent_for(largest(D, start, size, 0, 1), 0)
@@ -747,7 +755,7 @@ def directional(kind: Kind, leaf: Kind, real_kind: Kind, real_leaf: Kind) -> Cal
                 height = exponent_for(largest(D, c * size, size, 0, 1), 0)
                 fill(A_parts, 2 * size, like(U0[0], 0.0), 0, 1)
                 load(A_parts, 2, 1, D, c * size, rows, cols, wide, height, 0, 1)
-                jacobi.lift(A, V, s, U0, V0, s0, row, rows, cols, phases)
+                jacobi.lift(A, V, s, U0, V0, s0, row, rows, cols, tie, phases)
                 store(s_parts, 2, 1, d_values, c * cols, cols, 1, True, -height, 0, 1)
                 store_factors(A_parts, V_parts, 2, 1, d_left, d_right, c, rows, cols, wide, scale - height, 0, 1)
 

@@ -46,11 +46,21 @@ class Emulated:
         self.function.restype = ctypes.c_int64
 
     def launch(
-        self, blocks: int, threads: int, *arguments: object, shared: int = 0, seed: int = 0, budget: int = 10**9
+        self,
+        blocks: int,
+        threads: int,
+        *arguments: object,
+        shared: int = 0,
+        seed: int = 0,
+        budget: int = 10**9,
+        visits: np.ndarray | None = None,
     ) -> None:
         """Run the grid, the threads in an order drawn from `seed`.
 
-        `shared`: bytes of dynamic shared memory; after `budget` turns of loops the kernel counts as endless.
+        shared   bytes of dynamic shared memory
+        budget   turns of loops after which the kernel counts as endless
+        visits   uint64 (lines + 2, 2) that receives how often each line of PTX was executed: by all threads, and by the
+                 first ones of the blocks
         """
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
         memory, places = arena(arrays)
@@ -69,6 +79,7 @@ class Emulated:
             ctypes.c_uint64(seed),
             ctypes.c_int64(budget),
             report,
+            None if visits is None else visits.ctypes.data_as(ctypes.c_void_p),
         )
         for a, place in zip(arrays, places, strict=True):
             at = place - memory.ctypes.data

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import cases
 import numpy as np
-
-from tests import cases
-
 
 #: The gap between the values of the clustered matrix: their derivatives lose its inverse in digits.
 CLUSTER = 1e-9

@@ -40,7 +40,7 @@ static struct {
     uint8_t *shared; Shadow *shadow;
     Thread *pool; uint64_t *snapshot;
     int64_t budget, *report;
-    uint64_t random;
+    uint64_t random, *visits;
     jmp_buf fault;
 } M;
 
@@ -130,6 +130,8 @@ static inline double upper(double x) {
 
 /* -- scheduling -- */
 #define YIELD(where, why, at) t->point = where; t->state = why; t->line = at; return; resume##where:;
+/* how often an instruction was executed, by the whole grid and by the first thread of each block */
+#define VISIT(at) if (M.visits) { M.visits[2 * (at)]++; M.visits[2 * (at) + 1] += t->order == 0; }
 #define LOOP(at) if (--M.budget < 0) fault(ENDLESS, t, at, 0);
 
 static uint64_t draw(void) {                  /* xorshift64* */
@@ -215,12 +217,12 @@ static void run_block(uint32_t *order) {
 
 int64_t launch(const uint8_t *params, const Region *arrays, int array_count, const Span *spans, int span_count,
                const uint32_t *grid, const uint32_t *block, uint32_t shared_bytes, uint32_t dynamic_bytes,
-               uint64_t seed, int64_t budget, int64_t *report) {
+               uint64_t seed, int64_t budget, int64_t *report, uint64_t *visits) {
     M.params = params; M.arrays = arrays; M.array_count = array_count; M.spans = spans; M.span_count = span_count;
     memcpy(M.grid, grid, sizeof M.grid); memcpy(M.block, block, sizeof M.block);
     M.threads = block[0] * block[1] * block[2];
     M.shared_bytes = shared_bytes; M.dynamic_bytes = dynamic_bytes;
-    M.random = seed * 0x9e3779b97f4a7c15ull + 1; M.budget = budget; M.report = report;
+    M.random = seed * 0x9e3779b97f4a7c15ull + 1; M.budget = budget; M.report = report; M.visits = visits;
     uint32_t slots = (M.threads + WARP - 1) / WARP * WARP, blocks = grid[0] * grid[1] * grid[2];
     M.shared = malloc(shared_bytes + 16); M.shadow = malloc((shared_bytes / GRANULE + 2) * sizeof(Shadow));
     M.pool = calloc(slots, sizeof(Thread)); M.snapshot = calloc(slots, 8); M.syncs = calloc(slots, 4);

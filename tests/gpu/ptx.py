@@ -210,6 +210,7 @@ class Function:
             guard, opcode, operands = re.fullmatch(r"(?:@(!?[%\w]+) )?([\w.:]+)(?: (.*))?", s.text).groups()
             base, *mods = opcode.replace("::", "").split(".")
             code = self.instruction(base, mods, split(operands or ""))
+            code = f"VISIT({s.line}) {code}" if base != "ld" or "param" not in mods else code
             self.body.append(f"    if ({self.get(guard, 'pred')}) {{ {code} }}" if guard else f"    {code}")
 
     def unsupported(self, what: str) -> UnsupportedPTX:
@@ -323,7 +324,7 @@ class Function:
         return self.put(ops[0], "u32" if base in ("clz", "popc") else wide, expression)
 
     def carry(self, base: str, mods: list[str], kind: str, ops: list[str]) -> str:
-        """Links of long sums: `.cc` leaves the carry, or borrow, for the next one, which `addc`, `subc`, `madc` take up."""
+        """Links of long sums: `.cc` leaves the carry, or borrow, for the next one: `addc`, `subc`, `madc`."""
         first, *factors, last = [self.get(op, kind) for op in ops[1:]]
         bits, sign = 8 * size_of(kind), "-" if base.startswith("sub") else "+"
         if base.startswith("mad"):

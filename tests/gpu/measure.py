@@ -1,0 +1,186 @@
+"""The plan for a GPU, and the measurement that settles it: predicted and measured time a matrix of every kernel.
+
+    cd tests && python -m gpu.measure
+
+Instructions are counted by executing the PTX on the CPU, registers and shared memory are those that ptxas reports; with
+a device at hand its time stands beside. The prediction is the largest of four times:
+
+    fp64      double (or single) precision instructions, a division or root counted as what it expands to
+    issue     all instructions, one a cycle from each of an SM's four schedulers
+    latency   the same, each waiting for the one before it, over the warps that fit an SM
+    memory    bytes read and written
+
+A thread's kernel fills its warps; a block's kernel issues what its first thread does, which takes part in everything.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualsvd.kernels import cuda as kernels
+
+from . import toolchain
+from .emulated import SHARED_LIMIT
+from .emulator import Emulated
+from .families import batch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one streaming multiprocessor does in a cycle, and how many there are."""
+
+    name: str
+    clock: float  # Hz
+    processors: int
+    float64: float  # warp instructions a cycle
+    float32: float
+    issue: float
+    bandwidth: float  # bytes a second
+    registers: int  # of 32 bits
+    shared: int  # bytes
+    warps: int
+    blocks: int
+    latency: float  # cycles until a dependent instruction can issue, an average over arithmetic and shared memory
+
+
+H100 = Machine("H100 SXM", 1.7e9, 132, 2.0, 4.0, 4.0, 3.35e12, 65536, 227 * 1024, 64, 32, 9.0)
+
+#: Instructions that a correctly rounded division or root expands to.
+EXPANSION = {"div": 9, "sqrt": 9, "rcp": 7}
+
+KERNELS = [
+    ("svdvals", "float64", 3, 3, 0),
+    ("svd", "float64", 3, 3, 0),
+    ("pushforward", "float64", 3, 3, 0),
+    ("pullback", "float64", 3, 3, 0),
+    ("dual", "float64", 3, 3, 1),
+    ("svd", "float32", 3, 3, 0),
+    ("svd", "float64", 8, 8, 0),
+    ("dual", "float64", 8, 8, 1),
+    ("pushforward", "float64", 8, 8, 0),
+    ("pullback", "float64", 8, 8, 0),
+    ("svd", "float64", 16, 16, 0),
+    ("svd", "float64", 32, 32, 0),
+    ("dual", "float64", 32, 32, 1),
+    ("svd", "float32", 32, 32, 0),
+    ("svd", "float64", 64, 64, 0),
+]
+
+
+def arguments(operation: str, dtype: str, m: int, n: int, count: int, size: int) -> tuple[list[np.ndarray], list[int]]:
+    """Arrays and integers that a kernel takes, for generic matrices."""
+    a, da, names = batch(m, n, dtype, 2 * size + 24)
+    a, da = (np.ascontiguousarray(x[np.array(names) == "generic"][:size]) for x in (a, da))
+    da = np.stack([da] * max(count, 1))
+    U, S, Vh = np.linalg.svd(a, full_matrices=False)
+    tangents = [np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh)]
+    report = np.zeros((size, 3))
+    integers = [size, m, n, kernels.MAX_SWEEPS]
+    if operation == "pushforward":
+        return [da, U, S, Vh, *tangents], [size, m, n, len(da)]
+    if operation == "pullback":
+        return [U, S, Vh, U.copy(), S.copy(), Vh.copy(), a], integers[:3]
+    if operation == "dual":
+        return [a, da, U, S, Vh, *tangents, report], integers
+    return [a, U, S, Vh, report], integers
+
+
+def instructions(ptx: str, visits: np.ndarray, column: int) -> dict[str, float]:
+    """How many instructions were executed: arithmetic of the kernel's precision, expanded, and all."""
+    arithmetic = total = 0.0
+    for number, line in enumerate(ptx.split("\n"), 1):
+        found = re.match(r"\s*(?:@!?%\w+\s+)?([a-z]\w*)((?:\.\w+)*)", line)
+        if not found or not visits[number, column]:
+            continue
+        cost = EXPANSION.get(found[1], 1) if re.search(r"\.f(32|64)\b", found[2]) else 1
+        total += cost * float(visits[number, column])
+        if re.search(r"\.f(32|64)\b", found[2]) and found[1] in {*EXPANSION, "add", "sub", "mul", "fma", "setp", "neg"}:
+            arithmetic += cost * float(visits[number, column])
+    return {"arithmetic": arithmetic, "all": total}
+
+
+def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Machine, folder: Path) -> dict[str, Any]:
+    """Occupancy, instructions, bytes and the predicted time a matrix."""
+    chosen = kernels.plan(operation, dtype, m, n, count, SHARED_LIMIT)
+    ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, (9, 0))
+    resources = toolchain.assemble(ptx, (9, 0), folder)
+    emulated = Emulated(ptx, folder)
+    size = 64 if chosen.matrices > 1 else max(1, 16 // max(m // 8, 1))
+    arrays, integers = arguments(operation, dtype, m, n, count, size)
+    visits = np.zeros((len(ptx.split("\n")) + 2, 2), np.uint64)
+    work = np.zeros(max(1, chosen.blocks(size) * chosen.workspace), arrays[0].dtype)
+    flat = [x.reshape(-1) for x in arrays]
+    emulated.launch(chosen.blocks(size), chosen.threads, *flat, work, *integers, shared=chosen.shared, visits=visits)
+    in_threads = chosen.matrices > 1
+    counted = instructions(ptx, visits, 0 if in_threads else 1)
+    lanes = 32 if in_threads else 1  # matrices that a warp instruction serves
+    per = {name: number / size / lanes for name, number in counted.items()}
+    warps = chosen.threads // 32
+    blocks = min(
+        machine.warps // warps,
+        machine.blocks,
+        machine.registers // (max(resources.registers, 1) * chosen.threads),
+        machine.shared // (chosen.shared + 1024) if chosen.shared else machine.blocks,
+    )
+    rate = machine.clock * machine.processors
+    pipe = machine.float32 if dtype == "float32" else machine.float64
+    moved = sum(x.nbytes for x in arrays) / size
+    times = {
+        "fp": per["arithmetic"] / pipe / rate,
+        "issue": per["all"] / machine.issue / rate,
+        "latency": per["all"] * machine.latency / (blocks * warps) / rate,
+        "memory": moved / machine.bandwidth,
+    }
+    limit = max(times, key=lambda name: times[name])
+    return {"registers": resources.registers, "shared": chosen.shared, "warps": blocks * warps, "bytes": moved,
+            "instructions": per["all"] * lanes, "arithmetic": per["arithmetic"] * lanes, "time": times[limit], "limit": limit}  # fmt: skip
+
+
+def measure(operation: str, dtype: str, m: int, n: int, count: int, repeats: int = 20) -> float:
+    """Seconds a matrix on the device, arrays resident: the median of `repeats` launches between two events."""
+    from numba import cuda
+
+    size = max(1000, 10**7 // (m * n) ** 2)
+    chosen = kernels.plan(operation, dtype, m, n, count, kernels.shared_limit())
+    arrays, integers = arguments(operation, dtype, m, n, count, size)
+    resident = [cuda.to_device(x) for x in arrays]
+    times = []
+    for _ in range(repeats + 1):
+        start, end = cuda.event(), cuda.event()
+        start.record()
+        kernels.run(chosen, size, tuple(resident), tuple(integers), 0)
+        end.record()
+        end.synchronize()
+        times.append(cuda.event_elapsed_time(start, end) * 1e-3)
+    return float(np.median(times[1:])) / size
+
+
+def main() -> None:
+    import dualsvd as ds
+
+    if reason := toolchain.missing():
+        sys.exit(reason)
+    device = ds.cuda.is_available()
+    print(
+        f"{'':34}{'regs':>5} {'shared':>7} {'warps':>5} {'bytes':>7} {'instr.':>8} {'fp':>8}  {H100.name}, ns a matrix"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for operation, dtype, m, n, count in KERNELS:
+            p = predict(operation, dtype, m, n, count, H100, Path(folder))
+            name = f"{operation} {m}x{n} {dtype}" + (f", {count} direction" if count else "")
+            line = f"{name:34}{p['registers']:5} {p['shared']:7} {p['warps']:5} {p['bytes']:7.0f} {p['instructions']:8.0f} "
+            line += f"{p['arithmetic']:8.0f}  {p['time'] * 1e9:9.2f} ({p['limit']})"
+            print(
+                line + (f", measured {measure(operation, dtype, m, n, count) * 1e9:.2f}" if device else ""), flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
