@@ -368,6 +368,7 @@ def test_without_directions_and_without_elements():
     [
         pytest.param(lambda a: a + np.ones(5), ValueError, "do not broadcast", id="broadcast"),
         pytest.param(lambda a: a @ np.ones(5), ValueError, "inner axes", id="product"),
+        pytest.param(lambda a: np.sum(a, 2), ValueError, "has 2 axes", id="axis"),
         pytest.param(lambda a: a.copy().__setitem__(0, np.ones(5)), None, None, id="write of another shape"),
     ],
 )
@@ -417,6 +418,27 @@ def test_hessian_of_a_compiled_function_nests_two_levels():
     gradient = lambda x: ds.jacobian(rosenbrock, x, mode="forward")  # noqa: E731
     expected = ds.hessian(rosenbrock.py_func, POINT)
     assert np.allclose(ds.jacobian(gradient, POINT, mode="forward"), expected, rtol=1e-12)
+
+
+def of_everything(x):
+    """Views, products, sums and writes in one function, to be taken at nested numbers."""
+    a = x.reshape((2, 2)).copy()
+    a[:, 0] *= x[0]
+    b = np.sin(a.T) @ a + a[::-1]
+    c = np.zeros_like(b)
+    c[0] = np.sum(b, axis=0)
+    c[1, :] = b[0, 1]
+    total = 0.0
+    for row in c:
+        total += np.sum(row * row) * np.max(a)
+    return total
+
+
+def test_arrays_nest():
+    hessian = ds.jacobian(lambda x: ds.jacobian(njit(of_everything), x, mode="forward"), POINT, mode="forward")
+    expected = ds.jacobian(lambda x: ds.jacobian(of_everything, x, mode="forward"), POINT, mode="forward")
+    assert np.allclose(hessian, expected, rtol=CLOSE["float64"], atol=CLOSE["float64"])
+    assert np.allclose(hessian, hessian.T, rtol=1e-12)
 
 
 def test_third_derivatives_of_a_compiled_function():

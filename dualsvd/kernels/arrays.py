@@ -39,6 +39,7 @@ from numba.extending import (
     typeof_impl,
     unbox,
 )
+from numba.np import arrayobj
 from numba.np.numpy_support import as_dtype
 
 from .. import dual as rules
@@ -395,21 +396,62 @@ def _shape(a):
     return None
 
 
-@overload(np.transpose)
-def _transpose(a, axes=None):
-    if not isinstance(a, DualArrayType):
-        return None
-    n, none = a.ndim, isinstance(axes, (types.NoneType, types.Omitted)) or axes is None
-    order = [str(n - 1 - k) if none else f"axes[{k}]" for k in range(n)]
-    source = f"""def f(a, axes=None):
-    value = np.transpose(a.value, ({"".join(f"{k}, " for k in order)}))
-    return pair(value, np.transpose(a.partials, (0, {"".join(f"{k} + 1, " for k in order)})))"""
-    return _compile(source, np=np, pair=_pair(a.count, a.level))
+@functools.cache
+def _permuted(order: tuple[int, ...]) -> Callable[..., Any]:
+    """array -> the view whose axis k is axis order[k] of the array, which is known at compile time."""
+
+    @intrinsic
+    def permuted(typing: Any, a: Any) -> Any:
+        layout = {"C": "F", "F": "C"}.get(a.layout, "A") if order == tuple(reversed(range(a.ndim))) else "A"
+        t = a.copy(layout=layout)
+
+        def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            old, new = context.make_array(a)(context, builder, values[0]), context.make_array(t)(context, builder)
+            shape, strides = (cgutils.unpack_tuple(builder, x, a.ndim) for x in (old.shape, old.strides))
+            arrayobj.populate_array(
+                new,
+                data=old.data,
+                shape=[shape[k] for k in order],
+                strides=[strides[k] for k in order],
+                itemsize=old.itemsize,
+                meminfo=old.meminfo,
+                parent=old.parent,
+            )
+            return impl_ret_borrowed(context, builder, t, new._getvalue())
+
+        return t(a), generate
+
+    return permuted
+
+
+def _reorder(order: tuple[int, ...]) -> Callable[..., Any]:
+    """The same for Numba's arrays and compiled DualArrays."""
+
+    def reorder(a):
+        pass
+
+    @overload(reorder)
+    def overloaded(a):
+        if not isinstance(a, DualArrayType):
+            permuted = _permuted(order)
+            return lambda a: permuted(a)
+        pair, value, partials = _pair(a.count, a.level), _reorder(order), _reorder((0, *(k + 1 for k in order)))
+        return lambda a: pair(value(a.value), partials(a.partials))
+
+    return reorder
 
 
 @overload_attribute(DualArrayType, "T")
 def _T(A):
-    return lambda A: np.transpose(A)
+    reverse = _reorder(tuple(reversed(range(A.ndim))))
+    return lambda A: reverse(A)
+
+
+@overload(np.transpose)
+def _transpose(a):
+    if isinstance(a, DualArrayType):
+        return lambda a: a.T
+    return None
 
 
 @overload_method(DualArrayType, "reshape")
@@ -597,7 +639,7 @@ def _register_of_values(function: Callable[..., Any]) -> None:
 
 
 def _refuse_of_values(name: str) -> None:
-    """A ufunc with a plain array for a result: Numba would fuse it with other array code, which cannot hold a DualArray."""
+    """A ufunc with a plain result: Numba would fuse it with other array code, where no DualArray can stand."""
 
     @overload(getattr(np, name))
     def ask_for_the_value(a):
@@ -639,14 +681,25 @@ def _zero(element: DualType) -> Callable[..., Any]:
     return zero
 
 
+def _sum_along(n: int) -> str:
+    """Source of the sum along one axis of an array of n axes: a branch for each axis, as the result's shape differs."""
+    axes = range(n)
+    lines = [*(f"n{a} = a.shape[{a}]" for a in axes), f"along = axis + {n} if axis < 0 else axis"]
+    for along in axes:
+        shape, at = ("".join(f"{letter}{a}, " for a in axes if a != along) for letter in "ni")
+        loops = _loops(axes, f"out[{at}] = out[{at}] + a[{', '.join(f'i{a}' for a in axes)}]")
+        block = [f"if along == {along}:", f"    out = allocate(({shape}))", *(f"    {line}" for line in loops)]
+        lines += [*block, "    return out"]
+    return _definition("a, axis=None", [*lines, f"raise ValueError('the array has {n} axes, and not that one')"])
+
+
 @overload(np.sum)
 @overload_method(DualArrayType, "sum")
 def _sum(a, axis=None):
     if not isinstance(a, DualArrayType):
         return None
     if isinstance(axis, types.Integer) and a.ndim > 1:
-        pair = _pair(a.count, a.level)
-        return lambda a, axis=None: pair(np.sum(a.value, axis), np.sum(a.partials, axis + 1 if axis >= 0 else axis))
+        return _compile(_sum_along(a.ndim), allocate=_allocate(a.element, "zeros"))
     partials = "".join(f"np.sum(a.partials[{k}]), " for k in range(a.count))
     return _compile(
         f"def f(a, axis=None): return number(np.sum(a.value), ({partials}))", np=np, number=_number(a.element)
