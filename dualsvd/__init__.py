@@ -30,6 +30,7 @@ from .errors import ShapeError as ShapeError
 from .errors import TagError as TagError
 from .forward import DualArray as DualArray
 from .linalg import cond as cond
+from .linalg import diagnose as diagnose
 from .linalg import eigh as eigh
 from .linalg import eigvalsh as eigvalsh
 from .linalg import low_rank as low_rank
@@ -46,6 +47,7 @@ from .linalg import svd as svd
 from .linalg import svd_pullback as svd_pullback
 from .linalg import svd_pushforward as svd_pushforward
 from .linalg import svdvals as svdvals
+from .linalg import svdvals_second as svdvals_second
 from .reverse import TapeArray as TapeArray
 from .rules.custom import custom_rule as custom_rule
 from .rules.elementwise import erf as erf
