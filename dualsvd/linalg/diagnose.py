@@ -152,7 +152,7 @@ def diagnose(a: Any) -> SpectrumReport:
     Non-finite matrices raise NonFiniteError, or under options(nonfinite="propagate") are marked in the mask.
 
     >>> import numpy as np, dualsvd as ds
-    >>> report = ds.diagnose(np.diag([2.0, 2.0, 1.0]))
+    >>> report = ds.linalg.diagnose(np.diag([2.0, 2.0, 1.0]))
     >>> report.clusters, int(report.rank), bool(report.mask)
     ((((0, 1), (2,)),), 3, True)
     """

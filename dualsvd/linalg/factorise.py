@@ -80,9 +80,10 @@ def svd_factors(a: Any, options: Options, full_matrices: bool = False) -> SVDRes
         factors = jacobi_factors(finite, options, full_matrices)
     else:
         try:
-            factors = SVDResult(*np.linalg.svd(finite, full_matrices=full_matrices))
+            U, S, Vh = np.linalg.svd(finite, full_matrices=full_matrices)
         except np.linalg.LinAlgError as error:
             raise not_converged(a, error) from None
+        factors = SVDResult(U, np.abs(S), Vh)  # LAPACK gives -0.0 for a matrix of -0.0
     if options.refine:
         factors = refined(finite, factors, options)
     return factors if bad is None else SVDResult(*spoil(factors, bad))
@@ -121,7 +122,7 @@ def singular_values(a: Any, options: Options) -> Any:
             S = S.reshape(*finite.shape[:-2], -1)
     else:
         try:
-            S = np.linalg.svd(finite, compute_uv=False)
+            S = np.abs(np.linalg.svd(finite, compute_uv=False))
         except np.linalg.LinAlgError as error:
             raise not_converged(a, error) from None
     return spoil((S,), bad)[0]

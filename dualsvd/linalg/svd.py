@@ -38,6 +38,7 @@ from .degeneracy import (
     Unresolved,
     adapt,
     groups_of,
+    in_range,
     inverse_gaps,
     inverse_sums,
     inverse_values,
@@ -660,7 +661,12 @@ def svd(
     array([3., 2.])
     """
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
-    return SVD(as_matrix(a), full_matrices=bool(full_matrices), options=chosen)
+    a, full_matrices = as_matrix(a), bool(full_matrices)
+    if not isinstance(a, Tracer):
+        return svd_factors(a, chosen, full_matrices)
+    a, e = in_range(a)
+    U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
+    return SVDResult(U, S if e is None else scaled(S, e[..., None]), Vh)
 
 
 def svdvals(
@@ -686,7 +692,11 @@ def svdvals(
     """
     a = as_matrix(a)
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
-    return SVDVALS(a, options=chosen) if isinstance(a, Tracer) else singular_values(a, chosen)
+    if not isinstance(a, Tracer):
+        return singular_values(a, chosen)
+    a, e = in_range(a)
+    S = SVDVALS(a, options=chosen)
+    return S if e is None else scaled(S, e[..., None])
 
 
 def svd_pushforward(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:

@@ -1,0 +1,438 @@
+"""Linear algebra away from special points: both modes against each other and against what the formulas promise."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+
+import dualsvd as ds
+from dualsvd.linalg.factorise import SVDResult
+from dualsvd.linalg.spectral_functions import SPECTRAL
+from dualsvd.linalg.svd import SVD, SVDVALS
+from dualsvd.rules.registry import RULES, Rule
+
+SHAPES = [(3, 3), (5, 3), (3, 5), (1, 4), (4, 1), (1, 1), (2, 4, 3), (2, 3, 2, 2)]
+DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
+ALL_SHAPES = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    x = rng.standard_normal(shape)
+    if np.dtype(dtype).kind == "c":
+        x = x + 1j * rng.standard_normal(shape)
+    return x.astype(dtype)
+
+
+def inner(x: Any, y: Any) -> float:
+    """Re tr(X^H Y) over tuples."""
+    return float(sum(np.real(np.vdot(a, b)) for a, b in zip(x, y) if a is not None))
+
+
+def adjoint(x: Any) -> Any:
+    return np.conj(np.swapaxes(x, -1, -2))
+
+
+def legal(y: SVDResult, bars: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """Cotangents of U, S, Vh with the dependence on the phases taken out: Im diag(U^H U_bar + V^H V_bar) = 0."""
+    U_bar, S_bar, Vh_bar = bars
+    phase = np.einsum("...ij,...ij->...j", y.U.conj(), U_bar) + np.einsum("...ji,...ji->...j", y.Vh, Vh_bar.conj())
+    phase = np.imag(phase)
+    return (U_bar - 1j * phase[..., None, :] * y.U if np.iscomplexobj(y.U) else U_bar), S_bar, Vh_bar
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The SVD and its two rules
+
+
+@DTYPES
+@ALL_SHAPES
+@pytest.mark.parametrize("full", [False, True], ids=["thin", "full"])
+def test_pushforward_differentiates_the_decomposition_itself(rng, shape, dtype, full):
+    """dU S Vh + U dS Vh + U S dVh = dA, U^H dU and V^H dV skew, and the gauge Im(u^H du + v^H dv) = 0."""
+    a, da = random(rng, shape, dtype), random(rng, (2, *shape), dtype)
+    y, dy = ds.linalg.svd(a, full), ds.svd(ds.DualArray(a, da), full)
+    tolerance = 2e3 * cases.eps(dtype) * (1 + np.abs(da).max())
+    r = min(shape[-2:])
+    (U, S, Vh), (dU, dS, dVh) = y, (x.partials for x in dy)
+    thin = [x[..., :, :r] for x in (U, dU)] + [x[..., :r, :] for x in (Vh, dVh)]
+    u, du, vh, dvh = thin
+    np.testing.assert_allclose((du * S[..., None, :]) @ vh + (u * dS[..., None, :]) @ vh + (u * S[..., None, :]) @ dvh,
+                               da, rtol=0, atol=tolerance)  # fmt: skip
+    for Q, dQ in ((U, dU), (adjoint(Vh), adjoint(dVh))):
+        X = adjoint(Q) @ dQ
+        np.testing.assert_allclose(X + adjoint(X), 0, atol=tolerance * 10)
+    phases = np.imag(np.einsum("...ij,...ij->...j", u.conj(), du) + np.einsum("...ij,...ij->...i", vh, dvh.conj()))
+    np.testing.assert_allclose(phases, 0, atol=tolerance)
+    assert dU.dtype == U.dtype and dS.dtype == S.dtype and dVh.dtype == Vh.dtype
+
+
+@DTYPES
+@ALL_SHAPES
+def test_pullback_is_the_transpose_of_pushforward(rng, shape, dtype):
+    a, da = random(rng, shape, dtype), random(rng, shape, dtype)
+    y = ds.svd(a)
+    bars = legal(y, tuple(random(rng, x.shape, x.dtype.name) for x in y))
+    dy = ds.svd_pushforward(*y, da)
+    a_bar = ds.svd_pullback(*y, *bars)
+    size = sum(np.linalg.norm(np.ravel(p)) * np.linalg.norm(np.ravel(q)) for p, q in zip(bars, dy))
+    assert abs(inner(bars, dy) - inner((a_bar,), (da,))) <= 400 * cases.eps(dtype) * size
+    assert a_bar.dtype == a.dtype
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (2, 5, 2)], ids=str)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_full_pullback_is_the_transpose_of_pushforward_for_what_the_free_columns_span(rng, shape, dtype):
+    """The cotangent of a projector on free columns is admissible: it sees no rotation among them."""
+    a, da = random(rng, shape, dtype), random(rng, shape, dtype)
+    W = [random(rng, (*shape[:-2], n, n), dtype) for n in shape[-2:]]
+    r = min(shape[-2:])
+
+    def f(x: Any) -> Any:
+        U, S, Vh = ds.svd(x, True)
+        left, right = U[..., :, r:], Vh[..., r:, :]
+        projectors = (left @ adjoint(left), adjoint(right) @ right)
+        return sum(np.sum(np.real(w * p)) for w, p in zip(W, projectors)) + np.sum(S)
+
+    dy = ds.jvp(f, (a,), (da,))[1]
+    gradient = ds.gradient(f, a, mode="reverse")
+    size = np.linalg.norm(np.ravel(gradient)) * np.linalg.norm(np.ravel(da))
+    assert abs(inner((gradient,), (da,)) - dy) <= 1e-13 * size
+
+
+def test_a_cotangent_that_is_absent_is_skipped(rng):
+    y = ds.svd(random(rng, (4, 3), "float64"))
+    bars = tuple(random(rng, x.shape, "float64") for x in y)
+    parts = [ds.svd_pullback(*y, *(b if i == k else None for i, b in enumerate(bars))) for k in range(3)]
+    np.testing.assert_allclose(sum(parts), ds.svd_pullback(*y, *bars), atol=1e-13)
+    assert not ds.svd_pullback(*y).any()
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize(
+    "f",
+    [
+        pytest.param(lambda X: np.linalg.svd(X, compute_uv=False)[0], id="np.linalg.svd(X, compute_uv=False)[0]"),
+        pytest.param(lambda X: np.linalg.svd(X)[1][0], id="np.linalg.svd(X)[1][0]"),
+        pytest.param(lambda X: np.linalg.svdvals(X)[0], id="np.linalg.svdvals(X)[0]"),
+        pytest.param(lambda X: np.linalg.norm(X, 2), id="np.linalg.norm(X, 2)"),
+        pytest.param(lambda X: ds.svdvals(X)[0], id="svdvals(X)[0]"),
+        pytest.param(ds.opnorm, id="opnorm(X)"),
+    ],
+)
+def test_gradient_of_the_largest_singular_value_is_its_dyad(X, f, mode):
+    U, _, Vh = np.linalg.svd(X)
+    np.testing.assert_allclose(ds.gradient(f, X, mode=mode), np.outer(U[:, 0], Vh[0]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 3), (2, 3, 2), (6, 6)], ids=str)
+def test_jacobian_of_singular_values_is_written_as_dyads(rng, shape):
+    a = random(rng, shape, "float64")
+    J = ds.jacobian(ds.svdvals, a)
+    np.testing.assert_allclose(J, ds.jacobian(lambda x: 1.0 * ds.svdvals(x), a, mode="forward"), atol=1e-13)
+    np.testing.assert_allclose(SVDVALS.jacobian(SVDVALS(a), (a,)), J, atol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [2.0**-1060, 2.0**-520, 2.0**520, 2.0**1010], ids=lambda s: f"2^{int(np.log2(s))}")
+def test_scaling_by_a_power_of_two_changes_nothing_but_the_scale(rng, scale):
+    """A and D scaled alike: U, V and their tangents are the same, S and its tangent scale, to the last digits."""
+    a, da = (np.round(random(rng, (4, 3), "float64") * 64) / 64 for _ in range(2))  # stays exact where subnormal
+    plain, moved = (ds.svd(ds.DualArray(x * a, x * da[None])) for x in (1.0, scale))
+    signs = np.sign(np.sum(plain.U.value * moved.U.value, axis=0))
+    rounding = 2.0**-1074 / scale  # of the subnormal numbers that S and its tangent are given in
+    np.testing.assert_allclose(moved.S.value / scale, plain.S.value, rtol=1e-14, atol=rounding)
+    np.testing.assert_allclose(moved.S.partials / scale, plain.S.partials, rtol=0, atol=1e-13 + rounding)
+    np.testing.assert_allclose(moved.U.partials * signs, plain.U.partials, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(moved.Vh.partials * signs[:, None], plain.Vh.partials, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tangents", ["closed-form", "sweeps"])
+@pytest.mark.parametrize("algorithm", ["auto", "lapack", "jacobi"])
+def test_options_change_the_way_and_not_the_result(X, algorithm, tangents):
+    expected = ds.jacobian(ds.svdvals, X)
+    with ds.options(algorithm=algorithm, tangents=tangents):
+        np.testing.assert_allclose(ds.jacobian(ds.svdvals, X, mode="forward"), expected, atol=1e-13)
+        np.testing.assert_allclose(np.linalg.svd(ds.DualArray(X, X[None])).S.partials[0], ds.svdvals(X), atol=1e-13)
+    given = ds.svdvals(ds.DualArray(X, X[None]), algorithm=algorithm, tangents=tangents)
+    np.testing.assert_allclose(given.partials[0], ds.svdvals(X), atol=1e-13)
+
+
+def test_values_with_tangents_are_those_without(rng):
+    for shape in SHAPES:
+        a = random(rng, shape, "float64")
+        for f in (ds.svd, ds.svdvals, ds.nuclear_norm, ds.pinv, ds.polar, ds.opnorm):
+            plain, traced = f(a), f(ds.DualArray(a, a[None]))
+            for p, t in zip(*(x if isinstance(x, tuple) else (x,) for x in (plain, traced))):
+                np.testing.assert_allclose(t.value, p, rtol=0, atol=1e-14 * (1 + np.abs(p).max()))
+
+
+@pytest.mark.parametrize("shape", [(100, 3, 3), (70, 4, 2), (64, 2, 5)], ids=str)
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_a_stack_that_the_kernels_take_is_a_stack_of_single_matrices(rng, shape, dtype):
+    a, da = random(rng, shape, dtype), random(rng, shape, dtype)
+    S, dS = ds.jvp(ds.svdvals, (a,), (da,))
+    single = [ds.jvp(lambda x: ds.svdvals(x, algorithm="lapack"), (a[i],), (da[i],)) for i in range(len(a))]
+    tolerance = 1e3 * cases.eps(dtype)
+    np.testing.assert_allclose(S, [s for s, _ in single], rtol=0, atol=tolerance)
+    gaps = np.minimum(np.min(S[:, :-1] - S[:, 1:], axis=1, initial=np.inf), S[:, -1])
+    error = np.abs(dS - [d for _, d in single]).max(axis=1) * np.minimum(gaps, 1)
+    assert error.max() <= tolerance * 10
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The other factorisations
+
+
+def test_eigenvalues_of_the_hermitian_part(rng):
+    a = random(rng, (4, 4), "complex128")
+    w, Q = ds.linalg.eigh(a)
+    np.testing.assert_allclose((Q * w) @ adjoint(Q), (a + adjoint(a)) / 2, atol=1e-13)
+    np.testing.assert_allclose(ds.linalg.eigvalsh(a), w, atol=1e-13)
+
+
+def test_eigenvectors_are_transposed_in_reverse_mode(rng):
+    a, da = random(rng, (4, 4), "complex128"), random(rng, (4, 4), "complex128")
+    W = random(rng, (4, 4, 4), "complex128")
+
+    def f(x: Any) -> Any:
+        w, Q = np.linalg.eigh(x)
+        dyads = np.einsum("ik,jk->kij", Q, np.conj(Q))
+        return np.sum(np.real(W * dyads)) + np.sum(w**3)
+
+    g = ds.gradient(f, a, mode="reverse")
+    assert abs(inner((g,), (da,)) - ds.jvp(f, (a,), (da,))[1]) <= 1e-12 * np.linalg.norm(g)
+    np.testing.assert_allclose(g, adjoint(g), atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, -1, -3])
+def test_matrix_power_differentiates_as_the_product_it_is(rng, n):
+    a, da = random(rng, (3, 3), "float64") + 3 * np.eye(3), random(rng, (3, 3), "float64")
+    y, dy = ds.jvp(lambda x: np.linalg.matrix_power(x, n), (a,), (da,))
+    np.testing.assert_allclose(y, np.linalg.matrix_power(a, n), rtol=1e-12)
+    base = a if n >= 0 else np.linalg.inv(a)
+    dbase = da if n >= 0 else -base @ da @ base
+    powers = [np.linalg.matrix_power(base, k) for k in range(abs(n) + 1)]
+    expected = sum((powers[k] @ dbase @ powers[abs(n) - 1 - k] for k in range(abs(n))), np.zeros((3, 3)))
+    np.testing.assert_allclose(dy, expected, rtol=0, atol=1e-12 * (1 + np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("rank", [3, 2, 1, 0])
+def test_gradient_of_the_determinant_is_the_matrix_of_cofactors_at_any_rank(rng, rank):
+    a = np.round(random(rng, (3, rank), "float64") * 4) @ np.round(random(rng, (rank, 3), "float64") * 4)
+    cofactors = np.array(
+        [[(-1) ** (i + j) * np.linalg.det(np.delete(np.delete(a, i, 0), j, 1)) for j in range(3)] for i in range(3)]
+    )
+    for mode in ("forward", "reverse"):
+        gradient = ds.gradient(np.linalg.det, a, mode=mode)
+        np.testing.assert_allclose(gradient, cofactors, atol=1e-12 * (1 + np.abs(a).max() ** 2))
+    hessian = ds.hessian(np.linalg.det, a)
+    assert hessian[0, 0, 1, 1] == pytest.approx(a[2, 2], abs=1e-12)
+    assert hessian[0, 1, 1, 0] == pytest.approx(-a[2, 2], abs=1e-12)
+
+
+def test_solve_takes_vectors_and_broadcasts_stacks(rng):
+    a, b = random(rng, (3, 3), "float64") + 3 * np.eye(3), random(rng, (3,), "float64")
+    np.testing.assert_allclose(ds.gradient(lambda b: np.sum(np.linalg.solve(a, b)), b), np.linalg.inv(a).sum(axis=0))
+    stack = random(rng, (4, 3, 2), "float64")
+    J = ds.jacobian(lambda a: np.linalg.solve(a, stack), a, mode="forward")
+    np.testing.assert_allclose(J, ds.jacobian(lambda a: np.linalg.solve(a, stack), a, mode="reverse"), atol=1e-13)
+
+
+def test_condition_number_and_rank_are_numpys(rng):
+    a = random(rng, (4, 4), "float64")
+    for p in (None, 2, -2, 1, -1, np.inf, -np.inf, "fro", "nuc"):
+        x = ds.DualArray(a, a[None])
+        np.testing.assert_allclose(np.linalg.cond(x, p).value, np.linalg.cond(a, p), rtol=1e-12)
+        np.testing.assert_allclose(np.linalg.cond(x, p).partials, 0, atol=1e-11)  # scaling a changes nothing
+    assert np.linalg.matrix_rank(ds.DualArray(np.ones((3, 3)), np.ones((1, 3, 3)))) == 1
+
+
+NORMS = [2, -2, "nuc", "fro", 1, -1, np.inf, -np.inf, ("schatten", 1), ("schatten", 3.5), ("schatten", np.inf)]
+
+
+@pytest.mark.parametrize("order", NORMS, ids=str)
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 3)], ids=str)
+def test_every_norm_is_homogeneous_and_equal_in_both_modes(rng, order, shape):
+    """Euler: <grad ||A||, A> = ||A||."""
+    a = random(rng, shape, "complex128")
+    y, along_itself = ds.jvp(lambda x: ds.norm(x, order), (a,), (a,))
+    np.testing.assert_allclose(along_itself, y, rtol=1e-13)
+    g = ds.gradient(lambda x: np.sum(ds.norm(x, order)), a)
+    np.testing.assert_allclose(inner((g,), (a,)), np.sum(y), rtol=1e-13)
+    if not isinstance(order, tuple):
+        np.testing.assert_allclose(y, np.linalg.norm(a, order, axis=(-2, -1)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(
+    ("order", "axis"),
+    [(None, None), (None, 0), (3, 1), (np.inf, 0), (-np.inf, 0), (1, 1), (0, 0), (2, (0, 1)), ("nuc", (1, 0))],
+)
+def test_norm_has_numpys_signature(rng, order, axis, keepdims):
+    a = random(rng, (3, 4), "float64")
+    y = np.linalg.norm(ds.DualArray(a, a[None]), order, axis=axis, keepdims=keepdims)
+    np.testing.assert_allclose(
+        getattr(y, "value", y), np.linalg.norm(a, order, axis=axis, keepdims=keepdims), rtol=1e-14
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Empty, wrong and non-finite input
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3), (0, 2, 2)], ids=str)
+def test_empty_matrices_are_as_in_numpy(shape):
+    a = np.ones(shape)
+    for full in (False, True):
+        for ours, theirs in zip(ds.svd(a, full), np.linalg.svd(a, full_matrices=full)):
+            assert ours.shape == theirs.shape
+    assert ds.svdvals(a).shape == np.linalg.svd(a, compute_uv=False).shape
+    assert ds.pinv(a).shape == np.linalg.pinv(a).shape
+    assert ds.gradient(lambda x: np.sum(ds.nuclear_norm(x)), a).shape == shape
+    assert ds.jvp(ds.svdvals, (a,), (a,))[1].shape == ds.svdvals(a).shape
+    assert np.all(ds.nuclear_norm(a) == 0)
+
+
+@pytest.mark.parametrize(
+    ("f", "a", "error", "says"),
+    [
+        pytest.param(ds.svdvals, np.ones(3), ds.ShapeError, r"\(3,\).*a\[:, None\]", id="a vector"),
+        pytest.param(ds.svd, np.ones((2, 2), np.float16), ds.DTypeError, "float16", id="half precision"),
+        pytest.param(ds.opnorm, np.array([["a"]]), ds.DTypeError, "got <U1", id="strings"),
+        pytest.param(ds.opnorm, np.ones((0, 3)), ds.ShapeError, "empty", id="an empty matrix has no norm"),
+        pytest.param(np.linalg.inv, np.ones((2, 3)), np.linalg.LinAlgError, "square", id="NumPy's own error"),
+        pytest.param(ds.linalg.inv, np.ones((2, 3)), ds.ShapeError, r"square.*\(2, 3\)", id="inverse of a rectangle"),
+        pytest.param(ds.svdvals, np.array([[1.0, np.nan], [0, 1]]), ds.NonFiniteError, r"nan at \(0, 1\)", id="NaN"),
+        pytest.param(lambda a: ds.low_rank(a, -1), np.eye(2), ds.ShapeError, "-1", id="negative rank"),
+        pytest.param(lambda a: ds.norm(a, 7), np.eye(2), ValueError, "got 7", id="an order without a norm"),
+        pytest.param(lambda a: ds.svdvals(a, ties="perhaps"), np.eye(2), ValueError, "perhaps", id="an unknown option"),
+        pytest.param(
+            lambda a: ds.svd_pushforward(*ds.svd(a), np.ones((3, 2))),
+            np.eye(2),
+            ds.ShapeError,
+            r"\(3, 2\)",
+            id="tangent shape",
+        ),
+        pytest.param(
+            lambda a: ds.svd_pullback(*ds.svd(a), np.ones((3, 2))),
+            np.eye(2),
+            ds.ShapeError,
+            "U_bar",
+            id="cotangent shape",
+        ),
+    ],
+)
+def test_bad_input_is_told(f, a, error, says):
+    with pytest.raises(error, match=says):
+        f(a)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("count", [3, 100])
+def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
+    a, da = random(rng, (count, 3, 2), "float64"), random(rng, (count, 3, 2), "float64")
+    spoiled = a.copy()
+    spoiled[1, 2, 0] = bad
+    others = np.arange(count) != 1
+    for f in (ds.svdvals, lambda x: ds.svd(x).S, ds.nuclear_norm, ds.opnorm, ds.pinv):
+        with pytest.raises(ds.NonFiniteError, match="1 of"):
+            f(spoiled)
+        with ds.options(nonfinite="propagate"):
+            y, dy = ds.jvp(f, (spoiled,), (da,))
+            (g,) = ds.vjp(f, spoiled)[1](np.ones_like(y))
+        expected, dexpected = ds.jvp(f, (a,), (da,))
+        np.testing.assert_allclose(y[others], expected[others], atol=1e-13)
+        np.testing.assert_allclose(dy[others], dexpected[others], atol=1e-10)
+        assert np.isnan(y[1]).all() and np.isnan(dy[1]).all() and np.isfinite(g[others]).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rules and reports
+
+
+def test_factors_are_remembered_only_as_long_as_their_result():
+    from dualsvd.linalg import factorise
+
+    before = len(factorise._factors)
+    y = SVDVALS(np.eye(3))
+    assert len(factorise._factors) == before + 1 and factorise.recall(y) is not None
+    del y
+    assert len(factorise._factors) == before
+
+
+def test_linearize_reuses_the_factorisation(monkeypatch, rng):
+    a, d = random(rng, (2, 4, 3), "float64")
+    y, push = ds.linearize(ds.nuclear_norm, a)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("factorised again")
+
+    monkeypatch.setattr(np.linalg, "svd", fail)
+    slope = push(d)
+    monkeypatch.undo()
+    assert y == ds.nuclear_norm(a) and slope == pytest.approx(ds.jvp(ds.nuclear_norm, (a,), (d,))[1], rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [rule for rule in RULES if rule.function.__module__.startswith("dualsvd.linalg")],
+    ids=lambda rule: rule.name,
+)
+def test_every_rule_of_this_package_agrees_with_every_way(rule: Rule):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds.check_rules([rule]).raise_if_failed()
+
+
+def test_the_report_of_a_spectrum_reads_aloud():
+    report = ds.linalg.diagnose(np.diag([2.0, 2.0, 1.0, 0.0]))
+    assert (
+        report.clusters == (((0, 1), (2,), (3,)),)
+        and report.rank == 3
+        and report.tied
+        and report.deficient
+        and report.mask
+    )
+    assert report.condition["low_rank, k = 2"] == 2 and np.isinf(report.condition["low_rank, k = 1"])
+    assert "tied with 2" in str(report) and "zero" in str(report)
+    again = json.loads(report.to_json())
+    assert again["rank"] == 3 and again["condition"]["svd"] is None and again["clusters"] == [[[0, 1], [2], [3]]]
+
+
+def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
+    stack = np.stack([np.diag([3.0, 1.0]), np.eye(2), np.diag([1.0, 1 - 1e-10]), np.diag([1.0, 0.0])])
+    report = ds.linalg.diagnose(stack)
+    assert report.mask.tolist() == [False, True, True, False]
+    assert report.tied.tolist() == [False, True, False, False] and report.deficient.tolist() == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert str(report).count("*") >= 2
+    with ds.options(nonfinite="propagate"):
+        assert ds.linalg.diagnose(np.stack([np.eye(2), np.full((2, 2), np.nan)])).mask.tolist() == [True, True]
+
+
+def test_the_rule_of_spectral_functions_is_its_own_derivative(rng):
+    """D^2 F(A)[D, E] is symmetric in D, E and in what it is paired with."""
+    from dualsvd.linalg.divided_differences import Kept
+
+    a, D, E, W = random(rng, (4, 4, 3), "complex128")
+    f = Kept("inverse")
+    values = [inner((W,), (SPECTRAL(a, D, E, family=f),)), inner((W,), (SPECTRAL(a, E, D, family=f),)),
+              inner((D,), (SPECTRAL(a, W, E, family=f),)), inner((E,), (SPECTRAL(a, D, W, family=f),))]  # fmt: skip
+    np.testing.assert_allclose(values, values[0], rtol=1e-12)
+
+
+def test_the_svd_rule_takes_one_operand_of_any_level(rng):
+    """Third derivatives by nesting: of the cube of the spectral norm along A itself, 6 ||A||^3."""
+    a = random(rng, (3, 2), "float64")
+    f = lambda t: ds.opnorm(t * a) ** 3  # noqa: E731
+    third = ds.derivative(lambda t: ds.derivative(lambda u: ds.derivative(f, u), t), 1.0)
+    assert third == pytest.approx(6 * ds.opnorm(a) ** 3, rel=1e-12)
+    assert isinstance(SVD(a), SVDResult)
