@@ -238,6 +238,12 @@ def turning(a: np.ndarray) -> np.ndarray:
     return a @ (k - k.T)
 
 
+def coupling(a: np.ndarray) -> np.ndarray:
+    """A X + Y A: values that are zero stay there to first order, and leave it to second order."""
+    m, n = a.shape
+    return a @ cases.direction((n, n), seed=4) + cases.direction((m, m), seed=5) @ a
+
+
 def prescribed(
     m: int, n: int, values: Iterable[Any], seed: int, is_complex: bool = False, dtype: str = ""
 ) -> np.ndarray:
@@ -272,8 +278,8 @@ def problems() -> Iterator[Problem]:
             yield Problem(name, "zero", a, [*dense(a), rank_one(*a.shape).astype(a.dtype)])
         elif case.tags & {"tied", "deficient"}:
             a = near_one(a)
-            family = "deficient" if "deficient" in case.tags else "tied"
-            yield Problem(name, family, a, [dense(a)[0], rank_one(*a.shape).astype(a.dtype), turning(a)])
+            family, special = ("deficient", coupling) if "deficient" in case.tags else ("tied", turning)
+            yield Problem(name, family, a, [dense(a)[0], rank_one(*a.shape).astype(a.dtype), special(a)])
         else:
             yield Problem(name, "ill-conditioned" if "ill-conditioned" in case.tags else "generic", a, dense(a))
 
