@@ -50,6 +50,10 @@ from ..rules.registry import Tracer, depth_of, tag_at
 from .scalars import refusal, stage
 from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join
 
+#: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
+overload_array = functools.partial(overload, target="cpu")
+
+
 # ---- the type
 
 
@@ -290,7 +294,7 @@ def _is_element_index(array: DualArrayType, index: types.Type) -> bool:
     return len(kinds) == array.ndim and all(isinstance(k, types.Integer) for k in kinds)
 
 
-@overload(operator.getitem)
+@overload_array(operator.getitem)
 def _getitem(A, i):
     if not isinstance(A, DualArrayType):
         return None
@@ -301,7 +305,7 @@ def _getitem(A, i):
     return _compile(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=_pair(A.count, A.level))
 
 
-@overload(operator.setitem)
+@overload_array(operator.setitem)
 def _setitem(A, i, x):
     if not isinstance(A, DualArrayType) or not _is_operand(x):
         return None
@@ -313,7 +317,19 @@ def _setitem(A, i, x):
         lines = ["d = as_element(x)", f"A.value[{at}] = d.value", *partials]
     else:
         lines = _set_view(_item(A, *_kinds(i)).ndim, _ndim(x))
-    return _compile(_definition("A, i, x", lines), as_element=_as_element(A.element))
+    return _compile(_definition("A, i, x", lines), as_element=_as_element(A.element), duplicate=_duplicate)
+
+
+def _duplicate(x):
+    """A copy, member by member."""
+
+
+@overload_array(_duplicate)
+def _overload_duplicate(x):
+    if isinstance(x, DualArrayType):
+        pair = _pair(x.count, x.level)
+        return lambda x: pair(_duplicate(x.value), _duplicate(x.partials))
+    return lambda x: x.copy()
 
 
 def _set_view(n: int, source: int) -> list[str]:
@@ -321,7 +337,7 @@ def _set_view(n: int, source: int) -> list[str]:
     if source > n:
         raise refusal(ShapeError, f"an array of {source} axes cannot be written to a part of {n}")
     lines, subscripts = ["view = A[i]", *(f"n{a} = view.shape[{a}]" for a in range(n))], []
-    lines.append("source = x.copy()" if source else "source = as_element(x)")  # it may overlap with the view
+    lines.append("source = duplicate(x)" if source else "source = as_element(x)")  # it may overlap with the view
     for axis, a in enumerate(range(n - source, n)):
         length = f"source.shape[{axis}]"
         lines.append(
@@ -382,14 +398,14 @@ for _name in ("shape", "ndim", "size"):
     _same_for_value(_name)
 
 
-@overload(len)
+@overload_array(len)
 def _len(A):
     if isinstance(A, DualArrayType):
         return lambda A: len(A.value)
     return None
 
 
-@overload(np.shape)
+@overload_array(np.shape)
 def _shape(a):
     if isinstance(a, DualArrayType):
         return lambda a: a.shape
@@ -430,7 +446,7 @@ def _reorder(order: tuple[int, ...]) -> Callable[..., Any]:
     def reorder(a):
         pass
 
-    @overload(reorder)
+    @overload_array(reorder)
     def overloaded(a):
         if not isinstance(a, DualArrayType):
             permuted = _permuted(order)
@@ -447,7 +463,7 @@ def _T(A):
     return lambda A: reverse(A)
 
 
-@overload(np.transpose)
+@overload_array(np.transpose)
 def _transpose(a):
     if isinstance(a, DualArrayType):
         return lambda a: a.T
@@ -465,14 +481,14 @@ def _reshape(A, *shape):
     return _compile(source, pair=_pair(A.count, A.level))
 
 
-@overload(np.reshape)
+@overload_array(np.reshape)
 def _np_reshape(a, shape):
     if isinstance(a, DualArrayType):
         return lambda a, shape: a.reshape(shape)
     return None
 
 
-@overload(np.ravel)
+@overload_array(np.ravel)
 @overload_method(DualArrayType, "ravel")
 @overload_method(DualArrayType, "flatten")
 def _ravel(a):
@@ -481,20 +497,35 @@ def _ravel(a):
     return None
 
 
-@overload(np.copy)
+@overload_array(np.copy)
 @overload_method(DualArrayType, "copy")
 def _copy(a):
     if not isinstance(a, DualArrayType):
         return None
-    pair = _pair(a.count, a.level)
-    return lambda a: pair(a.value.copy(), a.partials.copy())
+    if _holds_elements(a):
+        return lambda a: _duplicate(a)
+
+    def copy(a):
+        out = np.zeros_like(a)
+        out[...] = a
+        return out
+
+    return copy
+
+
+def _holds_elements(a: Any) -> bool:
+    """Whether it has room for every element: seeds of a nested derivative may be plain, without inner partials."""
+    if not isinstance(a, DualArrayType):
+        return True
+    members = (a.value, a.partials)
+    return all(element_type(m) == a.element.part and _holds_elements(m) for m in members)
 
 
 # ---- new arrays like another one
 
 
 def _like(function: Callable[..., Any], fill: str) -> None:
-    @overload(function)
+    @overload_array(function)
     def like(a, *more):
         if not isinstance(a, DualArrayType):
             return None
@@ -586,19 +617,19 @@ def _broadcast(ndims: dict[str, int]) -> tuple[list[str], dict[str, str]]:
 def _register_elementwise(function: Callable[..., Any], rule: Callable[..., Any], arity: int) -> None:
     if arity == 1:
 
-        @overload(function)
+        @overload_array(function)
         def unary(x0):
             return _elementwise(function, rule, (x0,))
 
     else:
 
-        @overload(function)
+        @overload_array(function)
         def binary(x0, x1):
             return _elementwise(function, rule, (x0, x1))
 
 
 def _register_comparison(function: Callable[..., Any]) -> None:
-    @overload(function)
+    @overload_array(function)
     def compare(x0, x1):
         a, b = (isinstance(x, DualArrayType) for x in (x0, x1))
         if not a and not b:
@@ -612,7 +643,7 @@ def _register_comparison(function: Callable[..., Any]) -> None:
 def _register_in_place(name: str) -> None:
     function = getattr(operator, name)
 
-    @overload(getattr(operator, "i" + name))
+    @overload_array(getattr(operator, "i" + name))
     def in_place(A, x):
         if isinstance(A, types.Array) and isinstance(x, (DualArrayType, DualType)):
             raise refusal(
@@ -631,7 +662,7 @@ def _register_in_place(name: str) -> None:
 def _register_of_values(function: Callable[..., Any]) -> None:
     """Questions about the values alone."""
 
-    @overload(function)
+    @overload_array(function)
     def of_values(a):
         if isinstance(a, DualArrayType):
             return lambda a: function(a.value)
@@ -641,7 +672,7 @@ def _register_of_values(function: Callable[..., Any]) -> None:
 def _refuse_of_values(name: str) -> None:
     """A ufunc with a plain result: Numba would fuse it with other array code, where no DualArray can stand."""
 
-    @overload(getattr(np, name))
+    @overload_array(getattr(np, name))
     def ask_for_the_value(a):
         if isinstance(a, DualArrayType):
             raise refusal(MissingRuleError, f"compiled, write np.{name}(x.value) for np.{name}(x) of a DualArray")
@@ -693,7 +724,7 @@ def _sum_along(n: int) -> str:
     return _definition("a, axis=None", [*lines, f"raise ValueError('the array has {n} axes, and not that one')"])
 
 
-@overload(np.sum)
+@overload_array(np.sum)
 @overload_method(DualArrayType, "sum")
 def _sum(a, axis=None):
     if not isinstance(a, DualArrayType):
@@ -706,7 +737,7 @@ def _sum(a, axis=None):
     )
 
 
-@overload(np.mean)
+@overload_array(np.mean)
 @overload_method(DualArrayType, "mean")
 def _mean(a):
     if isinstance(a, DualArrayType):
@@ -714,7 +745,7 @@ def _mean(a):
     return None
 
 
-@overload(np.prod)
+@overload_array(np.prod)
 @overload_method(DualArrayType, "prod")
 def _prod(a):
     if not isinstance(a, DualArrayType):
@@ -736,15 +767,15 @@ def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Cal
             return None
         return lambda a: a.ravel()[position(a.ravel())]
 
-    return overload(function)(extremum)
+    return overload_array(function)(extremum)
 
 
 overload_method(DualArrayType, "max")(_extremum(np.max, np.argmax))
 overload_method(DualArrayType, "min")(_extremum(np.min, np.argmin))
 
 
-@overload(operator.matmul)
-@overload(np.dot)
+@overload_array(operator.matmul)
+@overload_array(np.dot)
 def _matmul(a, b):
     if not (isinstance(a, DualArrayType) or isinstance(b, DualArrayType)):
         return None

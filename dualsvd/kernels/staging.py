@@ -376,6 +376,11 @@ class Complex(Number):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _unordered(self, other: Any) -> Any:
+        raise DTypeError("complex numbers have no order; compare their absolute values or real parts")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _unordered
+
 
 def _is_real(x: Any) -> bool:
     return isinstance(x, (Leaf, Mask, int, float, np.floating, np.integer))
