@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -492,3 +493,48 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     with process.stderr:
         errors = process.stderr.read()
     assert (process.wait(), errors) == (0, b"")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The notes show what it really prints
+
+
+def masked(text: str) -> str:
+    """Errors and times differ from machine to machine; what was compared, and that it agreed, does not."""
+    text = re.sub(r"\d\.\de[+-]\d\d", "#", text)
+    return re.sub(r"[\d.]+ s$", "# s", text, flags=re.M)
+
+
+def shown(command: str) -> str:
+    """What the notes show under a command."""
+    notes = (Path(__file__).parent.parent / "notes" / "command-line.md").read_text()
+    block = notes.partition(f"$ {command}\n")[2].partition("```")[0]
+    return block.partition("$ ")[0].rstrip() + "\n"
+
+
+def test_the_notes_show_the_digits(
+    digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("digits.npy"), digits)
+    assert main(["check", "digits.npy"]) == 0
+    assert masked(capsys.readouterr().out) == masked(shown("dualsvd check digits.npy"))
+
+
+def test_the_notes_show_a_diagnosis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("tied.npy"), np.diag([2.0, 2.0, 1.0, 0.0]))
+    assert main(["diagnose", "tied.npy"]) == 0
+    assert capsys.readouterr().out == shown("dualsvd diagnose tied.npy")
+
+
+def test_the_notes_show_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.csv").write_text("1,2\n3,four\n")
+    for name in ("broken.csv", "missing.npy"):
+        assert main(["check", name]) == 2
+        assert capsys.readouterr().err == shown(f"dualsvd check {name}")

@@ -221,7 +221,8 @@ def test_signatures_are_as_promised(name: str) -> None:
     assert [p.name for p in wanted] == [n for n in given if n in {p.name for p in wanted}]
     for parameter in wanted:
         assert given[parameter.name].kind == parameter.kind
-        assert given[parameter.name].default == parameter.default
+        if parameter.default is not parameter.empty:
+            assert given[parameter.name].default == parameter.default
     required = [
         p.name for p in given.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
