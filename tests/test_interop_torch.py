@@ -1,0 +1,380 @@
+"""dualsvd's functions on PyTorch tensors: every transform of torch, exact where torch's own derivatives are not."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dualsvd as ds
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+dst = pytest.importorskip("dualsvd.interop.torch")
+
+# torch.func loads a module of PyTorch's own that still uses what it deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "svdvals": (dst.svdvals, ds.svdvals),
+    "opnorm": (dst.opnorm, ds.opnorm),
+    "nuclear_norm": (dst.nuclear_norm, ds.nuclear_norm),
+    "unitary polar factor": (lambda a: dst.polar(a).unitary, lambda a: ds.polar(a).unitary),
+    "positive polar factor": (lambda a: dst.polar(a).positive, lambda a: ds.polar(a).positive),
+    "pinv": (dst.pinv, ds.pinv),
+    "low_rank": (lambda a: dst.low_rank(a, 1), lambda a: ds.low_rank(a, 1)),
+    "svd": (lambda a: _dyad(dst.svd(a)), lambda a: _dyad(ds.svd(a))),
+}
+EACH = pytest.mark.parametrize(("f", "reference"), FUNCTIONS.values(), ids=FUNCTIONS)
+SHAPES = pytest.mark.parametrize("shape", [(3, 2), (2, 3), (2, 2)], ids=["tall", "wide", "square"])
+
+
+def _dyad(y: Any) -> Any:
+    return y.U[..., :1] * y.Vh[..., :1, :]
+
+
+def matrix(rng: np.random.Generator, *shape: int, dtype: str = "float64") -> Any:
+    a = rng.standard_normal(shape)
+    return torch.tensor((a + 1j * rng.standard_normal(shape) if "complex" in dtype else a).astype(dtype))
+
+
+def close(x: Any, y: Any, tolerance: float = 1e-13) -> None:
+    np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The derivatives are dualsvd's own
+
+
+@EACH
+@SHAPES
+def test_torch_and_dualsvd_agree(f: Any, reference: Any, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    a, da = matrix(rng, *shape), matrix(rng, *shape)
+    y, dy = torch.func.jvp(f, (a,), (da,))
+    want, dwant = ds.jvp(reference, (a.numpy(),), (da.numpy(),))
+    close(y, want)
+    close(dy, dwant)
+    y_bar = torch.ones_like(y)
+    close(torch.func.vjp(f, a)[1](y_bar)[0], ds.vjp(reference, a.numpy())[1](y_bar.numpy())[0])
+
+
+@EACH
+def test_gradcheck_passes_at_both_orders(f: Any, reference: Any, rng: np.random.Generator) -> None:
+    a = matrix(rng, 3, 2).requires_grad_()
+    assert torch.autograd.gradcheck(f, (a,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(f, (a,), check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("name", ["svdvals", "opnorm", "unitary polar factor", "svd"])
+def test_complex_gradients_have_pytorch_s_convention(name: str, rng: np.random.Generator) -> None:
+    f, _ = FUNCTIONS[name]
+    a = matrix(rng, 3, 2, dtype="complex128").requires_grad_()
+    assert torch.autograd.gradcheck(f, (a,), check_forward_ad=True)
+    if name == "opnorm":
+        close(torch.func.grad(f)(a.detach()), torch.func.grad(lambda a: torch.linalg.svdvals(a)[0])(a.detach()))
+
+
+ORDERS = {
+    "forward over reverse": lambda f: torch.func.jacfwd(torch.func.jacrev(f)),
+    "reverse over reverse": lambda f: torch.func.jacrev(torch.func.jacrev(f)),
+    "forward over forward": lambda f: torch.func.jacfwd(torch.func.jacfwd(f)),
+    "reverse over forward": lambda f: torch.func.jacrev(torch.func.jacfwd(f)),
+}
+
+
+@pytest.mark.parametrize("hessian", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("name", ["opnorm", "nuclear_norm"])
+def test_hessians_agree_in_every_order_of_modes(name: str, hessian: Any, rng: np.random.Generator) -> None:
+    f, reference = FUNCTIONS[name]
+    a = matrix(rng, 3, 2)
+    close(hessian(f)(a), ds.hessian(reference, a.numpy()), 1e-12)
+
+
+def test_third_derivatives_nest(rng: np.random.Generator) -> None:
+    a = matrix(rng, 2, 2)
+    third = torch.func.jacfwd(torch.func.hessian(dst.nuclear_norm))(a)
+    close(third, ds.jacobian(lambda x: ds.hessian(ds.nuclear_norm, x), a.numpy()), 1e-11)
+
+
+@EACH
+def test_vmap_is_the_loop(f: Any, reference: Any, rng: np.random.Generator) -> None:
+    a = matrix(rng, 3, 2, 4)
+    y = torch.func.vmap(f, in_dims=2, out_dims=0)(a)
+    close(y, torch.stack([f(a[..., k]) for k in range(4)]))
+    slopes = torch.func.vmap(torch.func.grad(lambda a: f(a).sum()), in_dims=2)(a)
+    close(slopes, torch.stack([torch.func.grad(lambda a: f(a).sum())(a[..., k]) for k in range(4)]))
+
+
+def test_vmap_of_a_hessian_is_the_loop(rng: np.random.Generator) -> None:
+    a = matrix(rng, 3, 3, 2)
+    close(
+        torch.func.vmap(torch.func.hessian(dst.opnorm))(a),
+        torch.stack([torch.func.hessian(dst.opnorm)(x) for x in a]),
+        1e-12,
+    )
+
+
+def test_jacobians_factorise_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many cotangents at one point share one recording, and a backward pass uses that of the forward."""
+    module = importlib.import_module("dualsvd.linalg.svd")
+    calls, factors = [], module.svd_factors
+    monkeypatch.setattr(module, "svd_factors", lambda *args: calls.append(1) or factors(*args))
+    a = matrix(rng, 4, 4).requires_grad_()
+    dst.svdvals(a).sum().backward()
+    assert len(calls) == 1
+    calls.clear()
+    torch.func.jacrev(dst.svdvals)(a.detach())
+    assert len(calls) <= 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ties and zeros
+
+
+def test_the_tangent_at_a_tie_is_one_sided() -> None:
+    a, swap = torch.eye(2, dtype=torch.float64), torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    close(torch.func.jvp(dst.svdvals, (a,), (swap,))[1], [1.0, -1.0])
+
+
+TIED = {"identity": np.eye(3), "Hadamard": np.array([[1.0, 1.0], [1.0, -1.0]]), "tall": np.eye(4, 2)}
+
+
+@pytest.mark.parametrize("a", TIED.values(), ids=TIED)
+@pytest.mark.parametrize("name", ["nuclear_norm", "unitary polar factor", "pinv"])
+def test_smooth_functions_are_smooth_at_ties(name: str, a: np.ndarray) -> None:
+    f, _ = FUNCTIONS[name]
+    variable = torch.tensor(a).requires_grad_()
+    assert torch.autograd.gradcheck(f, (variable,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(f, (variable,))
+
+
+def test_zero_has_the_least_subgradient() -> None:
+    for f in (dst.opnorm, dst.nuclear_norm):
+        close(torch.func.grad(f)(torch.zeros(3, 2)), np.zeros((3, 2)))
+
+
+def test_a_cotangent_that_depends_on_the_basis_is_refused() -> None:
+    a = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ds.GaugeError, match="use polar"):
+        dst.svd(a).U[0, 1].backward()
+
+
+def test_values_of_svd_have_no_use_for_the_vectors() -> None:
+    a = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    dst.svd(a).S.sum().backward()
+    close(a.grad, np.eye(2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tensors of every kind
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_dtypes_are_kept(dtype: str, rng: np.random.Generator) -> None:
+    a = matrix(rng, 3, 2, dtype=dtype).requires_grad_()
+    U, S, Vh = dst.svd(a)
+    assert U.dtype == Vh.dtype == a.dtype and S.dtype == a.real.dtype
+    dst.opnorm(a).backward()
+    assert a.grad.dtype == a.dtype
+
+
+def test_conjugated_transposed_and_expanded_tensors_are_read_as_they_are(rng: np.random.Generator) -> None:
+    a = matrix(rng, 3, 2, dtype="complex128")
+    close(dst.pinv(a.mH), dst.pinv(a.mH.resolve_conj().contiguous()))
+    close(dst.svdvals(a[:1].expand(4, 2)), dst.svdvals(a[:1].expand(4, 2).contiguous()))
+
+
+def test_results_are_the_caller_s_to_write_into(rng: np.random.Generator) -> None:
+    a = matrix(rng, 3, 2).requires_grad_()
+    y = dst.svdvals(a)
+    with torch.no_grad():
+        y.mul_(0)
+    grad = torch.autograd.grad(y.sum(), a)[0]
+    close(grad, ds.gradient(lambda x: np.sum(ds.svdvals(x)), a.detach().numpy()))
+
+
+def test_full_matrices_differentiate(rng: np.random.Generator) -> None:
+    a = matrix(rng, 4, 2).requires_grad_()
+
+    def projector(a: Any) -> Any:
+        rest = dst.svd(a, full_matrices=True).U[:, 2:]
+        return rest @ rest.mT
+
+    assert torch.autograd.gradcheck(projector, (a,), check_forward_ad=True)
+
+
+REFUSED = {
+    "another device": (lambda: torch.empty(2, 2, device="meta"), ds.BackendError, r"got a tensor on meta; move it"),
+    "half precision": (lambda: torch.ones(2, 2, dtype=torch.bfloat16), ds.DTypeError, r"a\.float\(\)"),
+    "a sparse tensor": (lambda: torch.eye(2).to_sparse(), ds.DTypeError, r"to_dense"),
+    "a vector": (lambda: torch.ones(3), ds.ShapeError, "at least 2 axes"),
+    "NaN": (lambda: torch.full((2, 2), torch.nan), ds.NonFiniteError, "must be finite"),
+}
+
+
+@pytest.mark.parametrize(("a", "error", "match"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_is_told(a: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        dst.opnorm(a())
+
+
+def test_settings_go_with_the_call(rng: np.random.Generator) -> None:
+    with ds.options(nonfinite="propagate"):
+        assert dst.opnorm(torch.full((2, 2), torch.nan)).isnan()
+    a = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    with ds.options(ties="raise"):
+        y = dst.opnorm(a)
+    with pytest.raises(ds.DegenerateError):
+        y.backward()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spectral normalisation
+
+
+def linear(seed: int = 0, **kwargs: Any) -> Any:
+    torch.manual_seed(seed)
+    return dst.spectral_norm(torch.nn.Linear(4, 3, dtype=torch.float64), **kwargs)
+
+
+def test_the_weight_is_normalised_whenever_it_is_read() -> None:
+    layer = linear(coeff=2.0)
+    close(torch.linalg.matrix_norm(layer.weight, 2).detach(), 2.0)
+    with torch.no_grad():
+        layer.parametrizations.weight.original.mul_(7.0)
+    close(torch.linalg.matrix_norm(layer.weight, 2).detach(), 2.0)
+    layer.weight = torch.full_like(layer.weight, 5.0)
+    close(torch.linalg.matrix_norm(layer.weight, 2).detach(), 2.0)
+
+
+def test_evaluation_calls_and_copies_change_nothing(rng: np.random.Generator) -> None:
+    layer = linear()
+    x, weight = matrix(rng, 5, 4), layer.weight.detach().clone()
+    for _ in range(3):
+        y = layer(x)
+    twin = copy.deepcopy(layer)
+    assert torch.equal(layer.eval()(x), y)
+    assert torch.equal(layer.train()(x), y)
+    assert torch.equal(twin(x), y) and torch.equal(twin.weight, weight)
+    assert twin.parametrizations.weight.original is not layer.parametrizations.weight.original
+
+
+def test_the_gradient_is_that_of_the_whole_expression(rng: np.random.Generator) -> None:
+    layer, x = linear(), matrix(rng, 5, 4)
+    torch.tanh(layer(x)).sum().backward()
+    original = layer.parametrizations.weight.original
+
+    def loss(W: Any) -> Any:
+        return np.sum(np.tanh(x.numpy() @ ds.spectral.spectral_normalize(W).T + layer.bias.detach().numpy()))
+
+    close(original.grad, ds.gradient(loss, original.detach().numpy()))
+    close(torch.sum(original.grad * original.detach()), 0.0)  # the norm of W does not matter
+
+
+def test_double_backward_goes_through_the_layer(rng: np.random.Generator) -> None:
+    """As a gradient penalty takes it."""
+    layer, x = linear(), matrix(rng, 5, 4).requires_grad_()
+    (slope,) = torch.autograd.grad(torch.tanh(layer(x)).sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert layer.parametrizations.weight.original.grad.abs().max() > 1e-3
+
+
+def test_a_functional_call_sees_the_original(rng: np.random.Generator) -> None:
+    layer, x = linear(), matrix(rng, 5, 4)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+    slopes = torch.func.grad(lambda p: torch.func.functional_call(layer, p, (x,)).square().sum())(parameters)
+    layer(x).square().sum().backward()
+    close(slopes["parametrizations.weight.original"], layer.parametrizations.weight.original.grad)
+
+
+CHECKPOINTS = {
+    "its own": linear,
+    "the plain module": lambda seed: _plain(seed),
+    "torch.nn.utils.parametrizations": lambda seed: torch.nn.utils.parametrizations.spectral_norm(_plain(seed)),
+    "torch.nn.utils": lambda seed: _deprecated(_plain(seed)),
+}
+
+
+def _plain(seed: int) -> Any:
+    torch.manual_seed(seed)
+    return torch.nn.Linear(4, 3, dtype=torch.float64)
+
+
+def _deprecated(module: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.nn.utils.spectral_norm(module)
+
+
+@pytest.mark.parametrize("make", CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_checkpoints_are_understood(make: Any) -> None:
+    state = torch.nn.Sequential(make(1)).state_dict()
+    model = torch.nn.Sequential(copy.deepcopy(linear(2)))
+    assert not torch.equal(model[0].weight, linear(1).weight)
+    model.load_state_dict(state)
+    close(model[0].weight.detach(), linear(1).weight.detach())
+    assert set(model.state_dict()) == {"0.bias", "0.parametrizations.weight.original"}
+
+
+def test_parametrisation_can_be_removed() -> None:
+    layer = linear()
+    weight = layer.weight.detach().clone()
+    torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    close(layer.weight.detach(), weight, 1e-15)  # the SVD with and without vectors rounds differently
+    layer.load_state_dict(_plain(3).state_dict())
+    assert torch.equal(layer.weight, _plain(3).weight)
+
+
+MODULES = {
+    "Conv1d": lambda: torch.nn.Conv1d(3, 4, 3),
+    "Conv2d": lambda: torch.nn.Conv2d(3, 4, 3),
+    "ConvTranspose2d": lambda: torch.nn.ConvTranspose2d(3, 4, 3),
+    "Embedding": lambda: torch.nn.Embedding(5, 3),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_kernels_are_matrices_of_outputs_by_the_rest(name: str) -> None:
+    """As torch.nn.utils has them."""
+    torch.manual_seed(0)
+    W = dst.spectral_norm(MODULES[name]()).weight
+    rows = W.movedim(1, 0) if "Transpose" in name else W
+    close(torch.linalg.matrix_norm(rows.flatten(1), 2).detach(), 1.0, 1e-5)
+
+
+def test_the_norm_of_the_convolution_itself() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(2, 3, 3, padding="same", padding_mode="circular", bias=False, dtype=torch.float64)
+    dst.spectral_norm(layer, input_shape=(4, 4))
+    images = torch.eye(32, dtype=torch.float64).reshape(32, 2, 4, 4)
+    close(torch.linalg.matrix_norm(layer(images).flatten(1), 2).detach(), 1.0)
+    layer(images).square().sum().backward()
+    original = layer.parametrizations.weight.original
+    close(torch.sum(original.grad * original.detach()), 0.0, 1e-12)
+
+
+def test_a_zero_weight_stays_zero_with_a_warning() -> None:
+    layer = torch.nn.Linear(2, 2)
+    torch.nn.init.zeros_(layer.weight)
+    with pytest.warns(ds.DegeneracyWarning, match="zero matrices"):
+        dst.spectral_norm(layer)
+    with pytest.warns(ds.DegeneracyWarning):
+        close(layer.weight.detach(), np.zeros((2, 2)))
+
+
+MISUSED = {
+    "no such parameter": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), "wait"), "got nothing by the name 'wait'"),
+    "a vector": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), "bias"), r"at least 2 axes, got Parameter"),
+    "not a convolution": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), input_shape=(4, 4)), "goes with a torch"),
+    "no padding": (lambda: dst.spectral_norm(torch.nn.Conv2d(2, 2, 3), input_shape=(4, 4)), "keeps the size"),
+}
+
+
+@pytest.mark.parametrize(("call", "match"), MISUSED.values(), ids=MISUSED)
+def test_misuse_is_told(call: Callable[[], Any], match: str) -> None:
+    with pytest.raises(ds.ShapeError, match=match):
+        call()
