@@ -3,8 +3,9 @@
 A thread or a block is one more way to run them; this file holds indexing, memory and launches only.
 
     thread    one thread a matrix, in registers: sizes are constants of the kernel, so that every loop unrolls
-    block     one block a matrix, in shared memory or, where that is too small, in a workspace of global memory; its
-              threads share the pairs of a sweep in wavefronts, and the columns of a product
+    block     a team of threads a matrix, as many matrices as a warp has teams, in shared memory or, where that is too
+              small, in a workspace of global memory; a team shares the pairs of a sweep in wavefronts, and the columns
+              of a product; all teams of a block meet at its barriers, and sweep until the last has come to rest
 
 A wavefront is all pairs (p, q) with equal 2 p + q: none shares a column with another, and each comes after every pair
 that it must follow in the row-cyclic order. So a block makes the rotations of the serial sweep, with the same numbers.
@@ -56,10 +57,10 @@ TIED = 8
 THREAD_NUMBERS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 64}
 THREAD_COLUMNS = {"svd": 4, "svdvals": 6, "pushforward": 4, "pullback": 4, "dual": 4}
 
-#: Threads of a block that takes one matrix: a warp holds the (n + 1) // 3 pairs of the widest wavefront up to n = 64.
+#: Threads of a block of teams: a warp holds the (n + 1) // 3 pairs of the widest wavefront up to n = 64.
 WARP = 32
 
-#: Threads of a block that takes as many matrices.
+#: Threads of a block where each takes a matrix.
 THREADS = 64
 
 #: Shared memory that every device gives a block without being asked, in bytes.
@@ -203,7 +204,7 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
     a_size, v_size = rows * cols * planes, cols * cols * planes if vectors else 1
     k = cols if vectors else 0
 
-    def svd(a, U, S, Vh, report, work, B, m, n, limit):
+    def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
         b = cuda.grid(1)
         if b < B:
             x, left, right = buffer(a, kind), buffer(U, kind), buffer(Vh, kind)
@@ -240,7 +241,7 @@ def thread_pushforward(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: i
     planes = components(kind)
     tall, square, table = rows * cols * planes, cols * cols * planes, cols * cols
 
-    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N):
+    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
         b = cuda.grid(1)
         if b < B:
             D_all, left, right = buffer(da, kind), buffer(U, kind), buffer(Vh, kind)
@@ -278,7 +279,7 @@ def thread_pullback(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int)
     planes = components(kind)
     tall, square, table = rows * cols * planes, cols * cols * planes, cols * cols
 
-    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n):
+    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
         b = cuda.grid(1)
         if b < B:
             left, right, g_left, g_right = buffer(U, kind), buffer(Vh, kind), buffer(U_bar, kind), buffer(Vh_bar, kind)
@@ -309,7 +310,7 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
     size, stride = rows * cols, 1 + count
     a_size, v_size, s_size = size * stride, cols * cols * stride, cols * stride
 
-    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit):
+    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, threads):
         b = cuda.grid(1)
         if b < B:
             x, dx, values, d_values = buffer(a, leaf), buffer(da, leaf), buffer(S, leaf), buffer(dS, leaf)
@@ -351,28 +352,31 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
     return dual
 
 
-# ---- a block for each matrix
+# ---- a team of threads for each matrix
 
 
 @inline
 def svd_numbers(tall, square, cols, threads):
-    """Reals that a block of `block_svd` works in; `tall` and `square` are those of U and V."""
-    return tall + square + 1 + cols + 2 + threads
+    """Reals that a matrix takes in `block_svd`; `tall` and `square` are those of U and V.
+
+    An odd number, so that the same entry of neighbouring matrices lies in different banks of shared memory.
+    """
+    return (tall + square + 1 + cols + 2 + threads) | 1
 
 
 @inline
 def pushforward_numbers(tall, square, cols, threads):
-    return 2 * tall + 2 * square + cols * cols + 2 * cols + threads
+    return (2 * tall + 2 * square + cols * cols + 2 * cols + threads) | 1
 
 
 @inline
 def pullback_numbers(tall, square, cols, threads):
-    return 2 * tall + 2 * square + cols * cols + 2 * cols
+    return (2 * tall + 2 * square + cols * cols + 2 * cols) | 1
 
 
 @inline
 def dual_numbers(tall, square, cols, threads, stride):
-    return (tall + square + cols) * stride + tall + cols + 2 + threads
+    return ((tall + square + cols) * stride + tall + cols + 2 + threads) | 1
 
 
 @inline
@@ -437,7 +441,7 @@ def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
     tol2 = like(zero, jacobi.squared_tolerance(eps_of(zero), m))
     floor = like(zero, jacobi.SMOOTH) * jacobi.size2(A, m * n)
     cuda.syncthreads()
-    moving, sweeps, last = True, 0, zero
+    moving, sweeps, changed, off = True, 0, 0, zero
     while moving and sweeps < limit:
         moved, off = False, zero
         for step in range(1, 3 * n - 4):
@@ -445,12 +449,12 @@ def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
                 change, cos2 = turn_pair(A, V, p, step - 2 * p, m, k, tol2, floor)
                 moved, off = moved or change, maximum(off, cos2)
             cuda.syncthreads()
-        moving = cuda.syncthreads_or(int(moved)) != 0
-        last = off
         sweeps += 1
-    last = together(slots, last, t, threads)
+        changed = sweeps if moved else changed
+        moving = cuda.syncthreads_or(int(moved)) != 0  # in any matrix of the block: one at rest stays as it is
+    changes, last = together(slots, like(zero, changed), t, threads), together(slots, off, t, threads)
     if t == 0:
-        info[0], info[1] = like(zero, sweeps if moving else sweeps - 1), last
+        info[0], info[1] = changes, last
     cuda.syncthreads()
 
 
@@ -482,16 +486,17 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
     """U, S, Vh, or S alone."""
     planes = components(kind)
 
-    def svd(a, U, S, Vh, report, work, B, m, n, limit):
-        t, threads = cuda.threadIdx.x, cuda.blockDim.x
+    def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
+        t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
         k = cols if vectors else 0
         size_a, size_v = rows * cols * planes, k * k * planes
         total = svd_numbers(size_a, size_v, cols, threads)
-        memory = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * total :]
+        whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
+        memory = whole[seat * total : (seat + 1) * total]
         a_store, v_store = memory[:size_a], memory[size_a : size_a + size_v + 1]
         s_store = memory[size_a + size_v + 1 : size_a + size_v + 1 + cols]
-        info, slots = buffer(memory[total - threads - 2 : total], real_kind), memory[total - threads : total]
+        info, slots = buffer(memory[size_a + size_v + 1 + cols :], real_kind), memory[size_a + size_v + 3 + cols :]
         x, values, A, V, s = (
             buffer(a, kind),
             buffer(S, real_kind),
@@ -500,30 +505,32 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
             s_store,
         )
         left, right = buffer(U, kind), buffer(Vh, kind)
-        for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
+            b, mine = min(first + seat, B - 1), first + seat < B
             start = b * rows * cols
             top = together(slots, largest(x, start, rows * cols, t, threads), t, threads)
             finite = top < like(top, math.inf)
             exponent = exponent_for(top, jacobi.headroom(eps_of(top)))
             load(A, 1, 0, x, start, rows, cols, wide, exponent, t, threads)
+            cuda.syncthreads()  # the threads fill other entries than they loaded
             if not finite:
-                cuda.syncthreads()  # the threads fill other entries than they loaded
                 fill(A, rows * cols, like(x[start], 0.0), t, threads)
             identity(V, k, t, threads)
             cuda.syncthreads()
             block_converge(A, V, info, slots, rows, k, cols, limit, t, threads)
             block_normalise(a_store, s_store, kind, real_kind, rows, cols, t, threads)
-            if t == 0:
+            if t == 0 and mine:
                 tell(report, b, info, verdict(s, info, finite, cols, limit))
             cuda.syncthreads()
             if not finite:
                 fill(s, cols, like(top, math.nan), t, threads)
                 fill(A, rows * cols, like(x[start], math.nan), t, threads)
                 fill(V, k * k, like(x[start], math.nan), t, threads)
-                cuda.syncthreads()
-            store(buffer(s, real_kind), 1, 0, values, b * cols, cols, 1, True, -exponent, t, threads)
-            if vectors:
-                store_factors(A, V, 1, 0, left, right, b, rows, cols, wide, 0, t, threads)
+            cuda.syncthreads()
+            if mine:
+                store(buffer(s, real_kind), 1, 0, values, b * cols, cols, 1, True, -exponent, t, threads)
+                if vectors:
+                    store_factors(A, V, 1, 0, left, right, b, rows, cols, wide, 0, t, threads)
             cuda.syncthreads()
 
     return svd
@@ -550,12 +557,13 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
     """dU, dS, dVh along each of N directions from finished factors: the steps of `derivatives.pushforward`."""
     planes = components(kind)
 
-    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N):
-        t, threads = cuda.threadIdx.x, cuda.blockDim.x
+    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
+        t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
         size, square = rows * cols * planes, cols * cols * planes
         total = pushforward_numbers(size, square, cols, threads)
-        memory = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * total :]
+        whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
+        memory = whole[seat * total : (seat + 1) * total]
         d, p, x, y = memory[:size], memory[size : 2 * size], memory[2 * size :], memory[2 * size + square :]
         f, s = memory[2 * size + 2 * square :], memory[2 * size + 2 * square + cols * cols :]
         D, P, X, Y, F = buffer(d, kind), buffer(p, kind), buffer(x, kind), buffer(y, kind), buffer(f, real_kind)
@@ -563,7 +571,8 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
         D_all, d_left, d_values, d_right = buffer(da, kind), buffer(dU, kind), buffer(dS, real_kind), buffer(dVh, kind)
         u, v = (Vh, U) if wide else (U, Vh)
         ui, up, uc, vi, vp, vc = factor_strides(rows, cols, wide)
-        for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
+            b, mine = min(first + seat, B - 1), first + seat < B
             u0, v0 = b * rows * cols, b * cols * cols
             scale = exponent_for(S[b * cols], 0)
             load(values, 1, 0, buffer(S, real_kind), b * cols, cols, 1, True, scale, t, threads)
@@ -580,7 +589,8 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
                 product(kind, u, u0, up, ui, not uc, p, 0, 1, rows, False, x, cols, rows, cols, False, t, threads)
                 for i in range(t, cols, threads):
                     ds[i] = real(X[i * cols + i])
-                store(ds, 1, 0, d_values, c * cols, cols, 1, True, -height, t, threads)
+                if mine:
+                    store(ds, 1, 0, d_values, c * cols, cols, 1, True, -height, t, threads)
                 cuda.syncthreads()
                 if t == 0:
                     derivatives.generators(X, Y, F, cols, rows > cols)
@@ -589,7 +599,8 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
                 cuda.syncthreads()
                 product(kind, u, u0, ui, up, uc, x, 0, 1, cols, False, p, rows, cols, cols, rows > cols, t, threads)
                 product(kind, v, v0, vi, vp, vc, y, 0, 1, cols, False, d, cols, cols, cols, False, t, threads)
-                store_factors(P, D, 1, 0, d_left, d_right, c, rows, cols, wide, scale - height, t, threads)
+                if mine:
+                    store_factors(P, D, 1, 0, d_left, d_right, c, rows, cols, wide, scale - height, t, threads)
                 cuda.syncthreads()
 
     return pushforward
@@ -599,12 +610,13 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
     """A_bar from finished factors and their cotangents: the steps of `derivatives.pullback`."""
     planes = components(kind)
 
-    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n):
-        t, threads = cuda.threadIdx.x, cuda.blockDim.x
+    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
+        t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
         size, square = rows * cols * planes, cols * cols * planes
         total = pullback_numbers(size, square, cols, threads)
-        memory = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * total :]
+        whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
+        memory = whole[seat * total : (seat + 1) * total]
         g, p, x, y = memory[:size], memory[size : 2 * size], memory[2 * size :], memory[2 * size + square :]
         f, s = memory[2 * size + 2 * square :], memory[2 * size + 2 * square + cols * cols :]
         g_values = buffer(s[cols:], real_kind)
@@ -612,7 +624,8 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
         values = buffer(s, real_kind)
         u, v, gu, gv = (Vh, U, Vh_bar, U_bar) if wide else (U, Vh, U_bar, Vh_bar)
         ui, up, uc, vi, vp, vc = factor_strides(rows, cols, wide)
-        for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
+            b, mine = min(first + seat, B - 1), first + seat < B
             u0, v0 = b * rows * cols, b * cols * cols
             scale = exponent_for(S[b * cols], 0)
             load(values, 1, 0, buffer(S, real_kind), b * cols, cols, 1, True, scale, t, threads)
@@ -629,7 +642,8 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
             cuda.syncthreads()
             product(kind, u, u0, ui, up, uc, x, 0, 1, cols, False, p, rows, cols, cols, rows > cols, t, threads)
             product(kind, p, 0, 1, rows, False, v, v0, vp, vi, not vc, g, rows, cols, cols, False, t, threads)
-            store(G, 1, 0, buffer(A_bar, kind), u0, rows, cols, wide, scale, t, threads)
+            if mine:
+                store(G, 1, 0, buffer(A_bar, kind), u0, rows, cols, wide, scale, t, threads)
             cuda.syncthreads()
 
     return pullback
@@ -639,12 +653,13 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
     """U, S, Vh and their tangents along `count` directions, carried through every rotation. Real numbers only."""
     stride = 1 + count
 
-    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit):
-        t, threads = cuda.threadIdx.x, cuda.blockDim.x
+    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, threads):
+        t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
         size, square = rows * cols, cols * cols
         total = dual_numbers(size, square, cols, threads, stride)
-        memory = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * total :]
+        whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
+        memory = whole[seat * total : (seat + 1) * total]
         a_store, v_store, s_store = memory, memory[size * stride :], memory[(size + square) * stride :]
         u_store = s_store[cols * stride :]
         s0_store, slots = u_store[size:], u_store[size + cols + 2 :]
@@ -653,7 +668,8 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
         U0, s0, info = buffer(u_store, leaf), buffer(s0_store, leaf), buffer(s0_store[cols:], leaf)
         x, dx, values, d_values = buffer(a, leaf), buffer(da, leaf), buffer(S, leaf), buffer(dS, leaf)
         left, right, d_left, d_right = buffer(U, leaf), buffer(Vh, leaf), buffer(dU, leaf), buffer(dVh, leaf)
-        for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
+            b, mine = min(first + seat, B - 1), first + seat < B
             top = together(slots, largest(x, b * size, size, t, threads), t, threads)
             finite, height = top < like(top, math.inf), jacobi.headroom(eps_of(top))
             exponent = exponent_for(top, height)
@@ -662,8 +678,8 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
                 start = (j * B + b) * size
                 up = exponent_for(together(slots, largest(dx, start, size, t, threads), t, threads), height)
                 load(A_parts, stride, 1 + j, dx, start, rows, cols, wide, up, t, threads)
+            cuda.syncthreads()
             if not finite:
-                cuda.syncthreads()
                 fill(A_parts, size * stride, like(top, 0.0), t, threads)
             identity(V, cols, t, threads)
             cuda.syncthreads()
@@ -681,21 +697,24 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
             for p in range(t, cols, threads):
                 column, unit = view(a_store, p * rows, kind), view(u_store, p * rows, leaf)
                 jacobi.unit_columns(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1, tie)
-            if t == 0:
+            if t == 0 and mine:
                 tell(report, b, info, verdict(s0, info, finite, cols, limit))
             cuda.syncthreads()
             if not finite:
                 fill(A_parts, (size + square + cols) * stride, like(top, math.nan), t, threads)
-                cuda.syncthreads()
-            store(s_parts, stride, 0, values, b * cols, cols, 1, True, -exponent, t, threads)
-            store_factors(A_parts, V_parts, stride, 0, left, right, b, rows, cols, wide, 0, t, threads)
+            cuda.syncthreads()
+            if mine:
+                store(s_parts, stride, 0, values, b * cols, cols, 1, True, -exponent, t, threads)
+                store_factors(A_parts, V_parts, stride, 0, left, right, b, rows, cols, wide, 0, t, threads)
             for j in range(count):
                 c = j * B + b
                 up = exponent_for(together(slots, largest(dx, c * size, size, t, threads), t, threads), height)
-                store(s_parts, stride, 1 + j, d_values, c * cols, cols, 1, True, -up, t, threads)
-                store_factors(
-                    A_parts, V_parts, stride, 1 + j, d_left, d_right, c, rows, cols, wide, exponent - up, t, threads
-                )
+                if mine:
+                    store(s_parts, stride, 1 + j, d_values, c * cols, cols, 1, True, -up, t, threads)
+                    change = exponent - up
+                    store_factors(
+                        A_parts, V_parts, stride, 1 + j, d_left, d_right, c, rows, cols, wide, change, t, threads
+                    )
             cuda.syncthreads()
 
     return dual
@@ -779,7 +798,8 @@ class Plan:
     kernel: Callable[..., None]
     signature: tuple[Any, ...]
     threads: int  # of a block
-    matrices: int  # that a block takes: as many as threads, or one
+    matrices: int  # that a block takes
+    team: int  # threads that share a matrix; 1 in the kernels of threads
     shared: int  # bytes of shared memory that a block asks for
     workspace: int  # reals of global memory that a block works in instead
 
@@ -800,10 +820,10 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
     numbers = (rows * cols + (cols * cols if vectors else 0)) * planes * (1 + count)
     arrays, report, integer = real_type[::1], from_dtype(np.float64)[::1], int64
     signature = {
-        "svd": (arrays, arrays, arrays, arrays, report, arrays, *[integer] * 4),
-        "pushforward": (*[arrays] * 8, *[integer] * 4),
-        "pullback": (*[arrays] * 8, *[integer] * 3),
-        "dual": (*[arrays] * 8, report, arrays, *[integer] * 4),
+        "svd": (arrays, arrays, arrays, arrays, report, arrays, *[integer] * 5),
+        "pushforward": (*[arrays] * 8, *[integer] * 5),
+        "pullback": (*[arrays] * 8, *[integer] * 4),
+        "dual": (*[arrays] * 8, report, arrays, *[integer] * 5),
     }[operation if vectors else "svd"]
     if cols <= THREAD_COLUMNS[operation] and numbers <= THREAD_NUMBERS[operation]:
         kernel = {
@@ -813,18 +833,31 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
             "pullback": lambda: thread_pullback(kind, real_kind, real_type, m, n),
             "dual": lambda: thread_dual(Kind(dtype, (count,)), kind, real_type, m, n, count),
         }[operation]()
-        return Plan(kernel, signature, THREADS, THREADS, 0, 0)
-    tall, square = rows * cols * planes, cols * cols * planes
-    size = {
-        "svd": svd_numbers(tall, square, cols, WARP),
-        "svdvals": svd_numbers(tall, 0, cols, WARP),
-        "pushforward": pushforward_numbers(tall, square, cols, WARP),
-        "pullback": pullback_numbers(tall, square, cols, WARP),
-        "dual": dual_numbers(tall, square, cols, WARP, 1 + count),
-    }[operation]
-    fits = size * real.itemsize <= shared
+        return Plan(kernel, signature, THREADS, THREADS, 1, 0, 0)
+    team = 1
+    while team < min((cols + 1) // 3, WARP):  # the pairs of the widest wavefront
+        team *= 2
+    size = matrix_numbers(operation, rows, cols, planes, count, team)
+    while team < WARP and WARP // team * size * real.itemsize > shared:
+        team *= 2
+        size = matrix_numbers(operation, rows, cols, planes, count, team)
+    matrices = WARP // team
+    needed = matrices * size
+    fits = needed * real.itemsize <= shared
     kernel = block_kernel(operation, dtype, count, fits)
-    return Plan(kernel, signature, WARP, 1, size * real.itemsize if fits else 0, 0 if fits else size)
+    return Plan(kernel, signature, WARP, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+
+
+def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int, team: int) -> int:
+    """Reals that a matrix takes in the memory of its block."""
+    tall, square = rows * cols * planes, cols * cols * planes
+    if operation == "dual":
+        return dual_numbers(tall, square, cols, team, 1 + count)
+    if operation == "pushforward":
+        return pushforward_numbers(tall, square, cols, team)
+    if operation == "pullback":
+        return pullback_numbers(tall, square, cols, team)
+    return svd_numbers(tall, square if operation == "svd" else 0, cols, team)
 
 
 @functools.cache
@@ -875,7 +908,7 @@ def run(chosen: Plan, batch: int, arrays: tuple[Any, ...], integers: tuple[int, 
         allow_shared(chosen.kernel, chosen.signature)
     work = cuda.device_array(max(1, blocks * chosen.workspace), real, stream=stream)
     launch = compiled(chosen.kernel)[blocks, chosen.threads, stream, chosen.shared]
-    launch(*(reals(x) for x in arrays), work, *integers)
+    launch(*(reals(x) for x in arrays), work, *integers, chosen.team)
 
 
 def reals(x: Any) -> Any:

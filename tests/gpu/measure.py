@@ -10,7 +10,7 @@ a device at hand its time stands beside. The prediction is the largest of four t
     latency   the same, each waiting for the one before it, over the warps that fit an SM
     memory    bytes read and written
 
-A thread's kernel fills its warps; a block's kernel issues what its first thread does, which takes part in everything.
+Instructions are those of warps: a block of teams issues what its first thread does, which takes part in everything.
 """
 
 from __future__ import annotations
@@ -112,16 +112,18 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
     ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, (9, 0))
     resources = toolchain.assemble(ptx, (9, 0), folder)
     emulated = Emulated(ptx, folder)
-    size = 64 if chosen.matrices > 1 else max(1, 16 // max(m // 8, 1))
+    size = 2 * chosen.matrices
     arrays, integers = arguments(operation, dtype, m, n, count, size)
     visits = np.zeros((len(ptx.split("\n")) + 2, 2), np.uint64)
     work = np.zeros(max(1, chosen.blocks(size) * chosen.workspace), arrays[0].dtype)
     flat = [x.reshape(-1) for x in arrays]
-    emulated.launch(chosen.blocks(size), chosen.threads, *flat, work, *integers, shared=chosen.shared, visits=visits)
-    in_threads = chosen.matrices > 1
+    emulated.launch(
+        chosen.blocks(size), chosen.threads, *flat, work, *integers, chosen.team, shared=chosen.shared, visits=visits
+    )
+    in_threads = chosen.matrices == chosen.threads and not chosen.shared
     counted = instructions(ptx, visits, 0 if in_threads else 1)
-    lanes = 32 if in_threads else 1  # matrices that a warp instruction serves
-    per = {name: number / size / lanes for name, number in counted.items()}
+    # warp instructions a matrix: of 32 threads each with a matrix, or of the first thread of a block of teams
+    per = {name: number / size / (32 if in_threads else 1) for name, number in counted.items()}
     warps = chosen.threads // 32
     blocks = min(
         machine.warps // warps,
@@ -139,8 +141,16 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
         "memory": moved / machine.bandwidth,
     }
     limit = max(times, key=lambda name: times[name])
-    return {"registers": resources.registers, "shared": chosen.shared, "warps": blocks * warps, "bytes": moved,
-            "instructions": per["all"] * lanes, "arithmetic": per["arithmetic"] * lanes, "time": times[limit], "limit": limit}  # fmt: skip
+    return {
+        "registers": resources.registers,
+        "shared": chosen.shared,
+        "warps": blocks * warps,
+        "bytes": moved,
+        "instructions": per["all"],
+        "arithmetic": per["arithmetic"],
+        "time": times[limit],
+        "limit": limit,
+    }
 
 
 def measure(operation: str, dtype: str, m: int, n: int, count: int, repeats: int = 20) -> float:
@@ -175,8 +185,8 @@ def main() -> None:
         for operation, dtype, m, n, count in KERNELS:
             p = predict(operation, dtype, m, n, count, H100, Path(folder))
             name = f"{operation} {m}x{n} {dtype}" + (f", {count} direction" if count else "")
-            line = f"{name:34}{p['registers']:5} {p['shared']:7} {p['warps']:5} {p['bytes']:7.0f} {p['instructions']:8.0f} "
-            line += f"{p['arithmetic']:8.0f}  {p['time'] * 1e9:9.2f} ({p['limit']})"
+            line = f"{name:34}{p['registers']:5} {p['shared']:7} {p['warps']:5} {p['bytes']:7.0f} "
+            line += f"{p['instructions']:8.1f} {p['arithmetic']:8.1f}  {p['time'] * 1e9:9.2f} ({p['limit']})"
             print(
                 line + (f", measured {measure(operation, dtype, m, n, count) * 1e9:.2f}" if device else ""), flush=True
             )

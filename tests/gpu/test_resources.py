@@ -1,0 +1,88 @@
+"""What each kernel takes of a GPU, as ptxas reports it for two compute capabilities: no spills, no local memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import toolchain
+
+if reason := toolchain.missing():
+    pytest.skip(reason, allow_module_level=True)
+
+from dualsvd.kernels.cuda import SHARED_BYTES, plan
+
+#: Registers a thread, for compute capability 8.0 and 9.0. A thread's kernel serves one shape, a team's kernel all.
+TABLE = {
+    ("svd", "float64", 2, 2, 0): (58, 58),
+    ("svd", "float64", 3, 3, 0): (80, 80),
+    ("svd", "float64", 4, 4, 0): (118, 118),
+    ("svd", "float64", 2, 5, 0): (69, 70),
+    ("svd", "float32", 4, 4, 0): (64, 64),
+    ("svd", "complex64", 3, 3, 0): (72, 72),
+    ("svd", "complex128", 3, 3, 0): (128, 128),
+    ("svdvals", "float64", 3, 3, 0): (64, 64),
+    ("svdvals", "float64", 6, 6, 0): (144, 144),
+    ("pushforward", "float64", 3, 3, 0): (122, 124),
+    ("pushforward", "float64", 4, 4, 0): (212, 218),
+    ("pushforward", "complex128", 3, 3, 0): (254, 253),
+    ("pullback", "float64", 3, 3, 0): (130, 130),
+    ("pullback", "float64", 4, 4, 0): (216, 220),
+    ("pullback", "complex128", 3, 3, 0): (252, 254),
+    ("dual", "float64", 2, 2, 4): (184, 194),
+    ("dual", "float64", 3, 3, 2): (216, 218),
+    ("dual", "float64", 4, 4, 1): (240, 244),
+    ("dual", "float32", 3, 3, 2): (128, 121),
+    ("svd", "float64", 8, 8, 0): (154, 166),
+    ("svdvals", "float64", 8, 8, 0): (134, 143),
+    ("pushforward", "float64", 8, 8, 0): (233, 236),
+    ("pullback", "float64", 8, 8, 0): (184, 192),
+    ("dual", "float64", 8, 8, 1): (230, 238),
+}
+#: Another release of the compiler may allocate a little more.
+SLACK = 16
+LARGEST = 255
+
+#: One of each kind; the rest of the table is slow.
+FIRST = {("svd", "float64", 3, 3, 0), ("pushforward", "float64", 3, 3, 0), ("dual", "float64", 3, 3, 2)}
+
+
+def rows():
+    for (operation, dtype, m, n, count), registers in TABLE.items():
+        key = (operation, dtype, m, n, count)
+        name = f"{operation} {m}x{n} {dtype}" + (f" along {count}" if count else "")
+        yield pytest.param(key, registers, id=name, marks=() if key in FIRST else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("key", "registers"), list(rows()))
+def test_registers_suffice(key, registers, tmp_path):
+    chosen = plan(*key)
+    for capability, expected in zip(toolchain.CAPABILITIES, registers, strict=True):
+        ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, capability)
+        found = toolchain.assemble(ptx, capability, tmp_path)
+        assert (found.spills, found.stack, found.shared) == (0, 0, 0)
+        assert found.registers <= min(expected + SLACK, LARGEST), f"compute capability {capability}"
+
+
+def test_teams_fill_a_warp_and_fit_their_memory():
+    for n in range(1, 65):
+        for operation, count in (("svd", 0), ("svdvals", 0), ("pushforward", 0), ("pullback", 0), ("dual", 2)):
+            chosen = plan(operation, "float64", n, 64, count)
+            assert chosen.matrices * chosen.team == chosen.threads == 32
+            assert chosen.team >= min((n + 1) // 3, 32)
+            assert (chosen.shared > 0) != (chosen.workspace > 0) and chosen.shared <= SHARED_BYTES
+
+
+@pytest.mark.parametrize(
+    ("operation", "count", "thread", "team"),
+    [
+        ("svd", 0, (4, 4), (5, 5)),
+        ("svdvals", 0, (6, 6), (7, 7)),
+        ("dual", 2, (3, 3), (4, 4)),
+        ("dual", 1, (4, 4), (5, 4)),
+    ],
+)
+def test_small_matrices_go_to_threads(operation, count, thread, team):
+    assert (
+        plan(operation, "float64", *thread, count).team == 1 and plan(operation, "float64", *thread, count).shared == 0
+    )
+    assert plan(operation, "float64", *team, count).shared > 0
