@@ -157,8 +157,20 @@ def same_shape(x: Any, shape: tuple[int, ...], name: str) -> None:
 # ---- how it runs
 
 
+def fetch(x: Any, stream: Any) -> np.ndarray:
+    """An array of the device as it is when all that was launched on the stream has run."""
+    y = x.copy_to_host(stream=stream)
+    if stream:
+        stream.synchronize()
+    return y
+
+
 def run(
-    work: Callable[..., tuple[Any, ...]], inputs: tuple[Any, ...], axes: tuple[int, ...], outputs: tuple[int, ...]
+    work: Callable[..., tuple[Any, ...]],
+    inputs: tuple[Any, ...],
+    axes: tuple[int, ...],
+    outputs: tuple[int, ...],
+    stream: Any,
 ) -> Any:
     """work(*inputs) on the device, in parts of the batch where memory does not suffice.
 
@@ -168,14 +180,15 @@ def run(
     from numba import cuda
 
     if any(map(on_device, inputs)):
-        return work(*(x if on_device(x) else cuda.to_device(x) for x in inputs), 0)
+        return work(*(x if on_device(x) else cuda.to_device(x, stream=stream) for x in inputs), 0)
     batch = inputs[0].shape[axes[0]]
     parts: list[tuple[Any, ...]] = []
     begin, size = 0, batch
     while begin < batch:
         some = [np.ascontiguousarray(part_of(x, axis, begin, begin + size)) for x, axis in zip(inputs, axes)]
         try:
-            parts.append(tuple(x.copy_to_host() for x in work(*(cuda.to_device(x) for x in some), begin)))
+            results = work(*(cuda.to_device(x, stream=stream) for x in some), begin)
+            parts.append(tuple(fetch(x, stream) for x in results))
         except Exception as error:
             if size == 1 or not out_of_memory(error):
                 raise
@@ -194,12 +207,12 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)
 
 
-def examine(report: Any, first: int) -> np.ndarray:
+def examine(report: Any, first: int, stream: Any) -> np.ndarray:
     """The flags of the matrices; NonFiniteError or ConvergenceError as on the CPU. Waits for the device."""
     from .kernels.compiled import NONFINITE, UNCONVERGED
     from .kernels.cpu import MAX_SWEEPS
 
-    told = report.copy_to_host()
+    told = fetch(report, stream)
     flags = told[:, 2].astype(np.int64)
     nonfinite = np.flatnonzero(flags & NONFINITE)
     if len(nonfinite) and get().nonfinite == "raise":
@@ -240,10 +253,10 @@ def svd(a: Any, *, stream: Any = 0) -> SVDResult:
 
     def work(a: Any, first: int) -> tuple[Any, ...]:
         U, S, Vh, report = kernels.svd(a, stream)
-        examine(report, first)
+        examine(report, first, stream)
         return U, S, Vh
 
-    return SVDResult(*run(work, (a,), (0,), (0, 0, 0)))
+    return SVDResult(*run(work, (a,), (0,), (0, 0, 0), stream))
 
 
 def svdvals(a: Any, *, stream: Any = 0) -> Any:
@@ -254,10 +267,10 @@ def svdvals(a: Any, *, stream: Any = 0) -> Any:
 
     def work(a: Any, first: int) -> tuple[Any, ...]:
         S, report = kernels.svdvals(a, stream)
-        examine(report, first)
+        examine(report, first, stream)
         return (S,)
 
-    return run(work, (a,), (0,), (0,))[0]
+    return run(work, (a,), (0,), (0,), stream)[0]
 
 
 def empty(a: Any, leading: tuple[int, ...]) -> tuple[Any, Any, Any]:
@@ -292,22 +305,22 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
             U, S, Vh, report = kernels.svd(a, stream)
-            ties = tied(examine(report, first))
+            ties = tied(examine(report, first, stream))
             tangents = kernels.pushforward(U, S, Vh, da, stream)
             if len(ties):
-                allow_ties(S, ties)
+                allow_ties(S, ties, stream)
                 kernels.follow_ties(ties, da, U, S, Vh, *tangents, stream)
             return tangents
 
-        tangents = run(work, (a, da), (0, 1), (1, 1, 1))
+        tangents = run(work, (a, da), (0, 1), (1, 1, 1), stream)
     return tuple(x.reshape(*x.shape[1:]) for x in tangents) if single else tangents
 
 
-def allow_ties(S: Any, ties: np.ndarray) -> None:
+def allow_ties(S: Any, ties: np.ndarray, stream: Any) -> None:
     """What `ties=` says to directional derivatives at a tie: nothing, a warning, or DegenerateError."""
     options = get()
     if options.ties in ("raise", "warn"):
-        values = S.copy_to_host()[ties]
+        values = fetch(S, stream)[ties]
         meet_tie(values, spectrum(values, options), options)
 
 
@@ -333,16 +346,16 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
 
     def work(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, first: int) -> tuple[Any, ...]:
         U, S, Vh, report = kernels.svd(a, stream)
-        flags = examine(report, first)
+        flags = examine(report, first, stream)
         questionable = np.arange(len(flags)) if a.dtype.kind == "c" else tied(flags)
         if len(questionable):
-            y = SVDResult(*(x.copy_to_host()[questionable] for x in (U, S, Vh)))
-            g_u, g_s, g_v = (x.copy_to_host()[questionable] for x in (U_bar, S_bar, Vh_bar))
+            y = SVDResult(*(fetch(x, stream)[questionable] for x in (U, S, Vh)))
+            g_u, g_s, g_v = (fetch(x, stream)[questionable] for x in (U_bar, S_bar, Vh_bar))
             g_u, g_s, g_v = (x if x.any() else None for x in (g_u, g_s, g_v))
             admit(y, g_u, g_s, g_v, spectrum(y.S, get()), get())
         return (kernels.pullback(U, S, Vh, U_bar, S_bar, Vh_bar, stream),)
 
-    return run(work, (a, *bars), (0, 0, 0, 0), (0,))[0]
+    return run(work, (a, *bars), (0, 0, 0, 0), (0,), stream)[0]
 
 
 def empty_like(a: Any) -> Any:
@@ -368,13 +381,13 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
             *results, report = kernels.dual(a, da, stream)
-            ties = tied(examine(report, first))
+            ties = tied(examine(report, first, stream))
             if len(ties):
-                allow_ties(results[1], ties)
+                allow_ties(results[1], ties, stream)
                 kernels.follow_ties(ties, da, *results, stream)
             return tuple(results)
 
-        parts = run(work, (a, da), (0, 1), (0, 0, 0, 1, 1, 1))
+        parts = run(work, (a, da), (0, 1), (0, 0, 0, 1, 1, 1), stream)
     return SVDResult(*(DualArray(y, dy, x.tag) for y, dy in zip(parts[:3], parts[3:])))
 
 

@@ -28,7 +28,7 @@ class DeviceArray(np.ndarray):
 
     __cuda_ndarray__ = True
 
-    def copy_to_host(self) -> np.ndarray:
+    def copy_to_host(self, stream: Any = 0) -> np.ndarray:
         return np.array(self).view(np.ndarray)
 
     def is_c_contiguous(self) -> bool:

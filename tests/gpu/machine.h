@@ -1,9 +1,9 @@
 /* The machine on which translated PTX runs: memory with bounds and race checks, and a scheduler of threads.
  *
- * A kernel is one function `step(thread)`, which runs a thread until it must wait for others (a barrier, a warp sync, a
- * shuffle, a vote) or exits. The scheduler runs the threads of a block in an order shuffled by the seed, and releases those
- * that wait once all whom they wait for have come. What real hardware forbids or leaves undefined is a fault here, reported
- * with the PTX line, block and thread.
+ * A kernel is one function `step(thread)`, which runs a thread until it must wait for others (a barrier, a warp sync,
+ * a shuffle, a vote) or exits. The scheduler runs the threads of a block in an order shuffled by the seed, and releases
+ * those that wait once all whom they wait for have come. What real hardware forbids or leaves undefined is a fault
+ * here, reported with the PTX line, block and thread.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -56,8 +56,8 @@ static void fault(int kind, const Thread *t, int line, uint64_t address) {
     longjmp(M.fault, kind);
 }
 
-/* A race: two threads touch one granule, one of them at least writing, not both atomically, and nothing between orders the
- * two: neither a block barrier (epoch) nor, inside a warp, a warp sync. */
+/* A race: two threads touch one granule, one of them at least writing, not both atomically, and nothing between orders
+ * the two: neither a block barrier (epoch) nor, inside a warp, a warp sync. */
 static void watch_shared(const Thread *t, uint32_t begin, unsigned size, int writes, int atomic, int line) {
     for (uint32_t g = begin / GRANULE; g <= (begin + size - 1) / GRANULE; g++) {
         Shadow *s = M.shadow + g;

@@ -200,6 +200,21 @@ def test_arrays_on_the_device_stay_there(device):
         np.testing.assert_array_equal(x.copy_to_host(), y)
 
 
+def test_a_stream_is_waited_for(device):
+    from numba import cuda
+
+    class Stream:
+        waits = 0
+
+        def synchronize(self):
+            self.waits += 1
+
+    a, _, _ = batch(3, 3, "float64", 14)
+    stream = Stream() if device == "executed PTX" else cuda.stream()
+    np.testing.assert_array_equal(ds.cuda.svdvals(a, stream=stream), ds.cuda.svdvals(a))
+    assert device != "executed PTX" or stream.waits == 2  # for the report, and for the values
+
+
 def test_a_batch_too_large_for_the_memory_is_cut(device, monkeypatch):
     from numba import cuda
 
@@ -217,6 +232,29 @@ def test_a_batch_too_large_for_the_memory_is_cut(device, monkeypatch):
     for x, y in zip(ds.cuda.svd_jvp(a, da), whole):
         np.testing.assert_array_equal(x, y)
     assert max(taken) == 14 and min(taken) < 5
+
+
+@pytest.mark.slow
+def test_where_shared_memory_is_too_small_teams_work_in_global_memory(device, monkeypatch):
+    if device != "executed PTX":
+        pytest.skip("a device says itself how much shared memory it has")
+    from dualsvd.kernels import cuda as kernels
+
+    a, da, names = batch(6, 6, "float64", 70)
+    y, dy, moved = ds.cuda.svd(a), ds.cuda.svd_jvp(a, da), ds.cuda.svd_dual(ds.DualArray(a, da[None]))
+    bars = (np.ones_like(y.U), np.ones_like(y.S), np.ones_like(y.Vh))
+    generic = np.array(names) == "generic"
+    pulled = ds.cuda.svd_vjp(a[generic], *(x[generic] for x in bars))
+    monkeypatch.setattr(kernels, "shared_limit", lambda: 256)
+    monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 2**14)  # for a few blocks at a time
+    assert kernels.plan("svd", "float64", 6, 6, 0, 256).workspace > 0
+    for x, expected in zip(ds.cuda.svd(a), y):
+        np.testing.assert_array_equal(x, expected)
+    for x, expected in zip(ds.cuda.svd_jvp(a, da), dy):
+        np.testing.assert_array_equal(x, expected)
+    for x, expected in zip(ds.cuda.svd_dual(ds.DualArray(a, da[None])), moved):
+        np.testing.assert_array_equal(x.partials, expected.partials)
+    np.testing.assert_array_equal(ds.cuda.svd_vjp(a[generic], *(x[generic] for x in bars)), pulled)
 
 
 def test_nothing_to_do_needs_no_launch(device):
