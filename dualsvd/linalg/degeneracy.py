@@ -251,7 +251,11 @@ class Unresolved:
         raise DegenerateError(self.message)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return self.shape if function is np.shape else self.ndim if function is np.ndim else self.refuse()
+        """What an array tells of itself; anything else would use it."""
+        if function not in (np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj):
+            self.refuse()
+        stand_in = np.broadcast_to(np.zeros((), self.dtype), self.shape)
+        return function(*(stand_in if x is self else x for x in args), **kwargs)
 
     def __repr__(self) -> str:
         return f"<unresolved tangent of shape {self.shape}>"

@@ -444,8 +444,8 @@ def admit_ties(
                     DegenerateError,
                     f"the ordered singular values are not differentiable at {what}, and their cotangents "
                     f"{'differ' if not null else 'are not zero'} there ({', '.join(f'{x:.3g}' for x in s_bar[:4])}"
-                    f"{', ...' if k > 4 else ''}); use opnorm, nuclear_norm or svdvals, which give a subgradient, "
-                    "or forward mode along one direction",
+                    f"{', ...' if k > 4 else ''}); for a subgradient use opnorm, nuclear_norm or svdvals; with "
+                    f"singular vectors in the function too, {REMEDY}",
                     options,
                 )
             if np.any(size > limit * np.max(sizes[i])):
