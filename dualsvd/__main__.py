@@ -28,15 +28,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"dualsvd: {message}; see {self.prog} --help\n")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The commands and their arguments."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
-    plot = argparse.ArgumentParser(add_help=False)
+    plot = Parser(add_help=False)
     plot.add_argument(
         "--plot", type=Path, metavar="FILE.png", default=argparse.SUPPRESS, help="draw a picture into this file"
     )
-    order = argparse.ArgumentParser(add_help=False)
+    order = Parser(add_help=False)
     order.add_argument(
         "--order", type=int, choices=(1, 2), default=argparse.SUPPRESS, help="2: compare second derivatives as well"
     )
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     top.set_defaults(run=story, json=False, plot=None, order=1)
     commands = top.add_subparsers(metavar="COMMAND")
 
-    def command(name: str, run: Callable[..., int], text: str, *parents: argparse.ArgumentParser) -> Any:
+    def command(name: str, run: Callable[..., int], text: str, *parents: Parser) -> Any:
         added = commands.add_parser(name, help=text, description=text, parents=[shared, *parents])
         added.set_defaults(run=run)
         return added

@@ -19,7 +19,7 @@ import scipy.sparse
 import dualsvd as ds
 from dualsvd import commands, files, plots
 from dualsvd.__main__ import main
-from dualsvd.validation import cross
+from dualsvd.validation import first, second
 
 A = np.random.default_rng(3).standard_normal((6, 4))
 
@@ -55,8 +55,8 @@ def test_without_arguments_it_tells_the_whole_story(capsys: pytest.CaptureFixtur
         "spectral norm",
         "gradient",
         "reverse",
-        cross.SWEEPS,
-        cross.ADJOINT,
+        first.SWEEPS,
+        first.ADJOINT,
         "all ways agree",
     ):
         assert part in out
@@ -69,7 +69,10 @@ def test_the_story_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     (matrix,) = told["matrices"]
     assert told["passed"] is matrix["passed"] is True
     np.testing.assert_allclose(matrix["singular_values"], np.linalg.svd(commands.BUILT_IN.array)[1], rtol=1e-14)
-    assert {r["name"] for report in matrix["reports"] for r in report["rows"]} >= {cross.HESSIAN_REVERSE, cross.ADJOINT}
+    assert {r["name"] for report in matrix["reports"] for r in report["rows"]} >= {
+        second.HESSIAN_REVERSE,
+        first.ADJOINT,
+    }
 
 
 def test_it_runs_as_a_process(tmp_path: Path) -> None:
@@ -138,7 +141,7 @@ def test_the_digits_agree_in_all_modes(
     (told,) = json.loads(capsys.readouterr().out)["matrices"]
     assert told["shape"] == [1797, 64]
     rows = {r["name"] for report in told["reports"] for r in report["rows"]}
-    assert {cross.FORWARD, cross.SWEEPS, cross.REVERSE, cross.ADJOINT, cross.REVERSE_DIFFERENCES} <= rows
+    assert {first.FORWARD, first.SWEEPS, first.REVERSE, first.ADJOINT, first.REVERSE_DIFFERENCES} <= rows
     assert all(r["passed"] for report in told["reports"] for r in report["rows"])
 
 

@@ -13,7 +13,7 @@ import dualsvd as ds
 from dualsvd import settings
 from dualsvd.rules.custom import CUSTOM
 from dualsvd.rules.registry import RULES, Rule, primal
-from dualsvd.validation import DisagreementError, ValidationReport, check_rules, cross, cross_validate
+from dualsvd.validation import DisagreementError, ValidationReport, check_rules, cross_validate, first, second
 from dualsvd.validation.differences import slopes
 from dualsvd.validation.report import row
 
@@ -73,10 +73,10 @@ def test_a_smooth_function_agrees_in_every_way(name: str, X: Array) -> None:
     report = cross_validate(SMOOTH[name], X, order=2)
     assert report.passed, str(report)
     assert report.smooth
-    assert {cross.FORWARD, cross.REVERSE, cross.ADJOINT, cross.REVERSE_DIFFERENCES} <= names(report)
-    assert {cross.HESSIAN_REVERSE, cross.HESSIAN_FORWARD, cross.HESSIAN_SYMMETRIC} <= names(report)
-    assert name not in SWEPT or cross.SWEEPS in names(report)
-    assert name not in ("no svd at all", "in place") or cross.SWEEPS not in names(report)
+    assert {first.FORWARD, first.REVERSE, first.ADJOINT, first.REVERSE_DIFFERENCES} <= names(report)
+    assert {second.HESSIAN_REVERSE, second.HESSIAN_FORWARD, second.HESSIAN_SYMMETRIC} <= names(report)
+    assert name not in SWEPT or first.SWEEPS in names(report)
+    assert name not in ("no svd at all", "in place") or first.SWEEPS not in names(report)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
@@ -89,14 +89,14 @@ def test_kinds_and_shapes_of_matrices(dtype: str, shape: tuple[int, ...], rng: n
     )
     report = cross_validate(ds.svdvals, A)
     assert report.passed, str(report)
-    assert cross.SWEEPS in names(report)
+    assert first.SWEEPS in names(report)
 
 
 def test_singular_vectors_with_phases_are_met_with_cotangents_that_have_none(rng: np.random.Generator) -> None:
     A = rng.standard_normal((4, 3)) + 1j * rng.standard_normal((4, 3))
     report = cross_validate(lambda A: tuple(ds.svd(A)), A)
-    assert cross.ADJOINT in names(report)
-    assert failing(report) <= {cross.FORWARD, cross.REVERSE_DIFFERENCES}  # LAPACK's phases do not move smoothly
+    assert first.ADJOINT in names(report)
+    assert failing(report) <= {first.FORWARD, first.REVERSE_DIFFERENCES}  # LAPACK's phases do not move smoothly
     assert any("gauge" in note for note in report.notes)
 
 
@@ -141,16 +141,16 @@ def test_near_a_tie_the_tolerance_follows_the_conditioning(gap: float, rng: np.r
 R = np.array([[3.0, 4.0], [-4.0, 3.0]])  # both singular values are 5
 
 KINKS: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
-    "spectral norm at a tie": (ds.opnorm, R, cross.CONVEX),
-    "spectral norm at the identity": (ds.opnorm, np.eye(3), cross.CONVEX),
-    "spectral norm at zero": (ds.opnorm, np.zeros((2, 3)), cross.CONVEX),
-    "minus the spectral norm at a tie": (lambda A: -ds.opnorm(A), R, cross.CONCAVE),
-    "nuclear norm at rank one": (ds.nuclear_norm, np.outer([1.0, 2.0], [3.0, 0.0, 4.0]), cross.CONVEX),
-    "singular values at a tie": (ds.svdvals, R, cross.ONE_SIDED),
-    "singular values at rank one": (ds.svdvals, np.outer([1.0, 2.0], [3.0, 0.0, 4.0]), cross.ONE_SIDED),
-    "absolute value": (lambda x: np.sum(np.abs(x)), np.array([1.0, 0.0, -2.0]), cross.BETWEEN),
-    "elements at a kink": (np.abs, np.array([1.0, 0.0, -2.0]), cross.BETWEEN),
-    "maximum of equals": (lambda x: np.maximum(x[0], x[1]), np.array([2.0, 2.0]), cross.BETWEEN),
+    "spectral norm at a tie": (ds.opnorm, R, first.CONVEX),
+    "spectral norm at the identity": (ds.opnorm, np.eye(3), first.CONVEX),
+    "spectral norm at zero": (ds.opnorm, np.zeros((2, 3)), first.CONVEX),
+    "minus the spectral norm at a tie": (lambda A: -ds.opnorm(A), R, first.CONCAVE),
+    "nuclear norm at rank one": (ds.nuclear_norm, np.outer([1.0, 2.0], [3.0, 0.0, 4.0]), first.CONVEX),
+    "singular values at a tie": (ds.svdvals, R, first.ONE_SIDED),
+    "singular values at rank one": (ds.svdvals, np.outer([1.0, 2.0], [3.0, 0.0, 4.0]), first.ONE_SIDED),
+    "absolute value": (lambda x: np.sum(np.abs(x)), np.array([1.0, 0.0, -2.0]), first.BETWEEN),
+    "elements at a kink": (np.abs, np.array([1.0, 0.0, -2.0]), first.BETWEEN),
+    "maximum of equals": (lambda x: np.maximum(x[0], x[1]), np.array([2.0, 2.0]), first.BETWEEN),
 }
 
 
@@ -232,22 +232,22 @@ FAULTS: dict[str, tuple[Any, Any, set[str]]] = {
     "wrong pushforward": (
         rule(np.square, times(lambda x: 2.001 * x), pulled(twice)),
         POINT,
-        {cross.FORWARD, cross.REVERSE, cross.ADJOINT},
+        {first.FORWARD, first.REVERSE, first.ADJOINT},
     ),
     "wrong pullback": (
         rule(np.square, times(twice), pulled(lambda x: 2 * x + 1e-6)),
         POINT,
-        {cross.REVERSE, cross.ADJOINT, cross.REVERSE_DIFFERENCES},
+        {first.REVERSE, first.ADJOINT, first.REVERSE_DIFFERENCES},
     ),
     "both wrong alike": (
         rule(np.square, times(lambda x: 3 * x), pulled(lambda x: 3 * x)),
         POINT,
-        {cross.FORWARD, cross.REVERSE_DIFFERENCES},
+        {first.FORWARD, first.REVERSE_DIFFERENCES},
     ),
     "a derivative that is not a number": (
         rule(np.square, times(lambda x: x * np.nan), pulled(twice)),
         POINT,
-        {cross.FORWARD, cross.REVERSE, cross.ADJOINT},
+        {first.FORWARD, first.REVERSE, first.ADJOINT},
     ),
     "another value under differentiation": (
         rule(
@@ -257,21 +257,21 @@ FAULTS: dict[str, tuple[Any, Any, set[str]]] = {
             jvp=lambda operands, tangents: (operands[0] ** 2 + 1e-6, 2 * operands[0] * tangents[0]),
         ),
         POINT,
-        {cross.VALUE},
+        {first.VALUE},
     ),
     "sweeps that lose digits": (
         lambda x: rule(lambda x, options: x * x, digits_lost_through_the_sweeps, pulled(twice))(x, options=None),
         POINT,
-        {cross.SWEEPS},
+        {first.SWEEPS},
     ),
-    "half of a one-sided slope": (rule(np.abs, bent(0.5), pulled(np.sign)), ZERO, {cross.ONE_SIDED}),
+    "half of a one-sided slope": (rule(np.abs, bent(0.5), pulled(np.sign)), ZERO, {first.ONE_SIDED}),
     "a slope outside the kink": (
         rule(np.abs, times(lambda x: x * 0 + 2), pulled(lambda x: x * 0 + 2)),
         ZERO,
-        {cross.BETWEEN},
+        {first.BETWEEN},
     ),
-    "no subgradient": (rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2)), ZERO, {cross.CONVEX}),
-    "no supergradient": (lambda x: -rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2))(x), ZERO, {cross.CONCAVE}),
+    "no subgradient": (rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2)), ZERO, {first.CONVEX}),
+    "no supergradient": (lambda x: -rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2))(x), ZERO, {first.CONCAVE}),
 }
 
 
@@ -285,9 +285,9 @@ def test_each_comparison_finds_its_fault(name: str) -> None:
 
 
 def test_a_tangent_of_another_precision_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = cross.jvp
-    monkeypatch.setattr(cross, "jvp", lambda *args: (right(*args)[0], tuple(np.float64(t) for t in right(*args)[1])))
-    assert failing(cross_validate(np.square, POINT.astype(np.float32))) == {cross.KINDS}
+    right = first.jvp
+    monkeypatch.setattr(first, "jvp", lambda *args: (right(*args)[0], tuple(np.float64(t) for t in right(*args)[1])))
+    assert failing(cross_validate(np.square, POINT.astype(np.float32))) == {first.KINDS}
 
 
 def test_a_cotangent_of_another_precision_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,17 +295,17 @@ def test_a_cotangent_of_another_precision_is_found(monkeypatch: pytest.MonkeyPat
         y, pullback = right(*args)
         return y, lambda y_bar: tuple(np.float64(part) for part in pullback(y_bar))
 
-    right = cross.vjp
-    monkeypatch.setattr(cross, "vjp", upcast)
-    assert failing(cross_validate(np.square, POINT.astype(np.float32))) == {cross.KINDS}
+    right = first.vjp
+    monkeypatch.setattr(first, "vjp", upcast)
+    assert failing(cross_validate(np.square, POINT.astype(np.float32))) == {first.KINDS}
 
 
 def test_a_derivative_that_forgets_to_depend_on_the_point_is_found_by_second_order() -> None:
     frozen = rule(lambda x: x**3, times(lambda x: 3 * primal(x) ** 2), pulled(lambda x: 3 * x**2))
     report = cross_validate(frozen, POINT, order=2)
-    assert failing(report) == {cross.HESSIAN_REVERSE, cross.HESSIAN_FORWARD}
+    assert failing(report) == {second.HESSIAN_REVERSE, second.HESSIAN_FORWARD}
     frozen = rule(lambda x: x**3, times(lambda x: 3 * x**2), pulled(lambda x: 3 * primal(x) ** 2))
-    assert cross.HESSIAN_DIFFERENCES in failing(cross_validate(frozen, POINT, order=2))
+    assert second.HESSIAN_DIFFERENCES in failing(cross_validate(frozen, POINT, order=2))
 
 
 def test_a_hessian_that_is_not_symmetric_is_found() -> None:
@@ -315,7 +315,7 @@ def test_a_hessian_that_is_not_symmetric_is_found() -> None:
         times(twice),
         lambda y_bar, y, operands: (2 * operands[0] * y_bar + shear @ (operands[0] - primal(operands[0])),),
     )
-    assert cross.HESSIAN_SYMMETRIC in failing(cross_validate(wrong, POINT, order=2))
+    assert second.HESSIAN_SYMMETRIC in failing(cross_validate(wrong, POINT, order=2))
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
@@ -323,7 +323,7 @@ def test_one_mode_alone_is_compared_with_differences(mode: str) -> None:
     one = rule(np.square, times(twice) if mode == "forward" else None, pulled(twice) if mode == "reverse" else None)
     report = cross_validate(one, POINT)
     assert report.passed
-    assert (cross.FORWARD if mode == "forward" else cross.REVERSE_DIFFERENCES) in names(report)
+    assert (first.FORWARD if mode == "forward" else first.REVERSE_DIFFERENCES) in names(report)
     assert any("does not apply" in note for note in report.notes)
 
 

@@ -63,7 +63,7 @@ def _value(f: Callable[..., Leaves], x: Leaves, y: Leaves) -> Leaves:
     """f(x); NaN of the shape of y where the step leaves the domain of f."""
     try:
         with np.errstate(all="ignore"):
-            return f(*x)
+            return tuple(np.where(np.isfinite(v), v, np.nan) for v in f(*x))
     except (DualSVDError, ArithmeticError, np.linalg.LinAlgError):
         return tuple(np.full(np.shape(v), np.nan) for v in y)
 

@@ -27,6 +27,24 @@ def row(name: str, error: float, tolerance: float) -> Row:
     return Row(name, float(error), float(tolerance), bool(error <= tolerance))
 
 
+class Worst:
+    """Of many comparisons of one kind, the one that came closest to its tolerance, or went furthest beyond it."""
+
+    def __init__(self) -> None:
+        self.error, self.tolerance, self.ratio = 0.0, 0.0, -1.0
+
+    def add(self, error: float, tolerance: float) -> None:
+        """Take one more comparison into account; an error that is not a number is the worst of all."""
+        if error == 0:
+            ratio = 0.0
+        elif math.isfinite(error) and tolerance > 0:
+            ratio = error / tolerance
+        else:
+            ratio = math.inf
+        if ratio > self.ratio:
+            self.error, self.tolerance, self.ratio = error, tolerance, ratio
+
+
 @dataclasses.dataclass(frozen=True)
 class ValidationReport:
     """The comparisons made at one point, and what to know when reading them.

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..rules.custom import CUSTOM
 from ..rules.registry import RULES, Operands, Rule
-from .cross import REFUSALS, Study, Worst
-from .report import Row, ValidationReport, row
+from .first import REFUSALS, FirstOrder
+from .report import Row, ValidationReport, Worst, row
 
 
 def check_rules(
@@ -45,7 +45,7 @@ def _check(rule: Rule, rng: np.random.Generator, notes: list[str]) -> Row:
     for operands, params in rule.examples(rng):
         study = _study(rule, operands, params, rng)
         try:
-            study.first_order()
+            study.compare()
         except REFUSALS as error:
             notes.append(f"{rule.name}: {error}")
             return row(rule.name, np.inf, 0.0)
@@ -61,7 +61,7 @@ def _check(rule: Rule, rng: np.random.Generator, notes: list[str]) -> Row:
     return row(name, worst.error, worst.tolerance)
 
 
-def _study(rule: Rule, operands: Operands, params: dict[str, Any], rng: np.random.Generator) -> Study:
+def _study(rule: Rule, operands: Operands, params: dict[str, Any], rng: np.random.Generator) -> FirstOrder:
     """The rule as a function of those operands that hold floating-point numbers; the others stay as they are."""
     moving = [k for k, operand in enumerate(operands) if np.asarray(operand).dtype.kind in "fc"]
 
@@ -72,4 +72,4 @@ def _study(rule: Rule, operands: Operands, params: dict[str, Any], rng: np.rando
         y = rule(*filled, **params)
         return tuple(y) if isinstance(y, tuple) else (y,)
 
-    return Study(f, tuple(np.asarray(operands[k]) for k in moving), rng, exhaustive=0)
+    return FirstOrder(f, tuple(np.asarray(operands[k]) for k in moving), rng, exhaustive=0)

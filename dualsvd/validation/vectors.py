@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 Leaves = tuple[Any, ...]
+
+
+def plain(structure: Iterable[Any]) -> Leaves:
+    """What a transform returned, as a tuple of arrays."""
+    return tuple(np.asarray(part) for part in structure)
+
+
+def double(a: Leaves) -> Leaves:
+    """The same numbers in double precision."""
+    return tuple(p.astype(np.result_type(p.dtype, np.float64)) for p in a)
 
 
 def inner(a: Leaves, b: Leaves) -> float:

@@ -1,0 +1,408 @@
+"""First derivatives of one function at one point, by every way, and the comparisons between them.
+
+Three of the ways share nothing. Closed-form rules push tangents through the converged factors; the sweeps carry them
+through every rotation of the Jacobi iteration; differences know only values. The adjoint is the transpose of the first,
+and the identity <y_bar, J v> = <J^T y_bar, v> holds the two against each other without any step size.
+
+Where the point is a kink the derivative is not linear, and other things must hold: dual numbers give the one-sided
+slope f'(A; D), and the adjoint a subgradient, <G, D> <= f'(A; D).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError
+from ..reverse import Tape
+from ..rules.registry import as_inexact, level
+from ..settings import options
+from ..transforms import jvp, vjp
+from .differences import Slope, slopes
+from .limits import (
+    AGREEMENT,
+    AGREEMENT_SWEEPS,
+    CONDITIONING,
+    EXHAUSTIVE,
+    ILL_POSED,
+    RANDOM,
+    USELESS,
+)
+from .report import Row, ValidationReport, Worst, row
+from .vectors import (
+    Leaves,
+    basis_of,
+    dimensions,
+    double,
+    inner,
+    largest,
+    length,
+    moved,
+    negative,
+    norm,
+    plain,
+    random_like,
+    typical,
+)
+
+Pullback = Callable[[Leaves], Leaves]
+
+#: what a mode says where it rightly gives no derivative: there is no rule, or nothing to give
+REFUSALS = (MissingRuleError, GaugeError, DegenerateError)
+
+VALUE = "value, with tangents = without"
+KINDS = "shapes and dtypes of derivatives"
+FORWARD = "forward = differences"
+SWEEPS_VALUE = "value, through the sweeps = without"
+SWEEPS = "forward through the sweeps = closed form"
+REVERSE = "reverse = forward"
+ADJOINT = "<y_bar, J v> = <J^T y_bar, v>"
+REVERSE_DIFFERENCES = "reverse = differences"
+ONE_SIDED = "forward along D = one-sided differences"
+BETWEEN = "forward between the one-sided slopes"
+CONVEX = "subgradient: <G, D> <= f'(A; D)"
+CONCAVE = "supergradient: <G, D> >= f'(A; D)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pulled:
+    """Reverse mode at a point: its pullback, and pairs (y_bar, x_bar); `gauge`: they were chosen to see none."""
+
+    pullback: Pullback
+    pairs: list[tuple[Leaves, Leaves]]
+    gauge: bool
+
+
+class FirstOrder:
+    """One function of arrays at one point: its derivatives by all ways, and the comparisons between them.
+
+    f     arrays -> a tuple of arrays
+    x     the arrays; each direction moves each of them by as much as it is large
+
+    exhaustive   up to so many real dimensions every basis direction is tried, beyond it random ones only
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Leaves],
+        x: Leaves,
+        rng: np.random.Generator,
+        tol: float | None = None,
+        exhaustive: int = EXHAUSTIVE,
+    ) -> None:
+        self.f, self.x, self.rng, self.tol, self.exhaustive = f, x, rng, tol, exhaustive
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.refusals: list[DualSVDError] = []
+        self.smooth = True
+        self.y = plain(as_inexact(v) for v in f(*x))
+        self.eps = max((float(np.finfo(v.dtype).eps) for v in (*self.x, *self.y)), default=0.0)
+        self.x_scales = [typical(v) for v in x]
+        self.y_scales = [largest(v) or 1.0 for v in self.y]
+        self.directions = [random_like(x, self.x_scales, rng) for _ in range(RANDOM)]
+        if dimensions(x) <= self.exhaustive:
+            self.directions += basis_of(x, self.x_scales)
+        self.conditioning = 0.0
+        self.kinds = Worst()
+
+    def report(self, subject: str) -> ValidationReport:
+        return ValidationReport(subject, tuple(self.rows), self.smooth, tuple(self.notes))
+
+    def allowed(self, agreement: float) -> float:
+        """The relative error to allow between two right computations that round."""
+        return agreement * self.eps + CONDITIONING * self.conditioning if self.tol is None else self.tol
+
+    def add(self, name: str, worst: Worst) -> None:
+        if worst.ratio >= 0:
+            self.rows.append(row(name, worst.error, worst.tolerance))
+
+    def refuse(self, way: str, error: DualSVDError) -> None:
+        self.refusals.append(error)
+        self.notes.append(f"{way} does not apply: {type(error).__name__}: {' '.join(str(error).split())}")
+
+    def compare(self) -> None:
+        """Every way, every comparison; at a kink those that hold there."""
+        differences = self._differences()
+        bent = [any(np.any(mask) for mask in slope.kinked) for slope in differences]
+        self.smooth = not any(bent)
+        if not self.smooth:
+            self.notes.append(f"not smooth here: one-sided slopes differ along {sum(bent)} of {len(bent)} directions")
+        tangents = self._forward()
+        self.y_scales = self._output_scales([slope.central for slope in differences] if tangents is None else tangents)
+        linear, opposite = True, None
+        if tangents is not None and self.smooth:
+            self._measure_conditioning(tangents)
+            opposite = [negative(dy) for dy in tangents]
+        elif tangents is not None:
+            opposite = [self._push(negative(direction))[1] for direction in self.directions]
+            linear = self._is_linear(tangents, opposite)
+        pulled = self._reverse(tangents) if linear else None
+        gauge = pulled is not None and pulled.gauge
+        if tangents is not None and opposite is not None and not gauge:
+            self._compare_forward(tangents, opposite, differences)
+            self._compare_sweeps(tangents)
+        if pulled is not None:
+            self._compare_reverse(pulled, tangents, differences)
+        elif not linear:
+            self._compare_subgradient(differences)
+        self.add(KINDS, self.kinds)
+        if not self.rows and self.refusals:
+            raise type(self.refusals[0])(f"nothing could be compared: {'; '.join(self.notes)}")
+
+    def _differences(self) -> list[Slope]:
+        """In double precision, whatever the precision of x: they are the reference for its rounding too."""
+        return slopes(
+            lambda *x: plain(self.f(*x)),
+            double(self.x),
+            self.directions,
+        )
+
+    def _push(self, direction: Leaves, x: Leaves | None = None) -> tuple[Leaves, Leaves]:
+        y, dy = jvp(self.f, self.x if x is None else x, direction)
+        return plain(y), plain(dy)
+
+    def _forward(self) -> list[Leaves] | None:
+        """The tangents along all directions by closed-form rules, or None where f has no forward mode."""
+        try:
+            results = [self._push(direction) for direction in self.directions]
+        except REFUSALS as error:
+            self.refuse("forward", error)
+            return None
+        value = Worst()
+        for y, dy in results:
+            for v, u, du in zip(self.y, y, dy):
+                value.add(largest(u - v) / (largest(v) or 1.0), self.allowed(AGREEMENT))
+                self.kinds.add(float((u.shape, u.dtype, v.dtype) != (du.shape, du.dtype, du.dtype)), 0.0)
+        self.add(VALUE, value)
+        return [dy for _, dy in results]
+
+    def _output_scales(self, tangents: list[Leaves]) -> list[float]:
+        """The largest element of each output and of its derivatives: what its errors are relative to."""
+        scales = []
+        for k, v in enumerate(self.y):
+            sizes = [largest(v), *(largest(dy[k]) for dy in tangents)]
+            scales.append(max((size for size in sizes if np.isfinite(size)), default=0.0) or 1.0)
+        return scales
+
+    def _is_linear(self, tangents: list[Leaves], opposite: list[Leaves]) -> bool:
+        """Whether what forward mode gives along -D is the opposite of what it gives along D."""
+        gaps = (
+            largest(p + m) / scale
+            for plus, minus in zip(tangents, opposite)
+            for p, m, scale in zip(plus, minus, self.y_scales)
+        )
+        return max(gaps, default=0.0) <= self.allowed(AGREEMENT)
+
+    def nearby(self) -> Leaves:
+        """x with its last digit changed."""
+        nudge = random_like(self.x, self.x_scales, self.rng)
+        return tuple(u.astype(v.dtype) for u, v in zip(moved(self.x, nudge, self.eps), self.x))
+
+    def _measure_conditioning(self, tangents: list[Leaves]) -> None:
+        """How far the derivative moves when its argument moves in the last digit."""
+        x, changes = self.nearby(), [0.0]
+        for direction, dy in list(zip(self.directions, tangents))[:RANDOM]:
+            there = self._push(direction, x)[1]
+            changes += [largest(b - a) / s for a, b, s in zip(dy, there, self.y_scales)]
+        self.count_conditioning(max(changes), "derivative")
+
+    def count_conditioning(self, change: float, of: str) -> None:
+        """Allow for a derivative that moves, unless it moves so far that it has no digits."""
+        if change <= ILL_POSED:
+            self.conditioning = max(self.conditioning, change)
+        else:
+            self.notes.append(f"ill-posed here: the {of} changes when x changes in its last digit")
+
+    def _compare_forward(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slope]) -> None:
+        """Against central differences where f is smooth; where it has a kink, against one-sided ones.
+
+        At a kink forward mode is either not linear, and then claims the exact one-sided slopes, or it is (abs at 0,
+        maximum of equals), and then has chosen a number between the two.
+        """
+        central, one_sided, between = Worst(), Worst(), Worst()
+        unsettled = 0
+        for up, down, slope in zip(tangents, opposite, differences):
+            for k, scale in enumerate(self.y_scales):
+                bent = np.abs(up[k] + down[k]) > self.allowed(AGREEMENT) * scale
+                kinked = slope.kinked[k] | bent
+                right, left = slope.right[k], slope.left[k]
+                for worst, where, allowed, gap in (
+                    (central, ~kinked, slope.accuracy[k], up[k] - slope.central[k]),
+                    (one_sided, kinked & bent, slope.one_sided[k], up[k] - right),
+                    (one_sided, kinked & bent, slope.one_sided[k], down[k] + left),
+                    (between, kinked & ~bent, slope.one_sided[k], np.maximum(0, up[k] - np.maximum(right, left))),
+                    (between, kinked & ~bent, slope.one_sided[k], np.maximum(0, np.minimum(right, left) - up[k])),
+                ):
+                    relative = max(allowed / scale, self.allowed(AGREEMENT))
+                    if not np.any(where) and np.size(where):
+                        continue
+                    if relative > USELESS:
+                        unsettled += 1
+                    else:
+                        worst.add(largest(gap[where]) / scale, relative)
+        self.add(FORWARD, central)
+        self.add(ONE_SIDED, one_sided)
+        self.add(BETWEEN, between)
+        if unsettled:
+            self.notes.append(f"differences settle on no value in {unsettled} comparisons, which are left out")
+
+    def _compare_sweeps(self, tangents: list[Leaves]) -> None:
+        swept = self._swept()
+        if swept is None:
+            return
+        value, worst, same = Worst(), Worst(), True
+        with options(tangents="sweeps"):
+            for direction, expected in zip(self.directions, tangents):
+                y, dy = self._push(direction)
+                for v, u, a, b, scale in zip(self.y, y, dy, expected, self.y_scales):
+                    value.add(largest(u - v) / (largest(v) or 1.0), self.allowed(AGREEMENT_SWEEPS))
+                    worst.add(largest(a - b) / scale, self.allowed(AGREEMENT_SWEEPS))
+                    same &= bool(np.array_equal(a, b))
+        if swept or not same:
+            self.add(SWEEPS_VALUE, value)
+            self.add(SWEEPS, worst)
+
+    def _swept(self) -> bool | None:
+        """Whether the sweeps carry the tangents of anything f calls; False: perhaps; None: no.
+
+        Fused functions of the spectrum may have a closed form only. Of a function that no tape can read, who knows.
+        """
+        try:
+            with level() as tag:
+                tape = Tape(tag)
+                self.f(*(tape.input(v) for v in self.x))
+        except DualSVDError:
+            return False
+        rules = [node.rule.name for node in tape.nodes if node.rule is not None and "options" in node.params]
+        return any(name in ("svd", "svdvals") for name in rules) if rules else None
+
+    # -- reverse
+
+    def _reverse(self, tangents: list[Leaves] | None) -> Pulled | None:
+        """Cotangents and what they pull back to, or None where reverse mode does not apply, or rightly refuses.
+
+        Where the value depends on a gauge, only a cotangent that does not see it has a derivative. One from the image
+        of the pushforward, which moves no gauge, takes the place of the random ones.
+        """
+        pullback = self._pullback()
+        if pullback is None:
+            return None
+        cotangents = [random_like(self.y, self.weights(), self.rng) for _ in range(RANDOM)]
+        if dimensions(self.y) <= self.exhaustive:
+            cotangents += basis_of(self.y, self.weights())
+        try:
+            return Pulled(pullback, [(y_bar, pullback(y_bar)) for y_bar in cotangents], gauge=False)
+        except GaugeError as error:
+            if tangents is None:
+                self.refuse("reverse", error)
+                return None
+        except REFUSALS as error:
+            self.refuse("reverse", error)
+            return None
+        y_bar = self._unit(tangents[0])
+        try:
+            pairs = [(y_bar, pullback(y_bar))]
+        except REFUSALS as error:
+            self.refuse("reverse", error)
+            return None
+        self.notes.append(
+            "the value depends on a gauge (the phases of singular vectors, say): reverse mode is compared for "
+            "cotangents that do not see it; the sweeps and differences follow gauges of their own, and are not compared"
+        )
+        return Pulled(pullback, pairs, gauge=True)
+
+    def _pullback(self) -> Pullback | None:
+        try:
+            pullback = vjp(self.f, *self.x)[1]
+        except REFUSALS as error:
+            self.refuse("reverse", error)
+            return None
+        return lambda y_bar: plain(pullback(y_bar))
+
+    def weights(self) -> list[float]:
+        """The scale of cotangents that lets every output count alike, whatever its size and its number of elements."""
+        return [1.0 / (scale * np.sqrt(max(1, np.size(v)))) for v, scale in zip(self.y, self.y_scales)]
+
+    def _unit(self, dy: Leaves) -> Leaves:
+        size = norm(dy) or 1.0
+        return tuple(part / size for part in dy)
+
+    def _compare_reverse(self, pulled: Pulled, tangents: list[Leaves] | None, differences: list[Slope]) -> None:
+        entries, by_values = Worst(), Worst()
+        for y_bar, x_bar in pulled.pairs:
+            for v, bar in zip(self.x, x_bar):
+                self.kinds.add(float((v.shape, v.dtype) != (bar.shape, bar.dtype)), 0.0)
+            for i, (direction, slope) in enumerate(zip(self.directions, differences)):
+                along = inner(x_bar, direction)
+                if not pulled.gauge:
+                    self._compare_slope(y_bar, along, slope, by_values)
+                if tangents is not None:
+                    scale = self._pair_scale(y_bar, tangents[i], x_bar, direction)
+                    entries.add(abs(inner(y_bar, tangents[i]) - along) / scale, self.allowed(AGREEMENT))
+        self.add(REVERSE, entries)
+        if tangents is not None:
+            self._compare_adjoint(pulled)
+        self.add(REVERSE_DIFFERENCES, by_values)
+
+    def _pair_scale(self, y_bar: Leaves, dy: Leaves, x_bar: Leaves, direction: Leaves) -> float:
+        """What <y_bar, dy> is measured by; never less than the value gives, whose rounding it inherits."""
+        value = sum(length(w) * largest(v) for w, v in zip(y_bar, self.y))
+        forward = sum(length(w) * length(t) for w, t in zip(y_bar, dy))
+        reverse = sum(length(w) * length(t) for w, t in zip(x_bar, direction))
+        return max(forward, reverse, value) or 1.0
+
+    def _compare_slope(self, y_bar: Leaves, along: float, slope: Slope, worst: Worst) -> None:
+        """<G, D> against <y_bar, difference>, where the differences have settled and nothing is kinked."""
+        if any(np.any(mask) for mask in slope.kinked):
+            return
+        lengths = [length(w) for w in y_bar]
+        scale = sum(w * s for w, s in zip(lengths, self.y_scales)) or 1.0
+        uncertain = sum(w * a * np.sqrt(np.size(v)) for w, a, v in zip(lengths, slope.accuracy, self.y) if w > 0)
+        allowed = max(uncertain / scale, self.allowed(AGREEMENT))
+        if allowed <= USELESS:
+            worst.add(abs(along - inner(y_bar, slope.central)) / scale, allowed)
+
+    def _compare_adjoint(self, pulled: Pulled) -> None:
+        """The identity, with vectors that nothing before has used."""
+        v = random_like(self.x, self.x_scales, self.rng)
+        dy = self._push(v)[1]
+        if pulled.gauge:
+            y_bar = self._unit(self._push(random_like(self.x, self.x_scales, self.rng))[1])
+        else:
+            y_bar = random_like(self.y, self.weights(), self.rng)
+        x_bar = pulled.pullback(y_bar)
+        scale = self._pair_scale(y_bar, dy, x_bar, v)
+        worst = Worst()
+        worst.add(abs(inner(y_bar, dy) - inner(x_bar, v)) / scale, self.allowed(AGREEMENT))
+        self.add(ADJOINT, worst)
+
+    def _compare_subgradient(self, differences: list[Slope]) -> None:
+        """At a kink: of a convex f, <G, D> <= f'(A; D) along every D; of several outputs, their sum is taken."""
+        if any(np.iscomplexobj(v) for v in self.y):
+            self.notes.append("complex values are neither convex nor concave: reverse mode is not compared at a kink")
+            return
+        pullback = self._pullback()
+        if pullback is None:
+            return
+        y_bar = tuple(np.full_like(v, 1.0 / (scale * max(1, np.size(v)))) for v, scale in zip(self.y, self.y_scales))
+        try:
+            G = pullback(y_bar)
+        except REFUSALS as error:
+            self.refuse("reverse", error)
+            return
+        cases = []
+        for direction, slope in zip(self.directions, differences):
+            allowed = max(sum(a / s for a, s in zip(slope.one_sided, self.y_scales)), self.allowed(AGREEMENT))
+            if allowed <= USELESS:
+                cases.append((inner(G, direction), inner(y_bar, slope.right), inner(y_bar, slope.left), allowed))
+        convex = all(right >= left - allowed for _, right, left, allowed in cases)
+        concave = all(right <= left + allowed for _, right, left, allowed in cases)
+        if not convex and not concave:
+            self.notes.append("neither convex nor concave along these directions: no subgradient to compare")
+            return
+        worst = Worst()
+        for along, right, left, allowed in cases:
+            worst.add(max(0.0, along - max(right, left), min(right, left) - along), allowed)
+        self.add(CONVEX if convex else CONCAVE, worst)
