@@ -66,6 +66,9 @@ THREADS = 64
 #: Shared memory that every device gives a block without being asked, in bytes.
 SHARED_BYTES = 48 * 1024
 
+#: Shared memory up to which a block packs matrices: twelve such blocks fit an SM, as many as their registers allow.
+PACKED_BYTES = 18 * 1024
+
 #: Global memory that the workspaces of one launch may take together, in bytes.
 WORKSPACE_BYTES = 1 << 28
 
@@ -838,7 +841,7 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
     while team < min((cols + 1) // 3, WARP):  # the pairs of the widest wavefront
         team *= 2
     size = matrix_numbers(operation, rows, cols, planes, count, team)
-    while team < WARP and WARP // team * size * real.itemsize > shared:
+    while team < WARP and WARP // team * size * real.itemsize > min(shared, PACKED_BYTES):
         team *= 2
         size = matrix_numbers(operation, rows, cols, planes, count, team)
     matrices = WARP // team
