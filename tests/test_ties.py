@@ -228,7 +228,7 @@ def test_subgradients_turn_with_the_matrix(a):
 
 @named(ALL)
 def test_reverse_mode_of_singular_values_averages_over_ties(a):
-    """A generalised gradient of least norm: equal cotangents of a tie are exact, others are averaged, null ones drop."""
+    """A generalised gradient of least norm: equal cotangents of a tie are exact, others averaged, null ones dropped."""
     S = ds.svdvals(a)
     weights = np.arange(1.0, len(S) + 1)
     (G,) = ds.vjp(ds.svdvals, a)[1](weights)

@@ -70,6 +70,10 @@ class Spectrum(NamedTuple):
         """Per matrix: whether anything is tied or null."""
         return self.tied | (self.null[..., -1] if self.null.shape[-1] else False)
 
+    def of(self, index: tuple[int, ...]) -> Spectrum:
+        """That of one matrix of a stack."""
+        return Spectrum(*(None if x is None else x[index] for x in self))
+
 
 def spectrum(S: Any, options: Options, tail: Any = None) -> Spectrum:
     """The groups of the singular values S (..., r), descending.

@@ -52,7 +52,7 @@ def svdvals_second(a: Any, da: Any) -> Any:
     result = np.empty_like(factors.S)
     for index in np.ndindex(a.shape[:-2]):
         one = SVDResult(*(x[index] for x in factors))
-        result[index] = second_of_one(one, D[index], Spectrum(*(x[index] for x in at)))
+        result[index] = second_of_one(one, D[index], at.of(index))
     return spoil((scaled(result, (2 * f - e)[..., 0]),), bad)[0]
 
 

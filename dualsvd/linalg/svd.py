@@ -198,8 +198,7 @@ def in_adapted_basis(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[An
     dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
     for index in np.argwhere(at.degenerate).tolist() if U.ndim > 2 else [()]:
         i = tuple(index)
-        one = Spectrum(at.noise[i], at.group[i], at.null[i], at.tied[i])
-        U[i], Vh[i] = adapt(U[i], Vh[i], one, dA[(slice(None), *i)])
+        U[i], Vh[i] = adapt(U[i], Vh[i], at.of(i), dA[(slice(None), *i)])
     return U, Vh
 
 

@@ -1,0 +1,283 @@
+"""Second derivatives: by every nesting, against many digits and against identities, where values meet and where not."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import cases
+import mpmath
+import numpy as np
+import pytest
+
+import dualsvd as ds
+
+MATRICES = {
+    "distinct": cases.spectrum(3, 3, [3, 2, 1]),
+    "distinct, tall": cases.spectrum(4, 2, [3, 1]),
+    "distinct, wide": cases.spectrum(2, 3, [3, 1]),
+    "identity": np.eye(3),
+    "a rotation": cases.pythagorean(2) / 4,
+    "pairs": cases.exact(4, 4, [2, 2, 1, 1]) / 64,
+    "tied, tall": cases.exact(4, 3, [2, 1, 1]) / 64,
+    "tied, wide": cases.exact(2, 3, [1, 1]) / 32,
+    "gap 1e-9": np.diag([1.0 + 1e-9, 1.0, 0.5]),
+}
+NAMED = pytest.mark.parametrize("a", [pytest.param(a, id=name) for name, a in MATRICES.items()])
+
+FUSED: dict[str, Callable[[Any], Any]] = {
+    "polar": lambda x: ds.polar(x)[0],
+    "positive factor": lambda x: ds.polar(x)[1],
+    "pinv": ds.pinv,
+    "low_rank": lambda x: ds.low_rank(x, 1 if x.shape[-1] != 4 else 2),
+    "range_projector": lambda x: ds.range_projector(x, 2 if min(x.shape) == 4 else 1),
+    "threshold": lambda x: ds.singular_value_threshold(x, 0.3),
+    "tanh": lambda x: ds.spectral_function(x, np.tanh, lambda s: 1 / np.cosh(s) ** 2),
+    "nuclear_norm": ds.nuclear_norm,
+    "schatten": lambda x: ds.norm(x, ("schatten", 3)),
+    "fro": lambda x: ds.norm(x, "fro"),
+}
+
+
+def direction(a: np.ndarray, seed: int) -> np.ndarray:
+    return cases.direction(a.shape, seed)
+
+
+def dot(x: Any, y: Any) -> float:
+    return float(np.sum(np.asarray(x) * y))
+
+
+def along(f: Callable[[Any], Any], a: np.ndarray, d: np.ndarray) -> Any:
+    return ds.jvp(f, (a,), (d,))[1]
+
+
+def smooth_at(name: str, a: np.ndarray) -> bool:
+    """Whether the cut of that function does not fall into a tie of a."""
+    S = np.linalg.svd(a, compute_uv=False)
+    k = {"low_rank": 1 if a.shape[-1] != 4 else 2, "range_projector": 2 if min(a.shape) == 4 else 1}.get(name)
+    return k is None or k >= len(S) or S[k - 1] - S[k] > 1e-3
+
+
+SMOOTH = pytest.mark.parametrize(
+    ("name", "a"),
+    [
+        pytest.param(name, a, id=f"{name} at {where}")
+        for name in FUSED
+        for where, a in MATRICES.items()
+        if smooth_at(name, a)
+    ],
+)
+
+
+@SMOOTH
+def test_every_nesting_gives_the_same_second_derivative(name, a):
+    """Forward over forward, forward over reverse, reverse over forward, and the symmetry of the Hessian."""
+    f, (d, e) = FUSED[name], (direction(a, 1), direction(a, 2))
+    w = cases.direction(np.shape(f(a)), 3)
+    scalar = lambda x: np.sum(w * f(x))  # noqa: E731
+    gradient = lambda x: ds.gradient(scalar, x, mode="reverse")  # noqa: E731
+    ways = {
+        "forward over forward": along(lambda x: along(scalar, x, d), a, e),
+        "the other way round": along(lambda x: along(scalar, x, e), a, d),
+        "forward over reverse": dot(along(gradient, a, d), e),
+        "reverse over forward": dot(ds.gradient(lambda x: along(scalar, x, d), a, mode="reverse"), e),
+        "hvp": dot(ds.hvp(scalar, a, d), e),
+        "hessian": dot(np.tensordot(ds.hessian(scalar, a), d, 2), e),
+    }
+    reference = ways["forward over reverse"]
+    scale = max(np.abs(ds.hessian(scalar, a)).max(), 1.0) * np.linalg.norm(d) * np.linalg.norm(e)
+    for way, value in ways.items():
+        assert abs(value - reference) <= 1e-13 * scale, way
+
+
+@SMOOTH
+def test_second_derivatives_agree_with_sixty_digits(name, a):
+    """Differences of the function itself, evaluated by mpmath without singular values where that is possible."""
+    d = direction(a, 1)
+    with mpmath.workdps(60):
+        h = mpmath.mpf(10) ** -15
+        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
+        values = [precise(name, A + t * h * D) for t in (-1, 0, 1)]
+        second = (values[0] - 2 * values[1] + values[2]) / h**2
+        expected = np.array([[float(x) for x in row] for row in second.tolist()])
+    actual = np.atleast_2d(along(lambda x: along(FUSED[name], x, d), a, d))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * max(np.abs(expected).max(), 1.0))
+
+
+def precise(name: str, A: Any) -> Any:
+    """The function in mpmath, by the singular value decomposition at working precision."""
+    U, S, V = mpmath.svd_r(A)
+    r = len(S)
+    k = {"low_rank": 1 if A.cols != 4 else 2, "range_projector": 2 if min(A.rows, A.cols) == 4 else 1}.get(name, r)
+
+    def rebuild(f: Callable[[Any], Any], count: int = r) -> Any:
+        total = mpmath.zeros(A.rows, A.cols)
+        for i in range(count):
+            total += f(S[i]) * U[:, i] * V[i, :]
+        return total
+
+    one = lambda s: mpmath.mpf(1)  # noqa: E731
+    match name:
+        case "polar":
+            return rebuild(one)
+        case "positive factor":
+            return V.T * mpmath.diag([S[i] for i in range(r)]) * V
+        case "pinv":
+            return rebuild(lambda s: 1 / s).T
+        case "low_rank":
+            return rebuild(lambda s: s, k)
+        case "range_projector":
+            return U[:, :k] * U[:, :k].T
+        case "threshold":
+            return rebuild(lambda s: max(s - mpmath.mpf(0.3), 0))
+        case "tanh":
+            return rebuild(mpmath.tanh)
+        case "nuclear_norm":
+            return mpmath.matrix([[mpmath.fsum(S)]])
+        case "schatten":
+            return mpmath.matrix([[mpmath.cbrt(mpmath.fsum([s**3 for s in S]))]])
+        case "fro":
+            return mpmath.matrix([[mpmath.mnorm(A, "f")]])
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_polar_factor_along_a_curve_of_rotations(n):
+    """polar(exp(tK)) = exp(tK) for skew K: D^2 polar [K, K] + D polar [K^2] = K^2 at the identity, all tied."""
+    K = cases.direction((n, n), 1)
+    K = K - K.T
+    polar = FUSED["polar"]
+    second = along(lambda x: along(polar, x, K), np.eye(n), K)
+    np.testing.assert_allclose(second + along(polar, np.eye(n), K @ K), K @ K, atol=1e-13)
+
+
+@NAMED
+def test_defining_equations_hold_to_second_order(a):
+    """A pinv(A) A = A and W P = A: their second derivatives along any two directions vanish."""
+    d, e = direction(a, 1), direction(a, 2)
+    for f in (lambda x: x @ ds.pinv(x) @ x, lambda x: ds.polar(x)[0] @ ds.polar(x)[1]):
+        second = along(lambda x, f=f: along(f, x, d), a, e)
+        np.testing.assert_allclose(second, 0, atol=1e-12 * np.linalg.norm(d) * np.linalg.norm(e))
+
+
+def test_hessian_of_the_nuclear_norm_at_the_identity():
+    """|tr| of the symmetric part is linear; the skew part gives its square: H[D, D] = |sk(D)|^2."""
+    a, d = np.eye(3), direction(np.eye(3), 4)
+    skew = (d - d.T) / 2
+    assert dot(ds.hvp(ds.nuclear_norm, a, d), d) == pytest.approx(np.sum(skew**2), rel=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (2, 4)], ids=str)
+def test_hessian_of_the_spectral_norm_is_the_closed_formula(rng, shape):
+    """2 sum Sy_1j^2 / (s_1 - s_j) + 2 sum Sk_1j^2 / (s_1 + s_j) + |residuals|^2 / s_1."""
+    a, d = rng.standard_normal((2, *shape))
+    U, S, Vh = np.linalg.svd(a, full_matrices=False)
+    M = U.T @ d @ Vh.T
+    sy, sk = (M[0] + M[:, 0]) / 2, (M[0] - M[:, 0]) / 2
+    left, right = d @ Vh[0] - U @ M[:, 0], d.T @ U[:, 0] - Vh.T @ M[0]
+    expected = 2 * np.sum(sy[1:] ** 2 / (S[0] - S[1:])) + 2 * np.sum(sk**2 / (S[0] + S))
+    expected += (left @ left + right @ right) / S[0]
+    assert dot(ds.hvp(ds.opnorm, a, d), d) == pytest.approx(expected, rel=1e-12)
+    assert ds.linalg.svdvals_second(a, d)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_tie_below_the_top_does_not_disturb_the_spectral_norm():
+    """Elsewhere a repeated value anywhere makes the Hessian NaN."""
+    H = ds.hessian(ds.opnorm, np.diag([2.0, 1.0, 1.0]))
+    assert np.isfinite(H).all()
+    assert H[0, 1, 0, 1] == pytest.approx(2 / 3) and H[0, 1, 1, 0] == pytest.approx(1 / 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The one-sided second derivative of the ordered values
+
+
+KINKS = {
+    **MATRICES,
+    "zero": np.zeros((3, 2)),
+    "one zero": cases.exact(3, 3, [2, 1, 0]) / 8,
+    "two zeros": cases.exact(3, 3, [2, 0, 0]) / 8,
+    "two zeros, tall": cases.exact(4, 3, [2, 0, 0]) / 64,
+    "two zeros, wide": cases.exact(2, 4, [1, 0]) / 32,
+    "tied and zero": cases.exact(4, 4, [2, 2, 0, 0]) / 64,
+    "complex tied": cases.exact(3, 3, [2, 2, 1], complex=True) / 64,
+}
+
+
+@pytest.mark.parametrize("a", [pytest.param(a, id=name) for name, a in KINKS.items() if name != "gap 1e-9"])
+def test_taylor_with_one_sided_derivatives(a):
+    """S(A + t D) = S + t S' + t^2 S'' / 2 + O(t^3) for t > 0: the remainder falls by 8 when t is halved."""
+    d = cases.direction(a.shape, 1, a.dtype.name)
+    S, first = ds.jvp(ds.svdvals, (a,), (d,))
+    second = ds.linalg.svdvals_second(a, d)
+    with mpmath.workdps(50):
+        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
+        exact = sorted(mpmath.svd_c(A, compute_uv=False) if len(A) else [], reverse=True)
+        remainders = []
+        for t in (mpmath.mpf(2) ** -20, mpmath.mpf(2) ** -21):
+            moved = sorted(mpmath.svd_c(A + t * D, compute_uv=False), reverse=True)
+            remainders.append([float((x - y) / t - p - t * q / 2) for x, y, p, q in zip(moved, exact, first, second)])
+    coarse, fine = np.abs(remainders)
+    assert (fine <= 0.5 * coarse + 1e-13 * np.linalg.norm(d)).all()
+    assert (coarse <= 1e-10 * (1 + np.linalg.norm(d)) ** 3 / min(1, S[S > 1e-9].min(initial=1)) ** 2).all()
+
+
+def test_second_derivatives_of_a_stack_are_one_by_one(rng):
+    stack = np.stack([rng.standard_normal((3, 3)), np.eye(3), np.diag([2.0, 2, 0]), np.zeros((3, 3))])
+    d = rng.standard_normal(stack.shape)
+    together = ds.linalg.svdvals_second(stack, d)
+    for row, a, x in zip(together, stack, d):
+        np.testing.assert_array_equal(row, ds.linalg.svdvals_second(a, x))
+    assert ds.linalg.svdvals_second(np.ones((0, 3)), np.ones((0, 3))).shape == (0,)
+    with pytest.raises(ds.ShapeError, match=r"\(3, 3\)"):
+        ds.linalg.svdvals_second(np.eye(3), np.ones(3)[:, None])
+    with pytest.raises(ds.MissingRuleError, match="svdvals_second"):
+        ds.jvp(lambda x: ds.linalg.svdvals_second(x, np.eye(2)), (np.eye(2),), (np.eye(2),))
+
+
+@pytest.mark.parametrize("name", ["distinct", "identity", "pairs", "tied, tall", "tied, wide"])
+def test_nested_dual_numbers_along_one_direction_give_it_too(name):
+    """The outer direction has split the ties when the inner one looks: exact if first order splits them."""
+    a = MATRICES[name]
+    d = direction(a, 1)
+    nested = along(lambda x: along(ds.svdvals, x, d), a, d)
+    np.testing.assert_allclose(nested, ds.linalg.svdvals_second(a, d), atol=1e-12 * np.linalg.norm(d) ** 2)
+
+
+@pytest.mark.parametrize("p", [1.5, 3.0, 4.0])
+@pytest.mark.parametrize("order", [2, 3])
+def test_third_derivatives_of_fused_functions_by_nesting(p, order):
+    """t -> f(A exp(t)) = exp(c t) f(A) for homogeneous f of degree c: the k-th derivative is c^k f(A)."""
+    a = MATRICES["pairs"]
+    for f, c in ((FUSED["polar"], 0), (ds.pinv, -1), (FUSED["low_rank"], 1)):
+        curve: Any = lambda t, f=f: f(a * np.exp(t))  # noqa: E731
+        for _ in range(order):
+            curve = lambda t, inner=curve: ds.derivative(inner, t)  # noqa: E731
+        np.testing.assert_allclose(curve(0.0), c**order * f(a), atol=1e-11)
+    total: Any = lambda t: np.sum(ds.norm(a * np.exp(t), ("schatten", p)))  # noqa: E731
+    for _ in range(order):
+        total = lambda t, inner=total: ds.derivative(inner, t)  # noqa: E731
+    assert total(0.0) == pytest.approx(ds.norm(a, ("schatten", p)), rel=1e-11)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Divided differences
+
+
+@pytest.mark.parametrize("points", [2, 3, 4])
+def test_divided_differences_of_user_functions_are_right_at_any_distance(points):
+    """tanh at points near and far, of both signs: against the quotient in fifty digits."""
+    from dualsvd.linalg.divided_differences import UserFunction, divided_differences
+
+    family = UserFunction(np.tanh, lambda s: 1 - np.tanh(s) ** 2)
+    grid = [-2.0, -1.0, -1e-9, 0.0, 1e-12, 1e-4, 1e-4 * (1 + 1e-13), 0.03, 1.0, 1.0 + 1e-8, 2.5]
+    for x in itertools.combinations(grid, points):
+        signs = tuple(np.zeros((), dtype=int) for _ in x)
+        actual = divided_differences(family, tuple(np.array(v) for v in x), signs)
+        with mpmath.workdps(80):
+            table = [mpmath.tanh(v) for v in x]
+            for p in range(1, points):
+                table = [(b - a) / (mpmath.mpf(x[i + p]) - x[i]) for i, (a, b) in enumerate(itertools.pairwise(table))]
+            assert abs(actual - float(table[0])) <= 2e-13 / math.factorial(points - 1), x
