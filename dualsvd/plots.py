@@ -97,7 +97,7 @@ def spectrum(axes: Any, values: np.ndarray, matrix: Matrix) -> None:
     if np.max(values) > DECADES * np.min(values):
         axes.set_yscale("log")
     else:
-        axes.set_ylim(0, 1.08 * np.max(values))
+        axes.set_ylim(0, 1.08 * (np.max(values) or 1.0))
     if (values <= floor).any():
         axes.axhline(floor, color=BAD, linewidth=0.8, linestyle=":")
         axes.annotate("zero to working accuracy", (index[0], floor), (2, 4), textcoords="offset points", color=BAD)
