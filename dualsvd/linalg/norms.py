@@ -248,7 +248,7 @@ def opnorm(
     norm, U_k V_k^H / k; 0 at a zero matrix.
 
     >>> import numpy as np, dualsvd as ds
-    >>> ds.opnorm(np.diag([3.0, 2.0]))
+    >>> float(ds.opnorm(np.diag([3.0, 2.0])))
     3.0
     """
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
@@ -366,7 +366,7 @@ def cond(a: Any, p: Any = None) -> Any:
     Infinite at singular matrices, where it has no derivative: DegenerateError if one is asked for.
 
     >>> import numpy as np, dualsvd as ds
-    >>> ds.linalg.cond(np.diag([4.0, 2.0]))
+    >>> float(ds.linalg.cond(np.diag([4.0, 2.0])))
     2.0
     """
     a = nonempty(a)
