@@ -29,7 +29,7 @@ from ..linalg.spectral_functions import PolarResult
 from . import engine
 from .maps import Function, Map, Memory, Tangent, Transpose, remembering
 
-torch = engine("torch")
+torch: Any = engine("torch")
 parametrize = engine("torch.nn.utils.parametrize")
 
 Tensor = Any  # torch.Tensor: this module is checked without PyTorch
@@ -198,7 +198,7 @@ def spectral_norm(
     `torch.nn.utils.parametrize.cached()`; `torch.nn.utils.parametrize.remove_parametrizations` undoes it all.
 
     >>> layer = spectral_norm(torch.nn.Linear(4, 3))
-    >>> round(float(opnorm(layer.weight)), 5)
+    >>> round(opnorm(layer.weight).item(), 5)
     1.0
     """
     W = getattr(module, name, None)
