@@ -316,28 +316,17 @@ def _setitem(A, i, x):
         partials = [f"A.partials[{k}, {at}] = d.partials[{k}]" for k in range(A.count)]
         lines = ["d = as_element(x)", f"A.value[{at}] = d.value", *partials]
     else:
-        lines = _set_view(_item(A, *_kinds(i)).ndim, _ndim(x))
-    return _compile(_definition("A, i, x", lines), as_element=_as_element(A.element), duplicate=_duplicate)
+        whole = isinstance(i, types.EllipsisType)
+        lines = _set_view("A" if whole else "A[i]", A.ndim if whole else _item(A, *_kinds(i)).ndim, _ndim(x))
+    return _compile(_definition("A, i, x", lines), as_element=_as_element(A.element))
 
 
-def _duplicate(x):
-    """A copy, member by member."""
-
-
-@overload_array(_duplicate)
-def _overload_duplicate(x):
-    if isinstance(x, DualArrayType):
-        pair = _pair(x.count, x.level)
-        return lambda x: pair(_duplicate(x.value), _duplicate(x.partials))
-    return lambda x: x.copy()
-
-
-def _set_view(n: int, source: int) -> list[str]:
-    """Source that writes a number, or an array of `source` axes, to every entry of the view A[i], of n axes."""
+def _set_view(view: str, n: int, source: int) -> list[str]:
+    """Source that writes a number, or an array of `source` axes, to every entry of a view of n axes."""
     if source > n:
         raise refusal(ShapeError, f"an array of {source} axes cannot be written to a part of {n}")
-    lines, subscripts = ["view = A[i]", *(f"n{a} = view.shape[{a}]" for a in range(n))], []
-    lines.append("source = duplicate(x)" if source else "source = as_element(x)")  # it may overlap with the view
+    lines, subscripts = [f"view = {view}", *(f"n{a} = view.shape[{a}]" for a in range(n))], []
+    lines.append("source = x.copy()" if source else "source = as_element(x)")  # it may overlap with the view
     for axis, a in enumerate(range(n - source, n)):
         length = f"source.shape[{axis}]"
         lines.append(
@@ -500,25 +489,9 @@ def _ravel(a):
 @overload_array(np.copy)
 @overload_method(DualArrayType, "copy")
 def _copy(a):
-    if not isinstance(a, DualArrayType):
-        return None
-    if _holds_elements(a):
-        return lambda a: _duplicate(a)
-
-    def copy(a):
-        out = np.zeros_like(a)
-        out[...] = a
-        return out
-
-    return copy
-
-
-def _holds_elements(a: Any) -> bool:
-    """Whether it has room for every element: seeds of a nested derivative may be plain, without inner partials."""
-    if not isinstance(a, DualArrayType):
-        return True
-    members = (a.value, a.partials)
-    return all(element_type(m) == a.element.part and _holds_elements(m) for m in members)
+    if isinstance(a, DualArrayType):
+        return lambda a: +a  # element by element: seeds of a nested derivative may be plain, the copy has room for all
+    return None
 
 
 # ---- new arrays like another one
@@ -750,22 +723,23 @@ def _mean(a):
 def _prod(a):
     if not isinstance(a, DualArrayType):
         return None
-    as_element = _as_element(a.element)
-
-    def product(a):
-        result = as_element(1)
-        for x in a.ravel():
-            result = result * x
-        return result
-
-    return product
+    axes = range(a.ndim)
+    loops = _loops(axes, f"result = result * a[{', '.join(f'i{k}' for k in axes)}]")
+    lines = ["result = as_element(1)", *(f"n{k} = a.shape[{k}]" for k in axes), *loops, "return result"]
+    return _compile(_definition("a", lines), as_element=_as_element(a.element))
 
 
 def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Callable[..., Any]:
+    """The element where the value is largest or smallest, the first of equals."""
+
     def extremum(a):
         if not isinstance(a, DualArrayType):
             return None
-        return lambda a: a.ravel()[position(a.ravel())]
+        lines = ["k = position(a.value)"]
+        for axis in reversed(range(a.ndim)):
+            lines += [f"i{axis} = k % a.shape[{axis}]", f"k = k // a.shape[{axis}]"]
+        lines.append(f"return a[{', '.join(f'i{axis}' for axis in range(a.ndim))}]")
+        return _compile(_definition("a", lines), position=position)
 
     return overload_array(function)(extremum)
 

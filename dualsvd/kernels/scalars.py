@@ -343,7 +343,7 @@ def _no_plain_store(target: types.Type, index: types.Type, x: types.Type) -> str
 
 def _no_plain_array(items: Any, *_: types.Type) -> str | None:
     while isinstance(items, types.Sequence) and isinstance(getattr(items, "dtype", None), types.Type):
-        items = items.dtype
+        items = items.dtype  # type: ignore[attr-defined]
     if isinstance(items, DualType):
         return (
             f"np.array cannot hold {items}: fill an array made by np.zeros_like(x) of a DualArray x, or return a tuple"
