@@ -35,6 +35,8 @@ BUILT_IN = Matrix(
 WHOLE_GRADIENT = 512
 #: a gap of singular values below so many eps of the largest is none
 GAP = 1e4
+#: so many matrices of any type fill a SIMD pack
+PACK = 16
 
 
 def silent(what: str) -> None:
@@ -253,17 +255,32 @@ def _version(package: str) -> str | None:
 
 
 def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
-    """The calls whose first time compiles: one for each kernel, by number type."""
-    a = np.array(BUILT_IN.array, dtype=dtype)
+    """The calls whose first time compiles, for one number type: one matrix, and a batch that fills a pack."""
+    one = np.array(BUILT_IN.array, dtype=dtype)
+    batch = np.stack([one] * PACK)
 
-    def through_the_sweeps() -> Any:
-        with options(tangents="sweeps", algorithm="jacobi"):
-            return jvp(linalg.svdvals, (a,), (a,))
+    def both(f: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
+        return lambda: (f(one), f(batch))
+
+    def tangents(**how: Any) -> Callable[[np.ndarray], Any]:
+        def call(a: np.ndarray) -> Any:
+            with options(**how):
+                return jvp(linalg.svdvals, (a,), (a,))
+
+        return call
+
+    def pulled(a: np.ndarray) -> Any:
+        U, S, Vh = linalg.svd(a)
+        return linalg.svd_pushforward(U, S, Vh, a), linalg.svd_pullback(U, S, Vh, None, S, None)
 
     return {
-        f"svd, {dtype}": lambda: linalg.svd(a, algorithm="jacobi"),
-        f"singular values, {dtype}": lambda: linalg.svdvals(a, algorithm="jacobi"),
-        f"tangents through the sweeps, {dtype}": through_the_sweeps,
+        f"svd, {dtype}": both(linalg.svd),
+        f"svd by Jacobi, {dtype}": both(lambda a: linalg.svd(a, algorithm="jacobi")),
+        f"singular values, {dtype}": both(linalg.svdvals),
+        f"singular values by Jacobi, {dtype}": both(lambda a: linalg.svdvals(a, algorithm="jacobi")),
+        f"closed forms, {dtype}": both(pulled),
+        f"tangents by Jacobi, {dtype}": both(tangents(algorithm="jacobi")),
+        f"tangents through the sweeps, {dtype}": both(tangents(tangents="sweeps")),
     }
 
 
