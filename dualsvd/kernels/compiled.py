@@ -2,8 +2,8 @@
 first use.
 
 Matrices and results are flat arrays of reals, matrix after matrix; a complex entry is two reals (planes = 2). A kernel
-takes the matrices from `begin` to `end`, `lanes(kind)` at a time: each number of its buffers holds one entry of that
-many matrices side by side. One lane is a plain number.
+takes the matrices from `begin` to `end`, `lanes(kind)` (no more than there are) at a time: each number of its buffers
+holds one entry of that many matrices side by side. One lane is a plain number.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from numba.extending import register_jitable
 
 from . import derivatives, jacobi, qr
 from .caching import jit
+from .cpu import NONFINITE, UNCONVERGED
 from .scalars import buffer, components, lanes
 
 #: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
 FAST = {"contract", "nsz", "arcp"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
-
-#: What `flags` tells of a matrix.
-NONFINITE, UNCONVERGED = 1, 2
 
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
@@ -79,12 +77,12 @@ def identity(v, n, stride, width):
 @inline
 def largest(x, start, size):
     """The largest |real|, infinity if one is not finite."""
-    top = abs(x[start])
+    top = 0.0
     for i in range(start, start + size):
         y = abs(x[i])
         if not y <= top:
-            top = y
-    return top if top < np.inf else np.inf
+            top = y if y < np.inf else np.inf
+    return top
 
 
 @inline
@@ -100,9 +98,8 @@ def set_scale(scale, w, width, exponent):
 
 
 @inline
-def load(x, size, b, end, a, start, stride, width, scale, m, n, wide, planes):
-    """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column. Lanes beyond
-    repeat the last."""
+def load(x, size, b, a, start, stride, width, scale, m, n, wide, planes):
+    """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column."""
     down, right = (1, m) if wide else (n, 1)
     for j in range(n):
         for i in range(m):
@@ -110,11 +107,11 @@ def load(x, size, b, end, a, start, stride, width, scale, m, n, wide, planes):
                 source, target = (i * down + j * right) * planes + c, (j * m + i) * stride + start + c * width
                 sign = -1 if wide and c == 1 else 1
                 for w in range(width):
-                    a[target + w] = x[min(b + w, end - 1) * size + source] * scale[w] * scale[width + w] * sign
+                    a[target + w] = x[(b + w) * size + source] * scale[w] * scale[width + w] * sign
 
 
 @inline
-def store(a, start, stride, width, scale, y, size, b, end, m, n, rows, planes):
+def store(a, start, stride, width, scale, y, size, b, m, n, rows, planes):
     """n columns of length m, scaled, as columns of matrix b and the following; conjugated as rows if `rows`."""
     for p in range(n):
         for i in range(m):
@@ -122,7 +119,7 @@ def store(a, start, stride, width, scale, y, size, b, end, m, n, rows, planes):
                 source = (p * m + i) * stride + start + c * width
                 target = (p * m + i if rows else i * n + p) * planes + c
                 sign = -1 if rows and c == 1 else 1
-                for w in range(min(width, end - b)):
+                for w in range(width):
                     y[(b + w) * size + target] = a[source + w] * scale[w] * scale[width + w] * sign
 
 
@@ -140,26 +137,27 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, 
     x, y, z, values = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane)
     unit[:] = 1.0
     top = jacobi.headroom(np.finfo(X.dtype).eps)
-    for b in range(begin, end, width):
-        for w in range(min(width, end - b)):
+    for first in range(begin, end, width):
+        b = min(first, end - width)  # the last pack overlaps the one before
+        for w in range(width):
             big = largest(x, (b + w) * m * n * planes, m * n * planes)
             flags[b + w] = 0 if big < np.inf else NONFINITE
             exponent = jacobi.power_of_two(big, top) if big < np.inf else 0
             set_scale(up, w, width, exponent)
             set_scale(down, w, width, -exponent)
-        load(x, m * n * planes, b, end, buffer(a, lane), 0, stride, width, buffer(up, lane), m, n, wide, planes)
-        clear_nonfinite(a, flags, b, end, m * n * planes, width)
+        load(x, m * n * planes, b, buffer(a, lane), 0, stride, width, buffer(up, lane), m, n, wide, planes)
+        clear_nonfinite(a, flags, b, m * n * planes, width)
         identity(v, k, stride, width)
         jacobi.converge(buffer(a, kind), buffer(v, kind), buffer(told, reals), m, k, n, limit)
         jacobi.normalise(buffer(a, kind), buffer(s, reals), m, n)
-        store(buffer(s, lane), 0, width, width, buffer(down, lane), values, n, b, end, 1, n, True, 1)
+        store(buffer(s, lane), 0, width, width, buffer(down, lane), values, n, b, 1, n, True, 1)
         if k:
             jacobi.complete(buffer(a, kind), m, n)
             left, right = (v, a) if wide else (a, v)
             one = buffer(unit, lane)
-            store(buffer(left, lane), 0, stride, width, one, y, rows * n * planes, b, end, rows, n, False, planes)
-            store(buffer(right, lane), 0, stride, width, one, z, columns * n * planes, b, end, columns, n, True, planes)
-        for w in range(min(width, end - b)):
+            store(buffer(left, lane), 0, stride, width, one, y, rows * n * planes, b, rows, n, False, planes)
+            store(buffer(right, lane), 0, stride, width, one, z, columns * n * planes, b, columns, n, True, planes)
+        for w in range(width):
             counts[b + w], off_norm[b + w] = told[w] + 1, math.sqrt(told[width + w])
             if told[w] >= limit:
                 flags[b + w] |= UNCONVERGED
@@ -171,9 +169,9 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, 
 
 
 @inline
-def clear_nonfinite(a, flags, b, end, size, width):
+def clear_nonfinite(a, flags, b, size, width):
     """Zero in the lanes of matrices that are not finite, so that they come to rest at once."""
-    for w in range(min(width, end - b)):
+    for w in range(width):
         if flags[b + w] & NONFINITE:
             for i in range(size):
                 a[i * width + w] = 0.0
@@ -196,7 +194,7 @@ def load_directions(dx, size, batch, b, first, count, a, stride, exponents, scal
     for j in range(count):
         set_scale(scale, 0, 1, exponents[first + j])
         at = (first + j) * batch + b
-        load(dx, size, at, at + 1, a, (j + 1) * planes, stride, 1, scale, m, n, wide, planes)
+        load(dx, size, at, a, (j + 1) * planes, stride, 1, scale, m, n, wide, planes)
 
 
 @inline
@@ -211,7 +209,7 @@ def adapt(U, W, S, V, T, t, R, group, tie, dx, size, batch, b, count, exponents,
         for j in range(count):
             set_scale(scale, 0, 1, exponents[j])
             at = j * batch + b
-            load(dx, size, at, at + 1, t, j * m * n * planes, planes, 1, scale, m, n, wide, planes)
+            load(dx, size, at, t, j * m * n * planes, planes, 1, scale, m, n, wide, planes)
             jacobi.times(T, j * n, V, R, m, n)
         jacobi.adapt(U, W, T, group, zeros, m, n, n, count)
     return tied
@@ -226,10 +224,10 @@ def store_tangents(
     for j in range(count):
         at, start = (first + j) * batch + b, (j + 1) * planes
         set_scale(scale, 0, 1, -exponents[first + j])
-        store(s, j + 1, stride // planes, 1, scale, dvalues, n, at, at + 1, 1, n, True, 1)
+        store(s, j + 1, stride // planes, 1, scale, dvalues, n, at, 1, n, True, 1)
         set_scale(scale, 0, 1, exponent - exponents[first + j])
-        store(left, start, stride, 1, scale, dy, rows * n * planes, at, at + 1, rows, n, False, planes)
-        store(right, start, stride, 1, scale, dz, columns * n * planes, at, at + 1, columns, n, True, planes)
+        store(left, start, stride, 1, scale, dy, rows * n * planes, at, rows, n, False, planes)
+        store(right, start, stride, 1, scale, dz, columns * n * planes, at, columns, n, True, planes)
 
 
 @jit(nogil=True, **OPTIONS)
@@ -261,16 +259,16 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
         set_scale(sc, 0, 1, exponent)
-        load(x, n, b, b + 1, S0, 0, 1, 1, sc, 1, n, False, 1)
+        load(x, n, b, S0, 0, 1, 1, sc, 1, n, False, 1)
         set_scale(sc, 0, 1, 0)
-        load(y, rows * n * planes, b, b + 1, left, 0, planes, 1, sc, rows, n, False, planes)
-        load(z, columns * n * planes, b, b + 1, right, 0, planes, 1, sc, columns, n, True, planes)
+        load(y, rows * n * planes, b, left, 0, planes, 1, sc, rows, n, False, planes)
+        load(z, columns * n * planes, b, right, 0, planes, 1, sc, columns, n, True, planes)
         scale_directions(dx, size, batch, b, count, exponents, 0)
         tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
         if adapt(U0, V0, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes):
             set_scale(sc, 0, 1, 0)
-            store(left, 0, planes, 1, sc, y, rows * n * planes, b, b + 1, rows, n, False, planes)
-            store(right, 0, planes, 1, sc, z, columns * n * planes, b, b + 1, columns, n, True, planes)
+            store(left, 0, planes, 1, sc, y, rows * n * planes, b, rows, n, False, planes)
+            store(right, 0, planes, 1, sc, z, columns * n * planes, b, columns, n, True, planes)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
             a[:] = 0.0
@@ -320,7 +318,7 @@ def sweeps(
             some = min(chunk, count - first)
             a[:] = 0.0
             set_scale(sc, 0, 1, exponent)
-            load(x, size, b, b + 1, al, 0, stride, 1, sc, m, n, wide, planes)
+            load(x, size, b, al, 0, stride, 1, sc, m, n, wide, planes)
             load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
             identity(v, n, stride, 1)
             jacobi.converge(A, V, info, m, n, n, limit)
@@ -340,10 +338,10 @@ def sweeps(
                 al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes
             )
         set_scale(sc, 0, 1, -exponent)
-        store(sl, 0, stride // planes, 1, sc, values, n, b, b + 1, 1, n, True, 1)
+        store(sl, 0, stride // planes, 1, sc, values, n, b, 1, n, True, 1)
         set_scale(sc, 0, 1, 0)
-        store(left, 0, stride, 1, sc, y, rows * n * planes, b, b + 1, rows, n, False, planes)
-        store(right, 0, stride, 1, sc, z, columns * n * planes, b, b + 1, columns, n, True, planes)
+        store(left, 0, stride, 1, sc, y, rows * n * planes, b, rows, n, False, planes)
+        store(right, 0, stride, 1, sc, z, columns * n * planes, b, columns, n, True, planes)
         counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
         if told[0] >= limit:
             flags[b] = UNCONVERGED
@@ -353,10 +351,10 @@ def sweeps(
 
 
 @inline
-def scale_values(S, n, b, end, scale, width):
+def scale_values(S, n, b, scale, width):
     """Scales, one a lane, that bring s_1 into [1/2, 1); a lane that is not finite stays."""
     for w in range(width):
-        top = S[min(b + w, end - 1) * n]
+        top = S[(b + w) * n]
         set_scale(scale, w, width, jacobi.power_of_two(top, 0) if top < np.inf else 0)
 
 
@@ -375,24 +373,23 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     left, right, dleft, dright = (v, u, dv, du) if wide else (u, v, du, dv)
     Ub, Vb, F = buffer(u, kind), buffer(v, kind), buffer(f, reals)
     ysize, zsize = rows * n * planes, columns * n * planes
-    for b in range(begin, end, width):
-        scale_values(S, n, b, end, scale, width)
-        load(buffer(S, lane), n, b, end, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
-        load(buffer(U, lane), ysize, b, end, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
-        load(buffer(Vh, lane), zsize, b, end, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
+    for first in range(begin, end, width):
+        b = min(first, end - width)  # the last pack overlaps the one before
+        scale_values(S, n, b, scale, width)
+        load(buffer(S, lane), n, b, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
+        load(buffer(U, lane), ysize, b, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
+        load(buffer(Vh, lane), zsize, b, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
         derivatives.coefficients(buffer(s, reals), F, n)
         for k in range(count):
-            i, j = k * batch + b, k * batch + end
-            load(buffer(dX, lane), m * n * planes, i, j, buffer(d, lane), 0, stride, width, one, m, n, wide, planes)
+            i = k * batch + b
+            load(buffer(dX, lane), m * n * planes, i, buffer(d, lane), 0, stride, width, one, m, n, wide, planes)
             derivatives.pushforward(
                 Ub, buffer(s, reals), Vb, F, buffer(d, kind), buffer(du, kind), buffer(ds, reals), buffer(dv, kind),
                 buffer(p, kind), buffer(q, kind), buffer(t, kind), m, n,
             )  # fmt: skip
-            store(buffer(ds, lane), 0, width, width, one, buffer(dS, lane), n, i, j, 1, n, True, 1)
-            store(buffer(dleft, lane), 0, stride, width, shrink, buffer(dU, lane), ysize, i, j, rows, n, False, planes)
-            store(
-                buffer(dright, lane), 0, stride, width, shrink, buffer(dVh, lane), zsize, i, j, columns, n, True, planes
-            )
+            store(buffer(ds, lane), 0, width, width, one, buffer(dS, lane), n, i, 1, n, True, 1)
+            store(buffer(dleft, lane), 0, stride, width, shrink, buffer(dU, lane), ysize, i, rows, n, False, planes)
+            store(buffer(dright, lane), 0, stride, width, shrink, buffer(dVh, lane), zsize, i, columns, n, True, planes)
 
 
 @jit(nogil=True, **OPTIONS)
@@ -409,20 +406,21 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     one, shrink = buffer(unit, lane), buffer(scale, lane)
     left, right, gleft, gright = (v, u, gv, gu) if wide else (u, v, gu, gv)
     F, ysize, zsize = buffer(f, reals), rows * n * planes, columns * n * planes
-    for b in range(begin, end, width):
-        scale_values(S, n, b, end, scale, width)
-        load(buffer(S, lane), n, b, end, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
-        load(buffer(gS, lane), n, b, end, buffer(gs, lane), 0, width, width, one, 1, n, False, 1)
-        load(buffer(U, lane), ysize, b, end, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
-        load(buffer(Vh, lane), zsize, b, end, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
-        load(buffer(gU, lane), ysize, b, end, buffer(gleft, lane), 0, stride, width, shrink, rows, n, False, planes)
-        load(buffer(gVh, lane), zsize, b, end, buffer(gright, lane), 0, stride, width, shrink, columns, n, True, planes)
+    for first in range(begin, end, width):
+        b = min(first, end - width)  # the last pack overlaps the one before
+        scale_values(S, n, b, scale, width)
+        load(buffer(S, lane), n, b, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
+        load(buffer(gS, lane), n, b, buffer(gs, lane), 0, width, width, one, 1, n, False, 1)
+        load(buffer(U, lane), ysize, b, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
+        load(buffer(Vh, lane), zsize, b, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
+        load(buffer(gU, lane), ysize, b, buffer(gleft, lane), 0, stride, width, shrink, rows, n, False, planes)
+        load(buffer(gVh, lane), zsize, b, buffer(gright, lane), 0, stride, width, shrink, columns, n, True, planes)
         derivatives.coefficients(buffer(s, reals), F, n)
         derivatives.pullback(
             buffer(u, kind), buffer(s, reals), buffer(v, kind), F, buffer(gu, kind), buffer(gs, reals),
             buffer(gv, kind), buffer(gx, kind), buffer(p, kind), buffer(t, kind), m, n,
         )  # fmt: skip
-        store(buffer(gx, lane), 0, stride, width, one, buffer(gX, lane), m * n * planes, b, end, m, n, wide, planes)
+        store(buffer(gx, lane), 0, stride, width, one, buffer(gX, lane), m * n * planes, b, m, n, wide, planes)
 
 
 # ---- high relative accuracy
@@ -435,10 +433,10 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
     size, small = m * n * planes, n * n * planes
     a, a0, k, scale, told = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
     u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
-    d, sigma, r = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X)
+    d, sigma, r, h = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X), memory(m, X)
     A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
     Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
-    D, W, R = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf)
+    D, W, R, H = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf), buffer(h, lane)
     source, sc, values = buffer(X, lane), buffer(scale, lane), buffer(S, lane)
     e, c, c0, f, f0 = (
         np.empty(n, np.int64),
@@ -455,9 +453,9 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
         if largest(source, b * size, size) == np.inf:
             flags[b] = NONFINITE
             continue
-        load(source, size, b, b + 1, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
+        load(source, size, b, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
         identity(y, n, planes, 1)
-        qr.decompose(A, A0, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
+        qr.decompose(A, A0, H, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         qr.expand(A, W, e, Y, Ub, places, R, m, n)
         for p in range(n):
             values[b * n + p] = qr.shift(Sb[p], f[p])
@@ -465,9 +463,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
                 Vb[p * n + order[j]] = L[p * n + j]
         jacobi.complete(Ub, m, n)
         jacobi.complete(Vb, n, n)
-        store(
-            buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, b + 1, rows, n, False, planes
-        )
+        store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, rows, n, False, planes)
         store(
             buffer(right, lane),
             0,
@@ -498,7 +494,13 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     a, a0, k, scale, told = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
     x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
     t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
-    da, dl, dd, dw = memory(m * n * stride, X), memory(n * n * stride, X), memory(n * stride, X), memory(n * stride, X)
+    o, da, dl, dd, dw = (
+        memory(m, X),
+        memory(m * n * stride, X),
+        memory(n * n * stride, X),
+        memory(n * stride, X),
+        memory(n * stride, X),
+    )
     A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
     L, Y, D, W, T, H = (
         buffer(x, leaf),
@@ -512,6 +514,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
     )  # fmt: skip
     source, tangents, sc, slopes = buffer(X, lane), buffer(dX, lane), buffer(scale, lane), buffer(dS, lane)
+    O = buffer(o, lane)
     c, c0, f, f0, e = (
         np.empty(n, np.int64),
         np.empty(n, np.int64),
@@ -528,23 +531,19 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             continue
-        load(source, size, b, b + 1, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
+        load(source, size, b, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
         identity(y, n, planes, 1)
-        qr.decompose(A, A0, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
+        rank = qr.decompose(A, A0, O, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
-            da[:] = 0.0
-            for i in range(m * n):
-                dA[i] = dA[i] + A0[i]
+            qr.seed(dA, A0, order, m, n)
             for j in range(some):
                 at = (first + j) * batch + b
-                load(tangents, size, at, at + 1, buffer(h, lane), 0, planes, 1, sc, m, n, wide, planes)
-                grades[first + j] = qr.grading(A0, H, c0, places, m, n)
+                load(tangents, size, at, buffer(h, lane), 0, planes, 1, sc, m, n, wide, planes)
+                grades[first + j] = qr.grading(O, H, c0, places, m, n)
                 sizes[first + j] = -jacobi.power_of_two(largest(tangents, at * size, size), 0)
-                qr.seed(dA, G[j], H, c0, places, grades[first + j], m, n)
-            for j in range(n):
-                c[j] = c0[j]
-            qr.factor(dA, c, order, dD, dW, e, m, n)
+                qr.seed_direction(dA, G[j], H, c0, places, order, grades[first + j], m, n)
+            qr.refactor(dA, D, dD, dW, e, rank, m, n)
             qr.triangle(dA, dD, c, dL, f0, m, n, False)
             for p in range(n):
                 if S[p] > 0.0:

@@ -1,8 +1,8 @@
-"""Batches of small SVDs on the CPU: allocates, chooses the kernel by size, compiles it on first use, spreads it over
-threads.
+"""Batches of small SVDs on the CPU: allocates, chooses the kernel by size, and spreads it over threads.
 
-Arrays are C-contiguous, float32, float64, complex64 or complex128, with one batch axis: a (B, m, n), directions da (N,
-B, m, n). Results are thin, r = min(m, n): U (B, m, r), S (B, r), Vh (B, r, n), tangents with N in front.
+Arrays are C-contiguous, float32, float64, complex64 or complex128, with one batch axis: a (B, m, n), directions
+da (N, B, m, n). Results are thin, r = min(m, n): U (B, m, r), S (B, r), Vh (B, r, n), tangents with N in front.
+Numba is imported, and a kernel compiled or read from its cache, at the first call that needs it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,28 @@ from .jacobi import MAX_SWEEPS
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 48
 
+#: Matrices from which a pack is filled up rather than taking them one by one.
+MIN_PER_PACK = 3
+
 #: Directions that one dual number carries; more are taken in turns.
 CHUNKS = (1, 4)
 
 #: Matrices a thread takes at least: below that starting it costs more than it saves.
 MIN_PER_THREAD = 256
 
+#: Kinds of results: U, S, Vh and their tangents.
+Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """How each matrix of a batch fared: sweeps until nothing changed, the largest |cos| left between two columns, what
-    went wrong."""
+    """How each matrix of a batch fared.
+
+    sweeps       until nothing changed, that last one included
+    off_norm     the largest |cos| between two columns that the last sweep met
+    nonfinite    whether NaN or infinity was there: all results are NaN
+    unconverged  whether it still changed at the bound
+    """
 
     sweeps: np.ndarray
     off_norm: np.ndarray
@@ -37,63 +48,89 @@ class Info:
     unconverged: np.ndarray
 
 
+# ---- SVDs
+
+
 def svd(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
     """U, S, Vh and how it went. A matrix that is not finite gives NaN, and leaves the others alone."""
-    U, S, Vh = factors(a, ())
-    return U, S, Vh, _run_svd(a, U, S, Vh, limit, threads)
+    return _svd(a, True, limit, threads)
 
 
 def svdvals(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, Info]:
     """S and how it went."""
-    U, S, Vh = factors(a[:0], ())
-    S = np.empty((len(a), S.shape[1]), S.dtype)
-    return S, _run_svd(a, U, S, Vh, limit, threads)
+    _, S, _, info = _svd(a, False, limit, threads)
+    return S, info
 
 
-def svd_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: the primal to the end, then one tangent sweep. At ties the basis follows the
-    directions."""
-    U, S, Vh, info = svd(a, limit=limit, threads=threads)
-    return U, S, Vh, *lift(U, S, Vh, da, threads=threads), info
+def _svd(a: np.ndarray, vectors: bool, limit: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    lanes, batch = _lanes(a), len(a)
+    full = _filled(a, lanes)
+    U, S, Vh = factors(full)
+    if not vectors:
+        U, Vh = U[:0], Vh[:0]
+    told = _blank_report(len(full))
+    if S.size:
+        arrays = [_reals(x) for x in (full, U, S, Vh)]
+        _run("svd", _leaf_kinds(a.dtype, lanes), (*a.shape[1:], *arrays, *told), len(full), lanes, threads, limit)
+    return U[:batch], S[:batch], Vh[:batch], _report(*told, batch)
 
 
 def svd_accurate(
     a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
-    """U, S, Vh and how it went, by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded
-    matrices."""
-    wide = a.astype(np.result_type(a, np.float64), copy=False)
-    results = factors(wide, ())
-    info, told = _report(len(a))
+    """`svd` by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded matrices."""
+    x = _doubled(a)
+    results, told = factors(x), _blank_report(len(a))
     if results[1].size:
-        run, (leaf, _, lane) = _compiled().graded, _leaf_kinds(wide.dtype, 1)
-        arrays = [_reals(x) for x in (wide, *results)]
-        _spread(lambda begin, end: run(leaf, lane, *a.shape[1:], *arrays, *told, begin, end, limit), len(a), 1, threads)
-    outcome = info()
-    for x in results:
-        x[outcome.nonfinite] = np.nan
-    U, S, Vh = (x.astype(a.real.dtype if x.dtype.kind == "f" else a.dtype, copy=False) for x in results)
-    return U, S, Vh, outcome
+        arrays = [_reals(y) for y in (x, *results)]
+        _run("graded", _leaf_kinds(x.dtype, 1)[::2], (*a.shape[1:], *arrays, *told), len(a), 1, threads, limit)
+    info = _report(*told, len(a))
+    for y in results:
+        y[info.nonfinite] = np.nan
+    U, S, Vh = (_like(a, y) for y in results)
+    return U, S, Vh, info
+
+
+# ---- with tangents
+
+
+def svd_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
+    """U, S, Vh, dU, dS, dVh, info: the primal to the end, then one tangent sweep.
+
+    At ties the basis follows the directions, in their order.
+    """
+    U, S, Vh, info = svd(a, limit=limit, threads=threads)
+    return U, S, Vh, *lift(U, S, Vh, da, threads=threads), info
+
+
+def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
+    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation; bases at ties as in `svd_lift`."""
+    if not da.size:
+        U, S, Vh, info = svd(a, limit=limit, threads=threads)
+        return U, S, Vh, *factors(a, len(da)), info
+    results, told = (*factors(a), *factors(a, len(da))), _blank_report(len(a))
+    sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(x) for x in (a, da, *results)]
+    _run("sweeps", _dual_kinds(a.dtype, len(da)), (*sizes, *arrays, *told), len(a), 1, threads, limit)
+    info = _report(*told, len(a))
+    for k, x in enumerate(results):
+        x[(slice(None),) * (k > 2) + (info.nonfinite,)] = np.nan
+    return *results, info
 
 
 def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: `svd_accurate` with tangents, dS too to high relative accuracy along graded
-    directions."""
-    wide = np.result_type(a, np.float64)
-    x, dx = a.astype(wide, copy=False), da.astype(wide, copy=False)
+    """`svd_lift` by `svd_accurate`: dS, too, to high relative accuracy along graded directions."""
+    x, dx = _doubled(a), _doubled(da)
     U, S, Vh, info = svd_accurate(x, limit=limit, threads=threads)
     dU, dS, dVh = lift(U, S, Vh, dx, graded=True, threads=threads)
     if dS.size:
-        run, kinds, sizes = _compiled().graded_slopes, _dual_kinds(wide, len(da)), (*a.shape[1:], len(a), len(da))
-        arrays = [_reals(y) for y in (x, dx, dS)]
-        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end, limit), len(a), 1, threads)
-    results = (U, S, Vh, dU, dS, dVh)
-    return *(y.astype(a.real.dtype if y.dtype.kind == "f" else a.dtype, copy=False) for y in results), info
+        sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(y) for y in (x, dx, dS)]
+        _run("graded_slopes", _dual_kinds(x.dtype, len(da)), (*sizes, *arrays), len(a), 1, threads, limit)
+    return *(_like(a, y) for y in (U, S, Vh, dU, dS, dVh)), info
 
 
 def lift(
     U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, graded: bool = False, threads: int = 1
-) -> tuple[Any, ...]:
+) -> Factors:
     """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the
     directions.
 
@@ -101,40 +138,27 @@ def lift(
     """
     dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
     if da.size:
-        run, kinds, sizes = _compiled().lift, _dual_kinds(U.dtype, len(da)), (U.shape[1], Vh.shape[2], len(U), len(da))
-        arrays = [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
-        _spread(lambda begin, end: run(*kinds, *sizes, graded, *arrays, begin, end), len(U), 1, threads)
+        sizes, arrays = (U.shape[1], Vh.shape[2], len(U), len(da)), [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
+        _run("lift", _dual_kinds(U.dtype, len(da)), (*sizes, graded, *arrays), len(U), 1, threads)
     return dU, dS, dVh
 
 
-def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation; bases at ties as in `svd_lift`."""
-    if not da.size:
-        U, S, Vh, info = svd(a, limit=limit, threads=threads)
-        return U, S, Vh, *factors(a, (len(da),)), info
-    results = *factors(a, ()), *factors(a, (len(da),))
-    info, told = _report(len(a))
-    run, kinds, sizes = _compiled().sweeps, _dual_kinds(a.dtype, len(da)), (*a.shape[1:], len(a), len(da))
-    arrays = [_reals(x) for x in (a, da, *results)]
-    _spread(lambda begin, end: run(*kinds, *sizes, *arrays, *told, begin, end, limit), len(a), 1, threads)
-    outcome = info()
-    for k, x in enumerate(results):
-        x[(slice(None),) * (k > 2) + (outcome.nonfinite,)] = np.nan
-    return *results, outcome
+# ---- closed forms
 
 
 def svd_pushforward(
-    U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Any = None, threads: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """dU, dS, dVh along da (N, B, m, n) by the closed form, into `out` if given. Quotients at ties and zeros count as
-    0."""
-    dU, dS, dVh = out or tuple(np.empty((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
+    U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Factors | None = None, threads: int = 1
+) -> Factors:
+    """dU, dS, dVh along da, into `out` if given. Quotients at ties and zeros count as 0."""
+    results = out or tuple(np.empty((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
     if da.size:
-        run, lanes, sizes = _compiled().pushforward, _lanes(da[0]), (*da.shape[2:], len(U), len(da))
-        arrays = [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
-        kinds = _leaf_kinds(U.dtype, lanes)
-        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end), len(U), lanes, threads)
-    return dU, dS, dVh
+        lanes = _lanes(da[0])
+        given = [*(_filled(x, lanes) for x in (U, S, Vh)), _filled(da, lanes, 1)]
+        taken = [_filled(x, lanes, 1) for x in results]
+        sizes, arrays = (*da.shape[2:], len(given[0]), len(da)), [_reals(x) for x in (*given, *taken)]
+        _run("pushforward", _leaf_kinds(U.dtype, lanes), (*sizes, *arrays), len(given[0]), lanes, threads)
+        _empty(taken, results, 1)
+    return results
 
 
 def svd_pullback(
@@ -148,58 +172,74 @@ def svd_pullback(
     out: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """The cotangent of the matrices, into `out` if given; None is a zero cotangent. Quotients at ties and zeros count
-    as 0."""
+    """The cotangent of the matrices, into `out` if given. None is zero; quotients at ties and zeros count as 0."""
     bars = [np.zeros_like(x) if bar is None else bar for x, bar in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
     a_bar = np.empty((len(U), U.shape[1], Vh.shape[2]), U.dtype) if out is None else out
     if S.size:
-        run, lanes, sizes = _compiled().pullback, _lanes(a_bar), (U.shape[1], Vh.shape[2])
-        arrays = [_reals(x) for x in (U, S, Vh, *bars, a_bar)]
-        kinds = _leaf_kinds(U.dtype, lanes)
-        _spread(lambda begin, end: run(*kinds, *sizes, *arrays, begin, end), len(U), lanes, threads)
+        lanes = _lanes(a_bar)
+        arrays = [_filled(x, lanes) for x in (U, S, Vh, *bars, a_bar)]
+        arguments = (*a_bar.shape[1:], *map(_reals, arrays))
+        _run("pullback", _leaf_kinds(U.dtype, lanes), arguments, len(arrays[0]), lanes, threads)
+        _empty(arrays[-1:], [a_bar], 0)
     return a_bar
 
 
-def factors(a: np.ndarray, leading: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+# ---- arrays
+
+
+def factors(a: np.ndarray, *leading: int) -> Factors:
     """Uninitialised U, S, Vh for a batch, with leading axes."""
     batch, m, n = a.shape
     r = min(m, n)
-    real = a.real.dtype
     return (
         np.empty((*leading, batch, m, r), a.dtype),
-        np.empty((*leading, batch, r), real),
+        np.empty((*leading, batch, r), a.real.dtype),
         np.empty((*leading, batch, r, n), a.dtype),
     )
 
 
-def _run_svd(a: np.ndarray, U: np.ndarray, S: np.ndarray, Vh: np.ndarray, limit: int, threads: int) -> Info:
-    info, told = _report(len(a))
-    if S.size:
-        run = _compiled().svd
-        lanes = _lanes(a)
-        kinds = _leaf_kinds(a.dtype, lanes)
-        arrays = [_reals(x) for x in (a, U, S, Vh)]
-        _spread(lambda begin, end: run(*kinds, *a.shape[1:], *arrays, *told, begin, end, limit), len(a), lanes, threads)
-    return info()
+def _reals(x: np.ndarray) -> np.ndarray:
+    """x as a flat array of reals."""
+    return x.reshape(-1).view(x.real.dtype)
 
 
-def _report(batch: int) -> tuple[Any, tuple[np.ndarray, ...]]:
-    """A maker of Info, and the arrays that a kernel fills for it."""
-    sweeps, off_norm, flags = np.zeros(batch, np.int64), np.zeros(batch), np.zeros(batch, np.uint8)
-
-    def info() -> Info:
-        from .compiled import NONFINITE, UNCONVERGED
-
-        return Info(sweeps, off_norm, (flags & NONFINITE) != 0, (flags & UNCONVERGED) != 0)
-
-    return info, (sweeps, off_norm, flags)
+def _doubled(x: np.ndarray) -> np.ndarray:
+    """x in double precision: what the graded path computes in."""
+    return x.astype(np.result_type(x, np.float64), copy=False)
 
 
-def _compiled() -> Any:
-    """The kernels; Numba is imported here, on first use."""
-    from . import compiled
+def _like(a: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """x in the precision of a."""
+    return x.astype(a.dtype if np.iscomplexobj(x) else a.real.dtype, copy=False)
 
-    return compiled
+
+def _filled(x: np.ndarray, lanes: int, axis: int = 0) -> np.ndarray:
+    """A batch of at least `lanes`: the last matrix is repeated where there are fewer."""
+    count = x.shape[axis]
+    return x if count >= lanes or not count else np.take(x, np.minimum(np.arange(lanes), count - 1), axis=axis)
+
+
+def _empty(taken: Any, results: Any, axis: int) -> None:
+    """Bring results that were filled up to where they belong."""
+    for x, y in zip(results, taken):
+        if x is not y:
+            x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
+
+
+def _blank_report(batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sweeps, off-norm and flags for a kernel to fill."""
+    return np.zeros(batch, np.int64), np.zeros(batch), np.zeros(batch, np.uint8)
+
+
+def _report(sweeps: np.ndarray, off_norm: np.ndarray, flags: np.ndarray, batch: int) -> Info:
+    return Info(sweeps[:batch], off_norm[:batch], (flags[:batch] & NONFINITE) != 0, (flags[:batch] & UNCONVERGED) != 0)
+
+
+#: What the flags of a kernel tell of a matrix.
+NONFINITE, UNCONVERGED = 1, 2
+
+
+# ---- kernels
 
 
 @functools.cache
@@ -209,35 +249,65 @@ def _kind(dtype: np.dtype, partials: int, lanes: int) -> Any:
     return Kind(dtype, (partials,) if partials else (), lanes)
 
 
+@functools.cache
 def _leaf_kinds(dtype: np.dtype, lanes: int) -> tuple[Any, ...]:
     """The kinds of entries, of reals, and of one lane of reals."""
     real = np.empty(0, dtype).real.dtype
     return _kind(dtype, 0, lanes), _kind(real, 0, lanes), _kind(real, 0, 1)
 
 
+@functools.cache
 def _dual_kinds(dtype: np.dtype, directions: int) -> tuple[Any, ...]:
+    """The kinds of entries and of reals, as duals and as plain numbers."""
     real = np.empty(0, dtype).real.dtype
     partials = next((c for c in CHUNKS if c >= directions), CHUNKS[-1])
     return _kind(dtype, partials, 1), _kind(real, partials, 1), _kind(dtype, 0, 1), _kind(real, 0, 1)
 
 
 def _lanes(a: np.ndarray) -> int:
-    """Matrices side by side: as many as fill a cache line, one where packs do not pay."""
-    return 64 // a.real.itemsize if len(a) > 1 and min(a.shape[1:]) <= PACK_LIMIT else 1
+    """Matrices side by side: a number is two registers wide, so that two chains of operations are always under way."""
+    return 2 * _register() // a.itemsize if len(a) >= MIN_PER_PACK and min(a.shape[1:]) <= PACK_LIMIT else 1
 
 
-def _reals(x: np.ndarray) -> np.ndarray:
-    """x as a flat array of reals."""
-    return x.reshape(-1).view(x.real.dtype)
+@functools.cache
+def _register() -> int:
+    """Bytes of a SIMD register."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
-def _spread(run: Any, batch: int, lanes: int, threads: int) -> None:
-    """run(begin, end) over the batch, cut between packs, in up to `threads` threads: the kernels hold no lock."""
+def _run(kernel: str, kinds: Any, arguments: Any, batch: int, lanes: int, threads: int, *limit: int) -> None:
+    """A kernel over the batch, cut between packs, in up to `threads` threads: the kernels hold no lock."""
     parts = max(1, min(threads, batch // MIN_PER_THREAD))
     if parts == 1:
-        run(0, batch)
+        _launch(kernel, kinds, *arguments, 0, batch, *limit)
         return
     packs = -(-batch // lanes)
     cuts = [min(packs * i // parts * lanes, batch) for i in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(run, cuts[:-1], cuts[1:]))
+        list(pool.map(lambda begin, end: _launch(kernel, kinds, *arguments, begin, end, *limit), cuts[:-1], cuts[1:]))
+
+
+_entries: dict[tuple[Any, ...], Any] = {}
+
+
+def _launch(kernel: str, kinds: Any, *arguments: Any) -> None:
+    """Call a kernel by its entry point: Numba's dispatcher takes longer to find that than a small SVD takes."""
+    entry = _entries.get((kernel, kinds))
+    if entry is None:
+        from . import compiled
+
+        signature = tuple(map(_type, (*kinds, *arguments)))
+        entry = _entries[kernel, kinds] = getattr(compiled, kernel).compile(signature)
+    entry(*kinds, *arguments)
+
+
+def _type(x: Any) -> Any:
+    """Numba's type of an argument."""
+    from numba import boolean, from_dtype, int64, types
+
+    if isinstance(x, np.ndarray):
+        return types.Array(from_dtype(x.dtype), 1, "C")
+    return boolean if isinstance(x, bool) else int64 if isinstance(x, int) else x.numba_type

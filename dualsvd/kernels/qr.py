@@ -72,18 +72,20 @@ def heights(A, c, m, n):
         c[j] = TOP - top if top != NOTHING else 0
 
 
-def sort_rows(A, rows, m, n):
-    """Bring the rows into descending order of their largest entries; rows[i] receives where row i was."""
+def sort_rows(A, h, rows, m, n):
+    """Bring the rows into descending order of their largest entries, h; rows[i] receives where row i was."""
     for i in range(m):
         rows[i] = i
     for i in range(m - 1):
         best = i
         for k in range(i + 1, m):
-            if row_size(A, k, m, n) > row_size(A, best, m, n):
+            if any_true(row_size(A, k, m, n) > row_size(A, best, m, n)):
                 best = k
         rows[i], rows[best] = rows[best], rows[i]
         for j in range(n):
             A[j * m + i], A[j * m + best] = A[j * m + best], A[j * m + i]
+    for i in range(m):
+        h[i] = row_size(A, i, m, n)
 
 
 def row_size(A, i, m, n):
@@ -94,22 +96,59 @@ def row_size(A, i, m, n):
     return top
 
 
-def factor(A, c, columns, d, sigma, e, m, n):
-    """A becomes R above the diagonal and the reflectors w on and below it; d: the diagonal of R.
+def factor(A, h, c, columns, d, sigma, e, m, n):
+    """A becomes R above the diagonal and the reflectors w on and below it; d: the diagonal of R. Returns the rank.
 
     H = I - w w^H / sigma with w = x - beta e_1, sigma = |x|^2 - beta x_1, beta = -+|x| real, is unitary and H x = beta
     e_1; no phase of x is divided by. `columns` receives the pivoting, along which c is permuted; sigma is meant times
-    4^e.
+    4^e. What falls below the rounding errors of every row, of heights h, is zero.
     """
     for j in range(n):
         columns[j] = j
     for k in range(n):
         exchange(A, c, columns, k, pivot(A, c, k, m, n), m)
-        e[k] = height(A, k, k, m)
-        beta = reflector(A, d, sigma, e, k, m)
-        for j in range(k + 1, n):
-            reflect(A, k, sigma[k], e[k], A, j, m, False)
-        d[k] = beta
+        if exhausted(A, h, k, m, n):
+            clear(A, d, sigma, e, k, m, n)
+            return k
+        down = any_true(primal(real(A[k * m + k])) < like(h[0], 0.0))
+        eliminate(A, d, sigma, e, down, k, m, n)
+    return n
+
+
+def refactor(A, d0, d, sigma, e, rank, m, n):
+    """`factor` of a matrix already pivoted, with the rank and the signs of an earlier one, d0: rounding may decide
+    neither."""
+    for k in range(rank):
+        eliminate(A, d, sigma, e, any_true(real(d0[k]) > like(real(d0[k]), 0.0)), k, m, n)
+    clear(A, d, sigma, e, rank, m, n)
+
+
+def eliminate(A, d, sigma, e, positive, k, m, n):
+    """One step of the QR; the new diagonal entry is positive or negative."""
+    e[k] = height(A, k, k, m)
+    beta = reflector(A, sigma, e, positive, k, m)
+    for j in range(k + 1, n):
+        reflect(A, k, sigma[k], e[k], A, j, m, False)
+    d[k] = beta
+
+
+def exhausted(A, h, k, m, n):
+    """Whether what is left from row and column k on is rounding errors of the rows."""
+    least = like(h[0], tie_tolerance(eps_of(h[0]), n))
+    for j in range(k, n):
+        for i in range(k, m):
+            x = primal(A[j * m + i])
+            if any_true(maximum(absolute(real(x)), absolute(imag(x))) > h[i] * least):
+                return False
+    return True
+
+
+def clear(A, d, sigma, e, rank, m, n):
+    """Zero from row and column `rank` on: reflectors that do nothing."""
+    for j in range(rank, n):
+        d[j], sigma[j], e[j] = like(A[0], 0.0), like(A[0], 1.0), 0
+        for i in range(rank, m):
+            A[j * m + i] = like(A[0], 0.0)
 
 
 def pivot(A, c, k, m, n):
@@ -136,19 +175,18 @@ def exchange(A, c, columns, j, k, m):
         A[j * m + i], A[k * m + i] = A[k * m + i], A[j * m + i]
 
 
-def reflector(A, d, sigma, e, k, m):
-    """Make the reflector of column k in place; returns beta. A zero column has none: sigma = 1 and w = 0."""
+def reflector(A, sigma, e, positive, k, m):
+    """Make the reflector of column k in place; returns beta."""
     P = k * m
     x = shift(A[P + k], -e[k])
     total = abs2(x)
     for i in range(P + k + 1, P + m):
         total = total + abs2(shift(A[i], -e[k]))
-    some = primal(total) > like(primal(total), 0.0)
-    norm = sqrt(where(some, total, like(total, 1.0)))
-    beta = where(primal(real(x)) < like(primal(norm), 0.0), norm, -norm)
-    sigma[k] = where(some, total - x * beta, like(x, 1.0))
-    A[P + k] = where(some, shift(x - beta, e[k]), A[P + k])
-    return where(some, shift(like(x, 1.0) * beta, e[k]), A[P + k])
+    norm = sqrt(total)
+    beta = norm if positive else -norm
+    sigma[k] = total - x * beta
+    A[P + k] = shift(x - beta, e[k])
+    return shift(like(x, 1.0) * beta, e[k])
 
 
 def reflect(A, k, sigma, e, B, j, m, inverse):
@@ -270,32 +308,33 @@ def graded_rotation(L, Y, p, q, alpha, beta, g, exponent, n):
 # ---- the whole
 
 
-def decompose(A, B, L, K, Y, S, d, sigma, e, c, c0, f, f0, rows, columns, info, m, n, limit):
-    """A = Q R, R^H = K diag(2^f0) = X diag(S 2^f) Y^H: X in L. B keeps the raised and sorted A, c0 its column
-    exponents."""
+def decompose(A, B, h, L, K, Y, S, d, sigma, e, c, c0, f, f0, rows, columns, info, m, n, limit):
+    """A = Q R, R^H = K diag(2^f0) = X diag(S 2^f) Y^H: X in L. B keeps the raised and sorted A, of row heights h, and
+    c0 the exponents of its columns. Returns the rank."""
     heights(A, c, m, n)
     for j in range(n):
         c0[j] = c[j]
         for i in range(j * m, j * m + m):
             A[i] = shift(A[i], c[j])
-    sort_rows(A, rows, m, n)
+    sort_rows(A, h, rows, m, n)
     for i in range(m * n):
         B[i] = A[i]
-    factor(A, c, columns, d, sigma, e, m, n)
+    rank = factor(A, h, c, columns, d, sigma, e, m, n)
     triangle(A, d, c, L, f, m, n, True)
     for i in range(n):
         f0[i] = f[i]
     for i in range(n * n):
         K[i] = L[i]
     graded_svd(L, Y, S, f, info, n, limit)
+    return rank
 
 
-def grading(B, D, c0, rows, m, n):
-    """The power of two by which direction D, entry by entry, exceeds what the rows and columns of the raised and sorted
-    matrix B span."""
+def grading(h, D, c0, rows, m, n):
+    """The power of two by which a direction exceeds, somewhere, what the rows (of heights h) and columns of the matrix
+    span."""
     worst = NOTHING
     for i in range(m):
-        size = exponent_of(row_size(B, i, m, n))
+        size = exponent_of(h[i])
         for j in range(n):
             x = exponent_of(D[j * m + rows[i]])
             if size != NOTHING and x != NOTHING:
@@ -303,11 +342,19 @@ def grading(B, D, c0, rows, m, n):
     return worst if worst != NOTHING else 0
 
 
-def seed(A, unit, D, c0, rows, exponent, m, n):
-    """Add the direction D 2^-exponent, in the scale of the raised and sorted matrix, to the partial that `unit` has."""
+def seed(A, B, columns, m, n):
+    """The raised and sorted matrix B, its columns in the order of the pivoting, as duals without tangents."""
     for j in range(n):
         for i in range(m):
-            A[j * m + i] = A[j * m + i] + unit * shift(D[j * m + rows[i]], c0[j] - exponent)
+            A[j * m + i] = like(A[0], 0.0) + B[columns[j] * m + i]
+
+
+def seed_direction(A, unit, D, c0, rows, columns, exponent, m, n):
+    """Add the direction D 2^-exponent, raised and sorted as `seed` is, to the partial that `unit` has."""
+    for j in range(n):
+        for i in range(m):
+            x = shift(D[columns[j] * m + rows[i]], c0[columns[j]] - exponent)
+            A[j * m + i] = A[j * m + i] + unit * x
 
 
 # ---- out of the triangle

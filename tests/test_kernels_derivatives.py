@@ -1,0 +1,205 @@
+"""Compiled derivatives of batches: closed forms, tangents through the sweeps and after them, and the graded path."""
+
+from __future__ import annotations
+
+import cases
+import mpmath
+import numpy as np
+import pytest
+
+from dualsvd.kernels import cpu
+
+DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
+SHAPES = pytest.mark.parametrize("m, n", [(1, 1), (1, 4), (4, 1), (2, 2), (5, 3), (3, 5), (4, 4), (7, 7)], ids=str)
+
+
+def bound(dtype, S, D):
+    """100 eps over the relative gaps: what any method loses, twice, in dU."""
+    values = np.concatenate([S, np.zeros((len(S), 1), S.dtype)], axis=1)
+    gaps = np.abs(np.diff(values, axis=1)).min() / S.max()
+    return 100 * cases.eps(dtype) * (1 + np.abs(D).max()) / (S.max() * gaps**2)
+
+
+def problem(m, n, dtype, count=11, directions=3):
+    """Matrices with values apart, and directions."""
+    r = min(m, n)
+    a = np.stack([cases.spectrum(m, n, r + 1.0 - np.arange(r), seed=k, dtype=dtype) for k in range(count)])
+    da = np.stack([cases.direction(a.shape, seed=k, dtype=dtype) for k in range(directions)])
+    return a.astype(dtype), da
+
+
+def closed_form(U, S, Vh, D):
+    """dU, dS, dVh of batches in NumPy; U and V exchanged for wide matrices by both residuals being there."""
+    V = Vh.conj().swapaxes(-1, -2)
+    M = U.conj().swapaxes(-1, -2) @ D @ V
+    H = M.conj().swapaxes(-1, -2)
+    off = 1 - np.eye(S.shape[-1])
+    a = (M + H) / 2 / (S[..., None, :] - S[..., :, None] + np.eye(S.shape[-1])) * off
+    b = (M - H) / 2 / (S[..., None, :] + S[..., :, None])
+    dU = U @ (a + b) + (D @ V - U @ M) / S[..., None, :]
+    dV = V @ (a - b) + (D.conj().swapaxes(-1, -2) @ U - V @ H) / S[..., None, :]
+    return dU, np.diagonal(M, axis1=-2, axis2=-1).real, dV.conj().swapaxes(-1, -2)
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.parametrize("mode", ["pushforward", "lift", "sweeps"])
+def test_tangents_are_the_closed_form(m, n, dtype, mode):
+    a, da = problem(m, n, dtype)
+    if mode == "pushforward":
+        U, S, Vh, _ = cpu.svd(a)
+        tangents = cpu.svd_pushforward(U, S, Vh, da)
+    else:
+        U, S, Vh, *tangents, _ = (cpu.svd_lift if mode == "lift" else cpu.svd_sweeps)(a, da)
+    wanted = closed_form(*(x.astype(np.result_type(x, np.float64)) for x in (U, S, Vh, da)))
+    loss = 30 if mode == "sweeps" else 1
+    for got, right in zip(tangents, wanted):
+        assert got.dtype == right.astype(got.dtype).dtype
+        np.testing.assert_allclose(got, right, rtol=0, atol=loss * bound(dtype, S, da))
+
+
+def inner(x, y):
+    return sum((np.conj(a) * b).real.sum(dtype=float) for a, b in zip(x, y))
+
+
+@DTYPES
+@SHAPES
+def test_adjoint_identity(m, n, dtype):
+    a, da = problem(m, n, dtype, directions=1)
+    U, S, Vh, _ = cpu.svd(a)
+    bars = tuple(cases.normal(*x.shape, seed=5, dtype=x.dtype.name) for x in (U, S, Vh))
+    tangents = [x[0] for x in cpu.svd_pushforward(U, S, Vh, da)]
+    size = np.sqrt(inner(bars, bars) * inner(tangents, tangents))
+    got = inner([cpu.svd_pullback(U, S, Vh, *bars)], [da[0]])
+    assert abs(got - inner(bars, tangents)) <= 100 * cases.eps(dtype) * size
+    for k in range(3):
+        only = [bar if i == k else None for i, bar in enumerate(bars)]
+        got = inner([cpu.svd_pullback(U, S, Vh, *only)], [da[0]])
+        assert abs(got - inner([bars[k]], [tangents[k]])) <= 100 * cases.eps(dtype) * size
+
+
+@pytest.mark.parametrize("exponent", [-1000, -300, 300, 900])
+def test_scaling_by_powers_of_two_is_exact(exponent):
+    a, da = problem(4, 3, "float64")
+    U, S, Vh, _ = cpu.svd(a)
+    plain = cpu.svd_pushforward(U, S, Vh, da)
+    U, S, Vh, _ = cpu.svd(np.ldexp(a, exponent))
+    dU, dS, dVh = cpu.svd_pushforward(U, S, Vh, np.ldexp(da, exponent))
+    assert np.array_equal(dU, plain[0])
+    assert np.array_equal(dS, np.ldexp(plain[1], exponent))
+    assert np.array_equal(dVh, plain[2])
+    lifted = cpu.svd_lift(np.ldexp(a, exponent), np.ldexp(da, exponent))
+    for x, y, shift in zip(lifted[3:6], cpu.svd_lift(a, da)[3:6], (0, exponent, 0)):
+        assert np.array_equal(x, np.ldexp(y, shift))
+
+
+def test_results_go_where_they_are_told():
+    a, da = problem(3, 3, "float64")
+    U, S, Vh, _ = cpu.svd(a)
+    out = tuple(np.empty((len(da), *x.shape)) for x in (U, S, Vh))
+    assert all(x is y for x, y in zip(cpu.svd_pushforward(U, S, Vh, da, out=out), out))
+    a_bar = np.empty_like(a)
+    assert cpu.svd_pullback(U, S, Vh, U, S, Vh, out=a_bar) is a_bar
+    np.testing.assert_allclose(a_bar, a, rtol=0, atol=1e-13)  # the gradient of |S|^2 / 2; U and V give nothing
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize("mode", [cpu.svd_lift, cpu.svd_sweeps], ids=["lift", "sweeps"])
+def test_directions_do_not_know_of_each_other(mode, count):
+    a, da = problem(4, 3, "float64", directions=9)
+    together = mode(a, da[:count])[3:6]
+    for k in range(count):
+        for x, y in zip(together, mode(a, da[k : k + 1])[3:6]):
+            np.testing.assert_allclose(x[k], y[0], rtol=0, atol=1e-12)
+
+
+TIED = [c for tag in ("tied", "zero-value", "zero", "deficient") for c in cases.named(tag, without=["scaled"])]
+TIED = list({c.id: c for c in TIED}.values())
+
+
+@pytest.mark.parametrize("case", TIED)
+@pytest.mark.parametrize("mode", [cpu.svd_lift, cpu.svd_sweeps], ids=["lift", "sweeps"])
+def test_ties_give_one_sided_derivatives(case, mode):
+    """Of the values by one-sided differences; of the whole factorisation by d(U S Vh) = D."""
+    a = case.matrix()
+    a = a / (np.abs(a).max() or 1.0)
+    D = cases.direction(a.shape, seed=4, dtype=a.dtype.name)
+    U, S, Vh, dU, dS, dVh, _ = mode(a[None], D[None, None])
+    h = 1e-7
+    moved = cpu.svdvals(a[None] + h * D)[0]
+    np.testing.assert_allclose(dS[0], (moved - S) / h, rtol=0, atol=1e-5)
+    product = (dU[0] * S[:, None] + U * dS[0][:, None]) @ Vh + (U * S[:, None]) @ dVh[0]
+    np.testing.assert_allclose(product[0], D, rtol=0, atol=1e-10)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Graded matrices
+
+
+def exact(a, directions):
+    """Singular values and their derivatives by mpmath, at enough digits for the span of the entries."""
+    spread = np.log10(np.abs(a[a != 0]).max()) - np.log10(np.abs(a[a != 0]).min())
+    with mpmath.workdps(int(60 + 3 * spread)):
+        U, s, Vh = mpmath.svd(mpmath.matrix(a.tolist()))
+        r = len(s)
+        slopes = [
+            [
+                mpmath.re((U[:, k].transpose_conj() * mpmath.matrix(D.tolist()) * Vh[k, :].transpose_conj())[0])
+                for k in range(r)
+            ]
+            for D in directions
+        ]
+        return list(s), slopes
+
+
+GRADED = [
+    (digits, rows, columns, shape, dtype)
+    for digits, rows, columns in [
+        (4, 1, 1), (30, 1, 1), (60, 0, 1), (60, 1, 0), (100, 1, 1), (145, 1, 1), (290, 0, 1), (290, 1, 0),
+    ]
+    for shape, dtype in [((4, 4), "float64"), ((5, 3), "float64"), ((3, 4), "complex128")]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("digits, rows, columns, shape, dtype", GRADED, ids=str)
+def test_graded_matrices_to_high_relative_accuracy(digits, rows, columns, shape, dtype):
+    m, n = shape
+    down, across = cases.grading(m, n, digits, rows, columns)
+    a = cases.graded(m, n, digits, rows, columns, dtype=dtype)
+    D = cases.normal(m, n, seed=11, dtype=dtype) * down[:, None] * across
+    dense = cases.normal(m, n, seed=12, dtype=dtype)
+    U, S, Vh, _, dS, _, info = cpu.svd_accurate_lift(a[None], np.stack([D, dense])[:, None])
+    values, (slopes, dense_slopes) = exact(a, [D, dense])
+    for got, wanted, got_slope, slope, got_dense, dense_slope in zip(
+        S[0], values, dS[0, 0], slopes, dS[1, 0], dense_slopes
+    ):
+        assert abs(got / wanted - 1) < 1e-13
+        assert abs(got_slope - slope) < 1e-12 * wanted + 1e-12 * abs(slope)
+        assert abs(got_dense - dense_slope) < 1e-12
+    for Q in (U[0], Vh[0].conj().T):
+        np.testing.assert_allclose(Q.conj().T @ Q, np.eye(min(m, n)), rtol=0, atol=1e-14)
+    assert not info.unconverged.any()
+
+
+@DTYPES
+@pytest.mark.parametrize("case", cases.named(without=["graded", "scaled", "complex"]))
+def test_the_graded_path_takes_everything(case, dtype):
+    a = case.matrix(dtype)[None]
+    U, S, Vh, info = cpu.svd_accurate(a)
+    m, n = a.shape[1:]
+    tolerance = 10 * max(m, n) * cases.eps(dtype)
+    assert (U.dtype, S.dtype) == (a.dtype, a.real.dtype)
+    np.testing.assert_allclose((U * S[:, None]) @ Vh, a, rtol=0, atol=tolerance * max(S[0, 0], np.abs(a).max()))
+    np.testing.assert_allclose(U[0].conj().T @ U[0], np.eye(min(m, n)), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(Vh[0] @ Vh[0].conj().T, np.eye(min(m, n)), rtol=0, atol=tolerance)
+    assert (np.diff(S) <= 0).all()
+    assert not info.unconverged.any()
+
+
+@pytest.mark.parametrize("case", cases.named("tied", without=["scaled", "complex"]))
+def test_ties_on_the_graded_path(case):
+    a = case.matrix()
+    a = a / (np.abs(a).max() or 1.0)
+    D = cases.direction(a.shape, seed=6)
+    _, S, _, _, dS, _, _ = cpu.svd_accurate_lift(a[None], D[None, None])
+    np.testing.assert_allclose(dS[0], (cpu.svd_accurate(a[None] + 1e-7 * D)[1] - S) / 1e-7, rtol=0, atol=1e-5)

@@ -1,0 +1,106 @@
+"""Batches through SIMD packs: a matrix does not notice which matrices share its register, or how many threads run."""
+
+from __future__ import annotations
+
+import cases
+import numpy as np
+import pytest
+
+from dualsvd.kernels import cpu
+
+LANES = {"float32": 32, "float64": 16, "complex64": 16, "complex128": 8}  # of the widest registers there are
+DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
+SHAPES = pytest.mark.parametrize("m, n", [(3, 3), (5, 2), (2, 6), (9, 9)], ids=lambda k: str(k))
+
+
+def batch(count, m, n, dtype):
+    """Healthy matrices, with one that is zero, one deficient (slow) and one graded among them."""
+    a = np.stack([cases.normal(m, n, seed=k, dtype=dtype) for k in range(count)])
+    a[2 % count] = 0
+    a[5 % count] = np.ones((m, n))
+    a[7 % count] *= np.exp2(-8 * np.arange(n)).astype(dtype)
+    return a
+
+
+def same(left, right):
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(left, right))
+
+
+@DTYPES
+@SHAPES
+def test_neighbours_do_not_matter(m, n, dtype, rng):
+    a = batch(3 * LANES[dtype] + 5, m, n, dtype)
+    order = rng.permutation(len(a))
+    U, S, Vh, info = cpu.svd(a)
+    assert same(cpu.svd(a[order])[:3], (U[order], S[order], Vh[order]))
+    assert np.array_equal(cpu.svd(a[order])[3].sweeps, info.sweeps[order])
+
+
+@DTYPES
+def test_every_number_of_lanes(dtype):
+    a = batch(LANES[dtype] + 3, 4, 3, dtype)
+    whole = cpu.svd(a)[:3]
+    for count in range(cpu.MIN_PER_PACK, len(a)):
+        assert same(cpu.svd(a[:count])[:3], (x[:count] for x in whole))
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_matrix_that_is_not_finite_spoils_nobody(m, n, dtype, poison):
+    a = batch(LANES[dtype] + 4, m, n, dtype)
+    healthy = cpu.svd(a)
+    ill = [1, LANES[dtype], len(a) - 1]
+    b = a.copy()
+    b[ill, -1, 0] = poison
+    U, S, Vh, info = cpu.svd(b)
+    rest = np.setdiff1d(np.arange(len(a)), ill)
+    assert np.array_equal(np.flatnonzero(info.nonfinite), ill)
+    assert all(np.isnan(x[ill]).all() for x in (U, S, Vh))
+    assert same((U[rest], S[rest], Vh[rest]), (x[rest] for x in healthy[:3]))
+    assert not info.unconverged.any()
+
+
+@DTYPES
+def test_packs_and_single_matrices_agree(dtype):
+    a = batch(LANES[dtype] + 1, 6, 4, dtype)
+    _, S, _, _ = cpu.svd(a)
+    alone = np.concatenate([cpu.svd(a[k : k + 1])[1] for k in range(len(a))])
+    np.testing.assert_allclose(S, alone, rtol=0, atol=40 * cases.eps(S) * S.max())
+
+
+@DTYPES
+@SHAPES
+def test_values_alone_are_the_values(m, n, dtype):
+    a = batch(20, m, n, dtype)
+    S, info = cpu.svdvals(a)
+    assert np.array_equal(S, cpu.svd(a)[1])
+    assert not info.unconverged.any()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing(threads):
+    a = batch(1100, 3, 4, "float64")
+    assert same(cpu.svd(a, threads=threads)[:3], cpu.svd(a)[:3])
+    da = np.stack([cases.direction(a.shape, seed=k) for k in range(2)])
+    assert same(cpu.svd_lift(a, da, threads=threads)[:6], cpu.svd_lift(a, da)[:6])
+    assert same(cpu.svd_sweeps(a, da, threads=threads)[:6], cpu.svd_sweeps(a, da)[:6])
+    U, S, Vh, _ = cpu.svd(a)
+    assert same(cpu.svd_pushforward(U, S, Vh, da, threads=threads), cpu.svd_pushforward(U, S, Vh, da))
+
+
+@DTYPES
+def test_a_slow_matrix_takes_its_own_sweeps(dtype):
+    a = np.broadcast_to(np.eye(3), (LANES[dtype], 3, 3)).astype(dtype)
+    a[3] = [[-1, -1, -1], [-1, -1, -1], [-1, 1, -1]]  # deficient: rotates rounding errors for a while
+    _, _, _, info = cpu.svd(a)
+    assert info.sweeps[3] > 4
+    assert (np.delete(info.sweeps, 3) == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m, n", [(1, 1), (2, 2), (24, 24), (48, 48), (49, 49), (60, 20)], ids=lambda k: str(k))
+def test_sizes_on_both_sides_of_the_limit(m, n, dtype):
+    a = batch(9, m, n, dtype)
+    U, S, Vh, _ = cpu.svd(a)
+    assert np.abs((U * S[:, None]) @ Vh - a).max() <= 10 * max(m, n) * cases.eps(a) * S.max()
