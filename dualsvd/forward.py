@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class DualArray(Tracer):
 
     __slots__ = ("numba_type", "partials")
     partials: Any
-    numba_type: ClassVar[Any]
+    numba_type: Any  # what Numba takes it for, remembered by `kernels.arrays`
 
     def __init__(self, value: Any, partials: Any, tag: int = 0) -> None:
         value = as_inexact(value, "value")

@@ -137,7 +137,7 @@ def array_type(x: DualArray) -> types.Type:
     if x.ndim == 0:
         part = join(element_type(value), element_type(partials))
         return DualType(types.float64 if isinstance(part, types.Integer) else part, count, level)
-    x.numba_type = DualArrayType(value, partials, count, level)  # type: ignore[misc]
+    x.numba_type = DualArrayType(value, partials, count, level)
     return x.numba_type
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -323,6 +324,11 @@ class Tracer:
             module = getattr(function, "__module__", "numpy")
             raise MissingRuleError(missing(f"{module}.{getattr(function, '__name__', function)}"))
         return implementation(*args, **kwargs)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Numba asks for this when it meets a traced array before the extension is loaded."""
+        return importlib.import_module("dualsvd.kernels.arrays").type_of(self)
 
     # -- comparisons decide on the primal, and so do truth and hashing by identity
 
