@@ -179,8 +179,8 @@ _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 13
 _SHIFT = 16.0
 
 
-def polygamma(order: int, x: float) -> float:
-    """The derivative of order `order` + 1 of log(gamma(x)), for x not a pole.
+def polygamma(order: float, x: float) -> float:
+    """The derivative of order `order` + 1 (a whole number) of log(gamma(x)), for x not a pole.
 
     Recurrence up to x >= 16, then the asymptotic series (Abramowitz and Stegun 6.3.18, 6.4.11).
 

@@ -147,7 +147,7 @@ def _seeds(leaves: Sequence[Any], start: int, stop: int, scale: complex = 1.0 + 
     return seeds
 
 
-def _chunks(leaves: Sequence[Any], chunk: int | None, progress: bool) -> Iterator[tuple[int, int]]:
+def _chunks(leaves: Sequence[Any], chunk: int | None) -> Iterator[tuple[int, int]]:
     """The ranges of directions that forward mode carries at a time."""
     total = sum(math.prod(np.shape(leaf)) for leaf in leaves)
     if chunk is None:
@@ -155,8 +155,7 @@ def _chunks(leaves: Sequence[Any], chunk: int | None, progress: bool) -> Iterato
         chunk = max(1, settings.get().max_bytes // max(1, bytes_each))
     elif not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be a positive integer or None, got {chunk!r}")
-    ranges = [(k, min(k + chunk, total)) for k in range(0, total, chunk)]
-    return iter(_with_progress(ranges, progress))
+    return ((k, min(k + chunk, total)) for k in range(0, total, chunk))
 
 
 def _with_progress(items: Sequence[Any], progress: bool) -> Any:
@@ -173,25 +172,19 @@ def _jacobian_forward(
     f: Callable[..., Any], leaves: Sequence[Any], chunk: int | None, progress: bool, scale: complex = 1.0 + 0.0j
 ) -> tuple[Any, Any]:
     """(y, J): J has shape y.shape + (number of elements of all leaves,)."""
-    ranges = list(_chunks(leaves, chunk, False))
-    total = ranges[-1][1] if ranges else 0
-    if not ranges:
-        y, _, _ = _push(f, leaves, _seeds(leaves, 0, 0))
-        y = [_single(y, "jacobian")]
-        return y[0], np.zeros((*np.shape(y[0]), 0), dtype=primal(y[0]).dtype)
-    columns: list[Any] = []
-    y = None
+    ranges = list(_chunks(leaves, chunk)) or [(0, 0)]
+
+    def push(start: int, stop: int) -> tuple[Any, Any]:
+        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale))
+        return _single(ys, "jacobian"), dots[0]
+
     try:
         with chunked(len(ranges) > 1):
-            for start, stop in _with_progress(ranges, progress):
-                ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale))
-                y = _single(ys, "jacobian")
-                columns.append(dots[0])
+            pushed = [push(start, stop) for start, stop in _with_progress(ranges, progress)]
     except NeedsAllDirections:
-        ys, dots, _ = _push(f, leaves, _seeds(leaves, 0, total, scale))
-        y, columns = _single(ys, "jacobian"), dots
-    stacked = columns[0] if len(columns) == 1 else np.concatenate(columns)
-    return y, np.moveaxis(stacked, 0, -1)
+        pushed = [push(0, ranges[-1][1])]
+    dots = [dot for _, dot in pushed]
+    return pushed[-1][0], np.moveaxis(dots[0] if len(dots) == 1 else np.concatenate(dots), 0, -1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
