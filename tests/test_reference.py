@@ -527,6 +527,38 @@ def test_composites_of_the_svd_are_exact_along_a_direction_at_ties(case, tangent
     compare.verdict()
 
 
+DYADS = [
+    (case, f)
+    for case in REFERENCES.values()
+    for name, f in case.functions.items()
+    if name.startswith("dyad") and fused_bound(name, case) < 1e-2
+]
+
+
+@pytest.mark.parametrize(("case", "expected"), [pytest.param(*pair, id=pair[0].name) for pair in DYADS])
+@MODES
+def test_singular_vectors_move_as_they_should_forward(case, expected, settings, compare):
+    """u v^H of the value with the nearest neighbour; the gap costs its digits, and no more."""
+    bound = fused_bound(expected.name, case) * first_size(expected) + 4 * SUBNORMAL
+    for i, d in enumerate(case.directions[:2]):
+        with ds.options(**settings):
+            actual = ds.jvp(function(expected.name), (case.a,), (d,))[1]
+        compare(f"{expected.name} along direction {i}", actual, expected.d[i], bound)
+    compare.verdict()
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"), [pytest.param(case, f, id=case.name) for case, f in DYADS if representable(f, case)]
+)
+def test_singular_vectors_move_as_they_should_reverse(case, expected, compare):
+    w = cases.direction(expected.value.shape, seed=8, dtype=expected.value.dtype.name)
+    bound = fused_bound(expected.name, case) * first_size(expected, w) + 4 * w.size * SUBNORMAL
+    (gradient,) = ds.vjp(function(expected.name), case.a)[1](w)
+    for i, d in enumerate(case.directions[:2]):
+        compare(f"<pullback of {expected.name}, direction {i}>", dot(gradient, d), dot(w, expected.d[i]), bound)
+    compare.verdict()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Subgradients
 
@@ -637,8 +669,12 @@ def test_refinement_restores_the_digits_that_a_small_gap_costs(case, refine, com
         compare(f"dS along direction {i}", derivative[inside], case.ds[i][inside], TIED * EPS * norm2(d))
         for name, expected in case.functions.items():
             if name.startswith("dyad") and inside[k := int(name.split()[1])]:
-                _, tangent = ds.jvp(dyad(k, refine=refine), (case.a,), (d,))
+                value, tangent = ds.jvp(dyad(k, refine=refine), (case.a,), (d,))
                 compare(f"{name} along direction {i}", tangent, expected.d[i], FUSED * EPS * size(expected.d[i]))
+                w = cases.direction(value.shape, seed=9, dtype=value.dtype.name)
+                (gradient,) = ds.vjp(dyad(k, refine=refine), case.a)[1](w)
+                bound = FUSED * EPS * first_size(expected, w)
+                compare(f"pullback of {name}, direction {i}", dot(gradient, d), dot(w, expected.d[i]), bound)
     compare.verdict()
 
 
