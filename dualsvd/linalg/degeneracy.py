@@ -57,6 +57,7 @@ class Spectrum(NamedTuple):
     null    (..., r)   whether the value counts as zero
     tied    (...)      whether the matrix has a group of two or more
     tail    (..., r)   what the values had below rounding when they were refined, or None
+    absolute           whether the noise is the same for all values of a matrix
     """
 
     noise: Any
@@ -64,6 +65,7 @@ class Spectrum(NamedTuple):
     null: Any
     tied: Any
     tail: Any = None
+    absolute: bool = True
 
     @property
     def degenerate(self) -> Any:
@@ -72,7 +74,8 @@ class Spectrum(NamedTuple):
 
     def of(self, index: tuple[int, ...]) -> Spectrum:
         """That of one matrix of a stack."""
-        return Spectrum(*(None if x is None else x[index] for x in self))
+        tail = None if self.tail is None else self.tail[index]
+        return Spectrum(*(x[index] for x in self[:4]), tail, self.absolute)
 
 
 def spectrum(S: Any, options: Options, tail: Any = None) -> Spectrum:
@@ -80,21 +83,21 @@ def spectrum(S: Any, options: Options, tail: Any = None) -> Spectrum:
 
     "jacobi" computes every value to high relative accuracy, so that its noise is relative to the value itself.
     """
-    S = primal(S)
+    S, absolute = primal(S), options.algorithm != "jacobi"
     r = S.shape[-1]
-    noise = tolerance(TIE, r, S.dtype) * (S if options.algorithm == "jacobi" else np.broadcast_to(S[..., :1], S.shape))
+    noise = tolerance(TIE, r, S.dtype) * (np.broadcast_to(S[..., :1], S.shape) if absolute else S)
     joined = S[..., :-1] - S[..., 1:] <= noise[..., :-1]
     null = np.less_equal(S, noise)
     group = np.zeros(S.shape, dtype=np.intp)
     if not joined.any():
         group[...] = np.arange(r)
-        return Spectrum(noise, group, null, np.zeros(S.shape[:-1], dtype=bool), tail)
+        return Spectrum(noise, group, null, np.zeros(S.shape[:-1], dtype=bool), tail, absolute)
     np.cumsum(~joined, axis=-1, out=group[..., 1:])
     if null.any():  # a group that reaches down to zero is null as a whole
         first_null = np.min(np.where(null, group, r), axis=-1, keepdims=True)
         null = group >= first_null
         group = np.minimum(group, first_null)
-    return Spectrum(noise, group, null, joined.any(axis=-1), tail)
+    return Spectrum(noise, group, null, joined.any(axis=-1), tail, absolute)
 
 
 def eigen_spectrum(w: Any) -> Spectrum:

@@ -52,6 +52,9 @@ def extreme_gradient(a: Any, factors: SVDResult, which: str, options: Options) -
     at = spectrum(factors.S, options)
     end = at.group[..., :1] if which == "largest" else at.group[..., -1:]
     k = (at.group == end).sum(axis=-1)[..., None, None].astype(factors.S.dtype)
+    if is_plain(a) and np.all(k == 1):
+        i = 0 if which == "largest" else -1
+        return (factors.U[..., :, i] * ~at.null[..., i, None])[..., :, None] * factors.Vh[..., None, i, :]
     if is_plain(a):
         weights = np.where((at.group == end) & ~at.null, 1 / k[..., 0], 0.0).astype(factors.S.dtype)
         return dyads(factors.U, weights, factors.Vh)

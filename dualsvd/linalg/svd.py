@@ -55,6 +55,8 @@ from .degeneracy import (
     where_tied,
 )
 from .factorise import (
+    KERNEL_BATCH,
+    KERNEL_SIZE,
     SVDResult,
     as_matrix,
     check_converged,
@@ -96,6 +98,8 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
     """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0."""
     if out_of_range(S):
         return push_scaled(U, S, Vh, dA, at)
+    if fused(at, U, dA):
+        return push_fused(U, S, Vh, dA)
     m, r = np.shape(U)[-2:]
     n = np.shape(Vh)[-1]
     UhD, V = adjoint(U) @ dA, adjoint(Vh)
@@ -121,13 +125,16 @@ def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, An
 def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
     """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero."""
     if U_bar is None and Vh_bar is None:
-        return dyads(U, S_bar, Vh)
+        return pull_fused(U, S, Vh, None, S_bar, None) if fused(at, U, Vh, S_bar) else dyads(U, S_bar, Vh)
     if out_of_range(S):
         e = power_of_two(S[..., None])
         S, rescale = scaled(S, -e[..., 0]), -e
         S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
     else:
         rescale = None
+    if fused(at, U, Vh, U_bar, S_bar, Vh_bar):
+        A_bar = pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)
+        return A_bar if rescale is None else scaled(A_bar, rescale)
     m, r = np.shape(U)[-2:]
     n = np.shape(Vh)[-1]
     PU = None if U_bar is None else adjoint(U) @ U_bar
@@ -143,6 +150,44 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
         right = (Vh_bar - adjoint(PV) @ Vh) * inverse_values(S, at)[..., :, None]
     A_bar = left @ Vh if right is None else left @ Vh + U @ right
     return A_bar if rescale is None else scaled(A_bar, rescale)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The same for large stacks of small plain matrices, by compiled kernels
+
+
+def fused(at: Spectrum, U: Any, *others: Any) -> bool:
+    """Whether the kernels take this one; they know the same ties and zeros, if those are absolute."""
+    return (
+        np.ndim(U) > 2
+        and at.absolute
+        and at.tail is None
+        and is_plain(U, *others)
+        and np.size(U) >= KERNEL_BATCH * U.shape[-1] * U.shape[-2] > 0
+        and U.shape[-1] <= KERNEL_SIZE
+    )
+
+
+def push_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
+    """(dU, dS, dVh) by (1)-(5)."""
+    a = np.broadcast_to(np.zeros((), U.dtype), (*U.shape[:-1], Vh.shape[-1]))
+    N, stacks = len(dA), (stack_of(U), np.ascontiguousarray(S).reshape(-1, S.shape[-1]), stack_of(Vh))
+    dU, dS, dVh = kernels().svd_pushforward(*stacks, stack_of_directions(a, dA), threads=threads(get()))
+    return dU.reshape(N, *U.shape), dS.reshape(N, *S.shape), dVh.reshape(N, *Vh.shape)
+
+
+def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> Any:
+    """A_bar by (6)-(7)."""
+
+    def flat(x: Any, like: Any, axes: int) -> Any:
+        if x is None:
+            return None
+        x = np.broadcast_to(np.asarray(x, dtype=like.dtype), like.shape)
+        return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
+
+    stacks = [flat(x, like, axes) for x, like, axes in ((U, U, 2), (S, S, 1), (Vh, Vh, 2))]
+    stacks += [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
+    return kernels().svd_pullback(*stacks, threads=threads(get())).reshape(*U.shape[:-1], Vh.shape[-1])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -501,7 +546,7 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
     if np.any(at.degenerate):
         meet_tie(factors.S, at, options)
         y_bar = least_weights(y_bar, at)
-    return (dyads(factors.U, y_bar, factors.Vh),)
+    return (pull_thin(*factors, None, y_bar, None, at),)
 
 
 def least_weights(S_bar: Any, at: Spectrum) -> Any:
