@@ -5,9 +5,6 @@ from __future__ import annotations
 import cases
 import numpy as np
 
-#: The gap between the values of the clustered matrix: their derivatives lose its inverse in digits.
-CLUSTER = 1e-9
-
 
 def members(m: int, n: int, dtype: str) -> dict[str, np.ndarray]:
     """One matrix of each family, by name."""
@@ -24,7 +21,7 @@ def members(m: int, n: int, dtype: str) -> dict[str, np.ndarray]:
         "rank one": np.outer(np.arange(m) - 1.0, np.arange(n) + 1.0) * (1 + complex_part),
         "diagonal, unsorted": np.eye(m, n) * (np.arange(n) - 0.5),
         "tied": cases.spectrum(m, n, np.where(steps > r // 2, 1.0, 2.0), seed=1, dtype=dtype),
-        "clustered": cases.spectrum(m, n, 1 + steps * CLUSTER, seed=2, dtype=dtype),
+        "clustered": cases.spectrum(m, n, 1 + steps * 1e-9, seed=2, dtype=dtype),
         "graded columns": cases.normal(m, n, seed=3, dtype=dtype) * 10.0 ** -np.linspace(0, grade, n),
         "small": np.ldexp(cases.normal(m, n, seed=4), -far) * (1 + complex_part),
         "large": np.ldexp(cases.normal(m, n, seed=5), far) * (1 + complex_part),
