@@ -187,11 +187,28 @@ def test_a_stack_that_the_kernels_take_is_a_stack_of_single_matrices(rng, shape,
 # The other factorisations
 
 
-def test_eigenvalues_of_the_hermitian_part(rng):
-    a = random(rng, (4, 4), "complex128")
-    w, Q = ds.linalg.eigh(a)
-    np.testing.assert_allclose((Q * w) @ adjoint(Q), (a + adjoint(a)) / 2, atol=1e-13)
-    np.testing.assert_allclose(ds.linalg.eigvalsh(a), w, atol=1e-13)
+@pytest.mark.parametrize("algorithm", ["lapack", "jacobi"])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 2, 2), (1, 1)], ids=str)
+def test_eigenvalues_of_the_hermitian_part(rng, shape, algorithm):
+    a = random(rng, shape, "complex128")
+    w, Q = ds.linalg.eigh(a, algorithm=algorithm)
+    np.testing.assert_allclose((Q * w[..., None, :]) @ adjoint(Q), (a + adjoint(a)) / 2, atol=1e-13)
+    np.testing.assert_allclose(
+        ds.linalg.eigvalsh(a, algorithm=algorithm), np.linalg.eigvalsh((a + adjoint(a)) / 2), atol=1e-13
+    )
+    assert (np.diff(w, axis=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (3, 3)], ids=str)
+@pytest.mark.parametrize("columns", [None, 2])
+def test_least_squares_is_numpys_and_differentiates(rng, shape, columns):
+    a, b = random(rng, shape, "float64"), random(rng, (shape[0],) + (columns,) * (columns is not None), "float64")
+    for ours, theirs in zip(ds.linalg.lstsq(a, b), np.linalg.lstsq(a, b)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-13)
+    J = ds.jacobian(lambda x: np.linalg.lstsq(x, b)[0], a, mode="forward")
+    np.testing.assert_allclose(J, ds.jacobian(lambda x: np.linalg.lstsq(x, b)[0], a, mode="reverse"), atol=1e-12)
+    along_itself = np.tensordot(J, a, 2)  # x is homogeneous of degree -1 in a
+    np.testing.assert_allclose(along_itself, -np.linalg.lstsq(a, b)[0], atol=1e-12)
 
 
 def test_eigenvectors_are_transposed_in_reverse_mode(rng):

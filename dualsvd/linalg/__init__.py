@@ -22,6 +22,7 @@ from .solve import matrix_power as matrix_power
 from .solve import slogdet as slogdet
 from .solve import solve as solve
 from .spectral_functions import low_rank as low_rank
+from .spectral_functions import lstsq as lstsq
 from .spectral_functions import pinv as pinv
 from .spectral_functions import polar as polar
 from .spectral_functions import range_projector as range_projector

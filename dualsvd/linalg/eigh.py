@@ -269,7 +269,7 @@ EIGH = Rule(
 EIGVALSH = Rule("eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pullback, hermitian_examples)
 
 
-def eigh(a: Any, *, ties: str | None = None) -> EighResult:
+def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> EighResult:
     """Eigenvalues w (..., n), ascending, and eigenvectors Q (..., n, n) of the Hermitian part of a (..., n, n).
 
     Differentiable in both modes where eigenvalues are distinct; at ties forward mode along one direction is exact (the
@@ -280,10 +280,10 @@ def eigh(a: Any, *, ties: str | None = None) -> EighResult:
     >>> ds.linalg.eigh(np.array([[2.0, 0.0], [0.0, 1.0]])).eigenvalues
     array([1., 2.])
     """
-    return EighResult(*EIGH(as_square(a), options=resolve(ties=ties)))
+    return EighResult(*EIGH(as_square(a), options=resolve(algorithm=algorithm, ties=ties)))
 
 
-def eigvalsh(a: Any, *, ties: str | None = None) -> Any:
+def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Any:
     """The eigenvalues (..., n), ascending, of the Hermitian part of a (..., n, n).
 
     Forward mode gives the one-sided directional derivative at ties too, reverse mode the element of least norm of the
@@ -294,7 +294,7 @@ def eigvalsh(a: Any, *, ties: str | None = None) -> Any:
     >>> ds.jvp(ds.linalg.eigvalsh, (np.eye(2),), (swap,))[1]
     array([-1.,  1.])
     """
-    return EIGVALSH(as_square(a), options=resolve(ties=ties))
+    return EIGVALSH(as_square(a), options=resolve(algorithm=algorithm, ties=ties))
 
 
 @implements(np.linalg.eigh)

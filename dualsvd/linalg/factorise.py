@@ -220,11 +220,26 @@ def equilibrated(a: Any) -> Any:
 def eigh_factors(a: Any, options: Options) -> EighResult:
     """w, Q of plain Hermitian matrices."""
     finite, bad = finite_part(a, options)
+    if options.algorithm == "jacobi" and a.size:
+        return EighResult(*spoil(jacobi_eigh(finite, options), bad))
     try:
         w, Q = np.linalg.eigh(finite)
     except np.linalg.LinAlgError as error:
         raise not_converged(a, error) from None
     return EighResult(*spoil((w, Q), bad))
+
+
+def jacobi_eigh(a: Any, options: Options) -> tuple[Any, Any]:
+    """w, Q by one-sided Jacobi on A + c I with c above |A|: positive definite, so that V holds the eigenvectors."""
+    n = a.shape[-1]
+    shift = np.ldexp(a.real.dtype.type(n), power_of_two(a))
+    _, _, Vh, info = kernels().svd(stack_of(a + shift * np.eye(n, dtype=a.dtype)), threads=threads(options))
+    check_converged(info)
+    Vh = Vh.reshape(a.shape)
+    Q = np.conj(np.swapaxes(Vh, -1, -2))[..., :, ::-1]
+    w = np.real(np.sum(np.conj(Q) * (a @ Q), axis=-2))
+    order = np.argsort(w, axis=-1, kind="stable")  # Rayleigh quotients of a tie may be off by a rounding
+    return np.take_along_axis(w, order, axis=-1), np.take_along_axis(Q, order[..., None, :], axis=-1)
 
 
 def not_converged(a: Any, error: Exception) -> ConvergenceError:

@@ -25,13 +25,13 @@ import numpy as np
 
 from ..errors import DegenerateError, ShapeError
 from ..rules.elementwise import align
-from ..rules.registry import Rule, implements
+from ..rules.registry import Rule, as_inexact, implements, primal
 from ..settings import Options, get
 from .degeneracy import in_range, judge, scaled, spectrum
 from .divided_differences import Family, Kept, UserFunction, divided_differences
 from .eigh import hermitian_part
 from .factorise import SVDResult, as_matrix, recall, remember, svd_factors
-from .svd import adjoint, dyads, matrix_examples
+from .svd import adjoint, dyads, matrix_examples, svdvals
 
 
 def spectral_function_of(
@@ -319,3 +319,22 @@ def of_rank(a: Any, k: int) -> bool:
 @implements(np.linalg.pinv)
 def _numpy_pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
     return pinv(a, rtol if rcond is None else rcond)
+
+
+@implements(np.linalg.lstsq)
+def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
+    """Least-squares solution of least norm, residuals, rank and singular values, as in NumPy.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.linalg.lstsq(np.array([[1.0], [1.0]]), np.array([1.0, 3.0]))[0]
+    array([2.])
+    """
+    a, b = as_matrix(a), as_inexact(b, "b")
+    (m, n), S = np.shape(a)[-2:], svdvals(a)
+    s = primal(S)
+    cut = np.finfo(s.dtype).eps * max(m, n) if rcond is None else max(rcond, 0.0)
+    rank = int(np.sum(s > cut * s[:1]))
+    x = pinv(a, cut) @ b
+    rest = b - a @ x
+    residuals = np.sum(np.real(np.conj(rest) * rest), axis=0, keepdims=np.ndim(b) == 1)
+    return x, residuals if rank == n < m else np.zeros(0, dtype=s.dtype), rank, S
