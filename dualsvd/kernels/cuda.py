@@ -66,8 +66,9 @@ THREADS = 64
 #: Shared memory that every device gives a block without being asked, in bytes.
 SHARED_BYTES = 48 * 1024
 
-#: Shared memory up to which a block packs matrices: twelve such blocks fit an SM, as many as their registers allow.
-PACKED_BYTES = 18 * 1024
+#: Blocks of teams that the registers of an SM hold, and its shared memory (compute capability 8.0): a block packs as
+#: many matrices as keep most of them resident.
+RESIDENT_BLOCKS, PROCESSOR_BYTES = 12, 164 * 1024
 
 #: Global memory that the workspaces of one launch may take together, in bytes.
 WORKSPACE_BYTES = 1 << 28
@@ -837,13 +838,15 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
             "dual": lambda: thread_dual(Kind(dtype, (count,)), kind, real_type, m, n, count),
         }[operation]()
         return Plan(kernel, signature, THREADS, THREADS, 1, 0, 0)
-    team = 1
-    while team < min((cols + 1) // 3, WARP):  # the pairs of the widest wavefront
-        team *= 2
+    pairs = min((cols + 1) // 3, WARP)  # of the widest wavefront
+
+    def resident(team: int) -> int:
+        """Matrices that an SM works on at a time."""
+        needed = WARP // team * matrix_numbers(operation, rows, cols, planes, count, team) * real.itemsize
+        return WARP // team * min(RESIDENT_BLOCKS, PROCESSOR_BYTES // needed) if needed <= shared else 0
+
+    team = max((t for t in (1, 2, 4, 8, 16, WARP) if t >= pairs), key=lambda t: (resident(t), t))
     size = matrix_numbers(operation, rows, cols, planes, count, team)
-    while team < WARP and WARP // team * size * real.itemsize > min(shared, PACKED_BYTES):
-        team *= 2
-        size = matrix_numbers(operation, rows, cols, planes, count, team)
     matrices = WARP // team
     needed = matrices * size
     fits = needed * real.itemsize <= shared
