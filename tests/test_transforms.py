@@ -261,6 +261,12 @@ def test_float32_is_kept_and_integers_become_float64(mode):
     assert ds.gradient(lambda x: np.sum(x * x), np.array([1, 2]), mode=mode).dtype == np.float64
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_foreign_byte_order_becomes_native(mode):
+    G = ds.gradient(lambda x: np.sum(x * x), np.array([1.0, 2.0], dtype=">f8"), mode=mode)
+    assert G.dtype.isnative and np.array_equal(G, [2.0, 4.0])
+
+
 def test_out_is_written():
     x = np.array([1.0, 2.0])
     for mode in MODES:

@@ -233,7 +233,7 @@ def as_inexact(x: Any, name: str = "x") -> Any:
             f"{name} must hold float32, float64, complex64 or complex128 numbers (integers become float64), "
             f"got {x.dtype}; convert it with {name}.astype(np.float64)"
         )
-    return x
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
