@@ -1,9 +1,9 @@
-"""The texts of `jacobi` and `derivatives` compiled, and the loops that bring batches of matrices to them. Imported on
-first use.
+"""The texts of `jacobi`, `derivatives` and `qr` compiled, and the loops that bring batches of matrices to them.
 
-Matrices and results are flat arrays of reals, matrix after matrix; a complex entry is two reals (planes = 2). A kernel
-takes the matrices from `begin` to `end`, `lanes(kind)` (no more than there are) at a time: each number of its buffers
-holds one entry of that many matrices side by side. One lane is a plain number.
+Imported on first use, for it imports Numba. Matrices and results are flat arrays of reals, matrix after matrix; a
+complex entry is two reals (planes = 2). A kernel takes the matrices from `begin` to `end`, `lanes(kind)` (no more than
+there are) at a time: each number of its buffers holds one entry of that many matrices side by side. One lane is a plain
+number.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def scale_lanes(tops, up, down, width, top):
     """Scales that raise each lane's largest real, `tops`, to about 2^top, and their inverses, by the exponent bits."""
     bits = tops.view(np.int64)
     for w in range(width):
-        exponent = top + 1022 - (bits[w] >> 52)
+        exponent = top + 1022 - (bits[w] >> 52) if bits[w] else 0
         half = exponent // 2
         up[w], up[width + w] = POWERS[half + 1100], POWERS[exponent - half + 1100]
         down[w], down[width + w] = POWERS[half - exponent + 1100], POWERS[1100 - half]

@@ -71,8 +71,7 @@ def headroom(eps: float) -> int:
 
 
 def flush(eps: float) -> float:
-    """The squared norm below which a scaled column has vanished: under it eps^2 |g_p|^2 |g_q|^2 would underflow in the
-    pair test."""
+    """The squared norm below which a scaled column has vanished: the pair test would underflow there."""
     return 2.0**-450 if eps < 1e-10 else 2.0**-36
 
 
@@ -82,8 +81,7 @@ def tie_tolerance(eps: float, n: int) -> float:
 
 
 def squared_tolerance(eps: float, m: int) -> float:
-    """A pair with |cos|^2 below this is orthogonal: the rounding errors of an inner product of length m are of that
-    size."""
+    """A pair with |cos|^2 below this is orthogonal: inner products of length m have errors of that size."""
     return eps * eps * (m + 2.0)
 
 
@@ -152,8 +150,7 @@ def angle(gap, twice, h2):
 
 
 def tangent_of_angle(gap, twice, h2, floor):
-    """t with its partials, which are dropped where h^2 <= floor: there they are quotients of noise. `settle` makes them
-    good."""
+    """t with its partials, except where h^2 <= floor: there they are noise, and `settle` makes them good."""
     smooth = primal(h2) > floor
     h = sqrt(where(smooth, h2, like(gap, 1.0)))
     t = twice / (absolute(gap) + h + like(gap, tiny_of(gap)))
@@ -174,11 +171,10 @@ def rotate(A, p, q, c, s, m):
 
 
 def sweep(A, V, m, k, n, tol2, floor):
-    """One sweep over all pairs, row by row. Returns the mask of lanes that changed and the largest |cos|^2 between
-    columns met.
+    """One sweep over all pairs, row by row. Returns the mask of lanes that changed and the largest |cos|^2 met.
 
-    An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, 0 to
-    leave it out.
+    An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, none
+    to leave it out.
     """
     zero = like(primal(real(A[0])), 0.0)
     least = like(zero, flush(eps_of(zero)))
@@ -199,11 +195,10 @@ def sweep(A, V, m, k, n, tol2, floor):
 
 
 def converge(A, V, info, m, k, n, limit):
-    """Sweep until one sweep changes nothing in any lane. info[0]: sweeps that changed the lane; info[1]: its last off-
-    norm, squared.
+    """Sweep until one sweep changes nothing in any lane.
 
-    A lane has converged when info[0] < limit. Stopping earlier, because convergence is quadratic, is unsafe on
-    clusters.
+    info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2 of
+    the last sweep. Stopping earlier, because convergence is quadratic, is unsafe on clusters.
     """
     zero = like(primal(real(A[0])), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
@@ -248,8 +243,7 @@ def raise_lanes(A, finite, f, g, size):
 
 
 def svd(A, V, S, info, m, n, limit):
-    """A = U S V^H: A becomes U, V (the identity on entry) the right singular vectors as columns, S the values,
-    descending."""
+    """A = U S V^H: A becomes U, and V, the identity on entry, the right singular vectors as columns."""
     converge(A, V, info, m, n, n, limit)
     normalise(A, S, m, n)
     if any_true(S[n - 1] <= like(S[n - 1], 0.0)):
@@ -270,9 +264,9 @@ def normalise(A, S, m, n):
         alpha = norm2(A, p, m)
         alive = alpha > least
         s = sqrt(where(alive, alpha, one))
-        S[p] = (
-            minimum(where(alive, s, zero), S[max(p, 1) - 1]) if p > 0 else where(alive, s, zero)
-        )  # equal norms round apart
+        S[p] = where(alive, s, zero)
+        if p > 0:
+            S[p] = minimum(S[p], S[p - 1])  # equal norms may round apart
         scale_column(A, p, where(alive, one / s, zero), m)
 
 
@@ -289,10 +283,8 @@ def complete(U, m, n):
         vanished = norm2(U, p, m) < half
         if any_true(vanished):
             fill(U, p, vanished, m, n)
-            project_out(U, p, vanished, m, n)
-            project_out(
-                U, p, vanished, m, n
-            )  # twice is enough (Kahan, Parlett): fill left at least 1/sqrt(m) of the unit vector
+            for _ in range(2):  # twice is enough (Kahan, Parlett), for 1/sqrt(m) of the unit vector at least is left
+                project_out(U, p, vanished, m, n)
             one = like(half, 1.0)
             length = sqrt(where(vanished, norm2(U, p, m), one))
             scale_column(U, p, one / length, m)
@@ -369,8 +361,7 @@ def slope(U, T, p, first, m):
 
 
 def adapt_groups(U, W, T, group, m, n, k, count, j, positive, noise):
-    """Diagonalise the symmetric part of U^H D_j V inside each group of the columns before `positive`; split what it
-    separates."""
+    """Diagonalise the symmetric part of U^H D_j V inside each group before `positive`; split what it separates."""
     moved, sweeps = True, 0
     while moved and sweeps < MAX_SWEEPS:
         moved = False
@@ -400,8 +391,7 @@ def adapt_pair(U, W, T, p, q, m, n, k, count, j, noise):
 
 
 def adapt_zeros(U, W, T, group, m, n, k, count, j, zeros, noise):
-    """One-sided Jacobi on [U_0 U_perp]^H D_j V_0. A column with a norm is settled: its unit vector goes to U; returns
-    what stays zero."""
+    """One-sided Jacobi on [U_0 U_perp]^H D_j V_0. Returns the first column that stays zero; see `settle_zeros`."""
     for p in range(zeros, n):
         group[p] = p
         scale_column(U, p, like(noise, 0.0), m)
@@ -431,8 +421,7 @@ def adapt_zero_pair(U, W, T, p, q, m, n, k, count, j, noise):
 
 
 def settle_zeros(U, T, group, m, n, j, zeros, noise):
-    """The left singular vectors of the nonzero columns of D_j V_0, grouped by ties; returns the first column that is
-    still zero."""
+    """The unit vectors of the nonzero columns go to U, grouped by ties. Returns the first column that stays zero."""
     before = noise
     for p in range(zeros, n):
         length = sqrt(norm2(T, j * n + p, m))
@@ -512,8 +501,7 @@ def tangent_sweep(A, V, S0, m, n, tie):
 
 
 def follow(A, V, S, U0, S0, m, n, phases):
-    """Steps 3 and 4 on duals: A (= A V, primal U_0 S_0) becomes U, and S the values, from the converged primal U_0,
-    S_0."""
+    """Steps 3 and 4 on duals: A, which holds A V and whose primal is U_0 S_0, becomes U, and S the values."""
     follow_beyond(A, V, S, U0, S0, m, n, S0[0] * like(S0[0], tie_tolerance(eps_of(S0[0]), n)), phases)
 
 
@@ -582,8 +570,7 @@ def balance_phases(U, V, m, n):
 
 
 def lift(A, V, S, U0, V0, S0, row, m, n, tie, phases):
-    """The tangents of a finished primal SVD: A on entry is the matrix with its tangents; one product, then one
-    settling."""
+    """The tangents of a finished primal SVD, for the matrix A with its tangents: one product, then one settling."""
     zero = like(A[0], 0.0)
     times(A, 0, V0, row, m, n)
     for p in range(n):
