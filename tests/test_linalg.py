@@ -222,7 +222,23 @@ def test_eigenvectors_are_transposed_in_reverse_mode(rng):
 
     g = ds.gradient(f, a, mode="reverse")
     assert abs(inner((g,), (da,)) - ds.jvp(f, (a,), (da,))[1]) <= 1e-12 * np.linalg.norm(g)
-    np.testing.assert_allclose(g, adjoint(g), atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_numpys_names_read_one_triangle_and_so_do_their_derivatives(rng, dtype):
+    """The derivative along any direction is that of what NumPy computes, Hermitian or not."""
+    a, d = random(rng, (3, 3), dtype), random(rng, (3, 3), dtype)
+    a = a @ adjoint(a) + 9 * np.eye(3)
+    t = 1e-5
+    for f in (
+        np.linalg.eigvalsh,
+        lambda x: np.linalg.eigvalsh(x, "U"),
+        np.linalg.cholesky,
+        lambda x: np.linalg.cholesky(x, upper=True),
+    ):
+        y, dy = ds.jvp(f, (a + d,), (d,))
+        np.testing.assert_allclose(y, f(a + d), atol=1e-13)
+        np.testing.assert_allclose(dy, (f(a + d + t * d) - f(a + d - t * d)) / (2 * t), atol=1e-8)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, -1, -3])

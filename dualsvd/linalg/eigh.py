@@ -6,8 +6,8 @@ A = Q diag(w) Q^H, M = Q^H dA Q with dA Hermitian (Magnus 1985):
     A_bar = Q (diag(w_bar) + sk(Q^H Q_bar) / (w_j - w_i)) Q^H                                        (2)
 
 At ties the same holds as for singular values: forward mode turns the tied eigenvectors to follow the direction, reverse
-mode refuses what depends on their arbitrary basis. The functions are those of the Hermitian part (A + A^H) / 2; so the
-gradient is Hermitian too.
+mode refuses what depends on their arbitrary basis. The functions are those of the Hermitian part (A + A^H) / 2, so the
+gradient is Hermitian too. NumPy's own names read one triangle of the matrix, and so do their derivatives.
 """
 
 from __future__ import annotations
@@ -297,11 +297,20 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
     return EIGVALSH(as_square(a), options=resolve(algorithm=algorithm, ties=ties))
 
 
+def from_triangle(a: Any, UPLO: str = "L") -> Any:
+    """The Hermitian matrix that NumPy reads from one triangle of a: what differentiates as NumPy computes."""
+    if UPLO.upper() not in ("L", "U"):
+        raise ValueError(f"UPLO must be 'L' or 'U', got {UPLO!r}")
+    a = as_square(a)
+    strict = np.tril(a, -1) if UPLO.upper() == "L" else np.triu(a, 1)
+    return strict + adjoint(strict) + np.real(a) * np.eye(np.shape(a)[-1], dtype=primal(a).real.dtype)
+
+
 @implements(np.linalg.eigh)
 def _numpy_eigh(a: Any, UPLO: str = "L") -> Any:
-    return eigh(a)
+    return eigh(from_triangle(a, UPLO))
 
 
 @implements(np.linalg.eigvalsh)
 def _numpy_eigvalsh(a: Any, UPLO: str = "L") -> Any:
-    return eigvalsh(a)
+    return eigvalsh(from_triangle(a, UPLO))

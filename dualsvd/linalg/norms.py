@@ -122,6 +122,9 @@ def nuclear_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
 def nuclear_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
     (a,), options = operands, options or get()
     factors = factors_at(y, a, options)
+    at = spectrum(factors.S, options)
+    if np.any(at.null):
+        meet_tie(factors.S, at, options)
     return (y_bar[..., None, None] * SPECTRAL(a, family=Kept("one"), factors=factors, options=options),)
 
 

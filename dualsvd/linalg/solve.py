@@ -12,7 +12,7 @@ from ..rules.elementwise import align
 from ..rules.registry import Rule, as_inexact, implements, primal
 from ..settings import get
 from .degeneracy import is_plain, spectrum
-from .eigh import hermitian_part
+from .eigh import from_triangle, hermitian_part
 from .factorise import as_square, finite_part, spoil, svd_factors
 from .svd import adjoint
 
@@ -225,7 +225,9 @@ def cholesky(a: Any, *, upper: bool = False) -> Any:
     return adjoint(L) if upper else L
 
 
-implements(np.linalg.cholesky)(cholesky)
+@implements(np.linalg.cholesky)
+def _numpy_cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    return cholesky(from_triangle(a, "U" if upper else "L"), upper=upper)
 
 
 @implements(np.linalg.matrix_power)
