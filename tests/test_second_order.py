@@ -190,6 +190,18 @@ def test_a_tie_below_the_top_does_not_disturb_the_spectral_norm():
     assert H[0, 1, 0, 1] == pytest.approx(2 / 3) and H[0, 1, 1, 0] == pytest.approx(1 / 3)
 
 
+def test_a_tie_does_not_disturb_simple_values_beside_it():
+    """Through svdvals too: the Hessian of s_1^2 + s_4 at (3, 2, 2, 1) is that of the dyads of s_1 and s_4."""
+    a = cases.exact(4, 4, [3, 2, 2, 1]) / 64
+    f = lambda x: ds.svdvals(x)[0] ** 2 + ds.svdvals(x)[3]  # noqa: E731
+    expected = ds.hessian(lambda x: ds.opnorm(x) ** 2 + ds.linalg.norm(x, -2), a)
+    np.testing.assert_allclose(ds.hessian(f, a), expected, atol=1e-12)
+    with pytest.raises(ds.DegenerateError, match="chunk=1"):
+        ds.hessian(lambda x: np.sum(ds.svdvals(x) ** 2), a)
+    fro = ds.hessian(lambda x: np.sum(ds.svdvals(x) ** 2), a, chunk=1).reshape(16, 16)
+    np.testing.assert_allclose(fro, 2 * np.eye(16), atol=1e-12)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The one-sided second derivative of the ordered values
 

@@ -97,8 +97,9 @@ class Kept(Family):
     """A closed form (`shape`) on some of the values, zero on the rest.
 
     shape    "one", "identity", "inverse"
-    which    "all" (null ones too), "positive", "first" k, "largest" or "smallest" (with all that tie), "above" a level,
-             which is a number, subtracted from the values too, or a `ratio` to s_1
+    which    "all" (null ones too), "positive", "first" k, "simple" (the k-th from 0 if nothing ties with it), "largest" or
+             "smallest" (with all that tie), "above" a level, which is a number, subtracted from the values too, or a
+             `ratio` to s_1
     """
 
     shape: str
@@ -114,6 +115,9 @@ class Kept(Family):
             return ~at.null
         if self.which == "first":
             return (np.arange(S.shape[-1]) < self.k) & ~at.null
+        if self.which == "simple":
+            alone = (at.group == at.group[..., self.k, None]).sum(axis=-1, keepdims=True) == 1
+            return (np.arange(S.shape[-1]) == self.k) & alone & ~at.null
         if self.which == "largest":
             return (at.group == at.group[..., :1]) & ~at.null
         if self.which == "smallest":

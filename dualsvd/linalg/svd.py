@@ -541,12 +541,49 @@ def value_slopes(factors: SVDResult, dA: Any) -> Any:
 def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
     """sum_i y_bar_i u_i v_i^H; at a tie the element of least norm of the generalised gradient."""
     (a,), options = operands, options or get()
-    factors = svdvals_factors(y, a, options)
-    at = spectrum(factors.S, options)
-    if np.any(at.degenerate):
-        meet_tie(factors.S, at, options)
-        y_bar = least_weights(y_bar, at)
-    return (pull_thin(*factors, None, y_bar, None, at),)
+    if is_plain(a):
+        factors = recall(y) or svd_factors(a, options)
+        at = spectrum(factors.S, options)
+        if np.any(at.degenerate):
+            meet_tie(factors.S, at, options)
+            y_bar = least_weights(y_bar, at)
+        return (pull_thin(*factors, None, y_bar, None, at),)
+    at = spectrum(y, options)
+    if not np.any(at.degenerate):
+        factors = SVD(a, options=options)
+        return (dyads(factors.U, y_bar, factors.Vh),)
+    meet_tie(y, at, options)
+    return (traced_dyads(a, least_weights(y_bar, at), at, recall(y), options),)
+
+
+def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
+    """sum_i weights_i u_i v_i^H for a traced a with ties.
+
+    The dyad of a simple value is a spectral function, which ties elsewhere do not disturb. Only those of a tie need
+    vectors that follow the outer direction, and only if their weights do not vanish.
+    """
+    from .spectral_functions import dyad_of
+
+    total = np.zeros((), dtype=primal(a).dtype)
+    same = at.group[..., :, None] == at.group[..., None, :]
+    tied = (same.sum(axis=-1) > 1) & ~at.null
+    for i in range(np.shape(weights)[-1]):
+        if not vanishes(weights[..., i]):
+            total = total + weights[..., i, None, None] * dyad_of(a, i, factors, options)
+    rest = weights * tied
+    if not vanishes(rest):
+        U, _, Vh = SVD(a, options=options)
+        total = total + dyads(U, rest, Vh)
+    return total
+
+
+def vanishes(x: Any) -> bool:
+    """Whether x is zero, and so are its tangents at every level that carries some."""
+    while isinstance(x, Tracer):
+        if np.any(primal(getattr(x, "partials", 0))):
+            return False
+        x = x.value
+    return not np.any(x)
 
 
 def least_weights(S_bar: Any, at: Spectrum) -> Any:
