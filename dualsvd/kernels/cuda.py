@@ -205,7 +205,7 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
     """U, S, Vh, or S alone."""
     rows, cols, wide = max(m, n), min(m, n), m < n
     planes = components(kind)
-    a_size, v_size = rows * cols * planes, cols * cols * planes if vectors else 1
+    a_size, v_size = rows * cols * planes, cols * cols * planes if vectors else planes
     k = cols if vectors else 0
 
     def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
@@ -365,7 +365,7 @@ def svd_numbers(tall, square, cols, threads):
 
     An odd number, so that the same entry of neighbouring matrices lies in different banks of shared memory.
     """
-    return (tall + square + 1 + cols + 2 + threads) | 1
+    return (tall + square + 2 + cols + 2 + threads) | 1
 
 
 @inline
@@ -498,9 +498,9 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
         total = svd_numbers(size_a, size_v, cols, threads)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
-        a_store, v_store = memory[:size_a], memory[size_a : size_a + size_v + 1]
-        s_store = memory[size_a + size_v + 1 : size_a + size_v + 1 + cols]
-        info, slots = buffer(memory[size_a + size_v + 1 + cols :], real_kind), memory[size_a + size_v + 3 + cols :]
+        a_store, v_store = memory[:size_a], memory[size_a : size_a + size_v + 2]
+        s_store = memory[size_a + size_v + 2 : size_a + size_v + 2 + cols]
+        info, slots = buffer(memory[size_a + size_v + 2 + cols :], real_kind), memory[size_a + size_v + 4 + cols :]
         x, values, A, V, s = (
             buffer(a, kind),
             buffer(S, real_kind),

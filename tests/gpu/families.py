@@ -33,23 +33,21 @@ def members(m: int, n: int, dtype: str) -> dict[str, np.ndarray]:
 def batch(m: int, n: int, dtype: str, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """`count` matrices (B, m, n), each of which a direction, and the name of each one's family.
 
-    After the members come integer matrices over {-1, 0, 1}, where ties and zeros abound, and dense ones, in turn.
+    A dense one and one of integers over {-1, 0, 1}, where ties and zeros abound; the members; then these two in turn.
     """
     rng = np.random.default_rng([seed, m, n])
-    matrices, names = [], []
-    for name, a in members(m, n, dtype).items():
-        matrices.append(a)
-        names.append(name)
-    while len(matrices) < count:
-        integers = len(matrices) % 2
+
+    def drawn(integers: bool) -> np.ndarray:
         a = rng.integers(-1, 2, (m, n)) if integers else rng.standard_normal((m, n))
         if np.dtype(dtype).kind == "c":
             a = a + 1j * (rng.integers(-1, 2, (m, n)) if integers else rng.standard_normal((m, n)))
-        matrices.append(a.astype(dtype))
-        names.append("integers" if integers else "generic")
-    a = np.stack(matrices[:count])
+        return a.astype(dtype)
+
+    found = [("generic", drawn(False)), ("integers", drawn(True)), *members(m, n, dtype).items()]
+    while len(found) < count:
+        found += [("generic", drawn(False)), ("integers", drawn(True))]
+    names = [name for name, _ in found[:count]]
+    a = np.stack([x for _, x in found[:count]])
     scale = np.max(np.abs(a), axis=(1, 2), keepdims=True)
-    da = cases.direction((count, m, n), seed, dtype) * np.where(
-        scale > 0, np.exp2(np.round(np.log2(scale + (scale == 0)))), 1
-    )
-    return a, da.astype(dtype), names[:count]
+    unit = np.exp2(np.round(np.log2(np.where(scale > 0, scale, 1))))
+    return a, (cases.direction((count, m, n), seed, dtype) * unit).astype(dtype), names

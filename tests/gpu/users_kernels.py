@@ -6,8 +6,6 @@ on a device. Beside it stands the closed form of its derivative in NumPy.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba.extending import register_jitable
 
@@ -110,9 +108,9 @@ def procrustes_in_closed_form(X, Y, dX):
 def kepler(mean, eccentricity, anomaly):
     """The eccentric anomaly E and its derivatives by M and by e."""
     M, e = Dual(mean, (1.0, 0.0)), Dual(eccentricity, (0.0, 1.0))
-    E = M + e * math.sin(M)
+    E = M + e * np.sin(M)
     for _ in range(8):  # quadratic: the partials are exact one step after the value
-        E = E - (E - e * math.sin(E) - M) / (1.0 - e * math.cos(E))
+        E = E - (E - e * np.sin(E) - M) / (1.0 - e * np.cos(E))
     anomaly[0], anomaly[1], anomaly[2] = E.value, E.partials[0], E.partials[1]
 
 
