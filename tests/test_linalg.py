@@ -12,7 +12,7 @@ import pytest
 
 import dualsvd as ds
 from dualsvd.linalg.factorise import SVDResult
-from dualsvd.linalg.spectral_functions import SPECTRAL
+from dualsvd.linalg.spectral_rule import SPECTRAL
 from dualsvd.linalg.svd import SVD, SVDVALS
 from dualsvd.rules.registry import RULES, Rule
 

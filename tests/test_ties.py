@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
-from dualsvd.linalg.degeneracy import Unresolved
+from dualsvd.linalg.ties import Unresolved
 
 REAL = {
     "identity": np.eye(3),

@@ -11,7 +11,8 @@ import numpy as np
 from ..rules.registry import primal
 from ..settings import get
 from .degeneracy import Spectrum, groups_of, spectrum
-from .factorise import as_matrix, finite_part, spoil, svd_factors
+from .factorise import finite_part, spoil, svd_factors
+from .matrices import as_matrix
 
 #: matrices of a batch that a printed table shows; the report holds all
 SHOWN = 20

@@ -97,9 +97,9 @@ class Kept(Family):
     """A closed form (`shape`) on some of the values, zero on the rest.
 
     shape    "one", "identity", "inverse"
-    which    "all" (null ones too), "positive", "first" k, "simple" (the k-th from 0 if nothing ties with it), "largest" or
-             "smallest" (with all that tie), "above" a level, which is a number, subtracted from the values too, or a
-             `ratio` to s_1
+    which    "all" (null ones too), "positive", "first" k, "simple" (the k-th from 0 if nothing ties with it),
+             "largest" or "smallest" (with all that tie), "above" a level, which is a number, subtracted from the
+             values too, or a `ratio` to s_1
     """
 
     shape: str

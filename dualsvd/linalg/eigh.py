@@ -24,24 +24,19 @@ from .degeneracy import (
     GAUGE,
     SPLIT,
     Spectrum,
-    Unresolved,
     eigen_spectrum,
-    follow,
     groups_of,
     inverse_gaps,
-    is_plain,
     judge,
     refine_groups,
     same_group,
     tolerance,
 )
-from .factorise import EighResult, as_square, eigh_factors, recall, remember
-from .svd import adjoint, diagonal, dyads, is_zero, least_weights
-
-
-def hermitian_part(a: Any) -> Any:
-    """(A + A^H) / 2."""
-    return (a + adjoint(a)) * 0.5
+from .factorise import EighResult, eigh_factors, recall, remember
+from .gauge import is_zero
+from .matrices import adjoint, as_square, diagonal, dyads, hermitian_part, is_plain
+from .svd import least_weights
+from .ties import Unresolved, follow
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
 import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConvergenceError, NonFiniteError, ShapeError
-from ..rules.registry import as_inexact, primal
+from ..errors import ConvergenceError, NonFiniteError
+from ..rules.registry import primal
 from ..settings import Options
 from .degeneracy import TIE, power_of_two, same_group, scaled, spectrum, tolerance
+from .kernel_calls import KERNEL_BATCH, KERNEL_SIZE, check_converged, kernels, stack_of, threads
+from .matrices import with_complement
 from .refine import refine
 
 
@@ -29,26 +30,6 @@ class EighResult(NamedTuple):
 
     eigenvalues: Any
     eigenvectors: Any
-
-
-def as_matrix(a: Any, name: str = "a") -> Any:
-    """A matrix or a stack of matrices of floating-point numbers, traced or not."""
-    a = as_inexact(a, name)
-    if len(np.shape(a)) < 2:
-        raise ShapeError(
-            f"{name} must be a matrix or a stack of matrices (at least 2 axes), got shape {np.shape(a)}; "
-            f"for a single column take {name}[:, None]"
-        )
-    return a
-
-
-def as_square(a: Any, name: str = "a") -> Any:
-    """A square matrix or a stack of square matrices."""
-    a = as_matrix(a, name)
-    m, n = np.shape(a)[-2:]
-    if m != n:
-        raise ShapeError(f"{name} must be square in its last two axes, got shape {np.shape(a)}")
-    return a
 
 
 def finite_part(a: Any, options: Options) -> tuple[Any, Any]:
@@ -132,41 +113,11 @@ def singular_values(a: Any, options: Options) -> Any:
 # The Jacobi kernels
 
 
-#: From so many matrices of so few columns on, packs of matrices in SIMD lanes are faster than LAPACK one by one by a
-#: factor (76 at 2x2, 2 at 32x32) that outweighs loading the kernels.
-KERNEL_BATCH, KERNEL_SIZE = 64, 32
-
-
 def by_kernels(a: Any, options: Options) -> bool:
     """Whether the Jacobi kernels compute this one."""
     if options.algorithm != "auto":
         return options.algorithm == "jacobi" and a.size > 0
     return a.ndim > 2 and min(a.shape[-2:]) <= KERNEL_SIZE and a.size >= KERNEL_BATCH * a.shape[-2] * a.shape[-1] > 0
-
-
-def kernels() -> Any:
-    """The compiled kernels, which bring in Numba: loaded when first used."""
-    from ..kernels import cpu
-
-    return cpu
-
-
-def threads(options: Options) -> int:
-    return options.threads or len(os.sched_getaffinity(0))
-
-
-def stack_of(a: Any) -> Any:
-    """One batch axis, contiguous: what the kernels take."""
-    return np.ascontiguousarray(a).reshape(-1, *a.shape[-2:])
-
-
-def check_converged(info: Any) -> None:
-    if info.unconverged.any():
-        i = int(np.flatnonzero(info.unconverged)[0])
-        raise ConvergenceError(
-            f"the Jacobi iteration did not converge in {info.sweeps[i]} sweeps: |cos| {info.off_norm[i]:.1e} is left "
-            f'between two columns of matrix {i} of {len(info.sweeps)}; scale the input, or use algorithm="lapack"'
-        )
 
 
 def jacobi_factors(a: Any, options: Options, full_matrices: bool) -> SVDResult:
@@ -179,12 +130,6 @@ def jacobi_factors(a: Any, options: Options, full_matrices: bool) -> SVDResult:
     if full_matrices:
         U, Vh = with_complement(U), np.conj(np.swapaxes(with_complement(np.conj(np.swapaxes(Vh, -1, -2))), -1, -2))
     return SVDResult(U, deflated(a, S, options), Vh)
-
-
-def with_complement(Q: Any) -> Any:
-    """Q (..., m, r) with orthonormal columns, completed to a square unitary matrix."""
-    rest = np.linalg.qr(Q, mode="complete")[0][..., :, Q.shape[-1] :]
-    return np.concatenate([Q, rest], axis=-1)
 
 
 def deflated(a: Any, S: Any, options: Options) -> Any:

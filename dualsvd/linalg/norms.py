@@ -19,12 +19,14 @@ import numpy as np
 from ..errors import DegenerateError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
 from ..settings import Options, get, resolve
-from .degeneracy import in_range, is_plain, meet_tie, scaled, spectrum, tolerance
+from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance
 from .divided_differences import Kept, Power
-from .factorise import SVDResult, as_matrix, recall, remember, singular_values, svd_factors
+from .factorise import SVDResult, recall, remember, singular_values, svd_factors
+from .matrices import as_matrix, dyads, is_plain, operand_examples
 from .solve import inv
-from .spectral_functions import SPECTRAL
-from .svd import SVD, dyads, follow_direction, operand_examples, svd_spectrum, value_slopes
+from .spectral_rule import SPECTRAL
+from .svd import SVD, value_slopes
+from .ties import follow_direction, svd_spectrum
 
 
 def inner(X: Any, Y: Any) -> Any:

@@ -24,9 +24,10 @@ import numpy as np
 from ..errors import MissingRuleError, ShapeError
 from ..rules.registry import missing
 from ..settings import get
-from .degeneracy import Spectrum, direction_noise, groups_of, is_plain, power_of_two, scaled, spectrum
-from .factorise import SVDResult, as_matrix, finite_part, spoil, svd_factors
-from .svd import adjoint
+from .degeneracy import Spectrum, groups_of, power_of_two, scaled, spectrum
+from .factorise import SVDResult, finite_part, spoil, svd_factors
+from .matrices import adjoint, as_matrix, is_plain
+from .ties import direction_noise
 
 
 def svdvals_second(a: Any, da: Any) -> Any:

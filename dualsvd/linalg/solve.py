@@ -11,10 +11,10 @@ from ..errors import DegenerateError, ShapeError
 from ..rules.elementwise import align
 from ..rules.registry import Rule, as_inexact, implements, primal
 from ..settings import get
-from .degeneracy import is_plain, spectrum
-from .eigh import from_triangle, hermitian_part
-from .factorise import as_square, finite_part, spoil, svd_factors
-from .svd import adjoint
+from .degeneracy import spectrum
+from .eigh import from_triangle
+from .factorise import finite_part, spoil, svd_factors
+from .matrices import adjoint, as_square, hermitian_part, is_plain
 
 
 class SlogdetResult(NamedTuple):

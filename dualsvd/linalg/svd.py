@@ -27,68 +27,29 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DegenerateError, GaugeError, ShapeError
+from ..errors import ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
-    GRADED,
-    SPLIT,
     Spectrum,
-    Unresolved,
-    adapt,
-    groups_of,
     in_range,
     inverse_gaps,
     inverse_sums,
     inverse_values,
-    is_plain,
-    judge,
     meet_tie,
     out_of_range,
     power_of_two,
-    refine_groups,
     scaled,
     spectrum,
     tolerance,
-    unresolved,
-    where_tied,
 )
-from .factorise import (
-    KERNEL_BATCH,
-    KERNEL_SIZE,
-    SVDResult,
-    as_matrix,
-    check_converged,
-    finite_part,
-    kernels,
-    recall,
-    remember,
-    singular_values,
-    spoil,
-    stack_of,
-    svd_factors,
-    tail_of,
-    threads,
-    with_complement,
-)
-
-
-def adjoint(x: Any) -> Any:
-    """The conjugate transpose of the last two axes."""
-    x = np.swapaxes(x, -1, -2)
-    return np.conj(x) if np.iscomplexobj(x) else x
-
-
-def diagonal(x: Any) -> Any:
-    """The diagonal of the last two axes."""
-    return np.diagonal(x, axis1=-2, axis2=-1)
-
-
-def dyads(U: Any, weights: Any, Vh: Any) -> Any:
-    """sum_i weights_i u_i v_i^H."""
-    return (U * weights[..., None, :]) @ Vh
-
+from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
+from .gauge import admit, is_zero
+from .kernel_rules import fused, graded, graded_tangents, pull_fused, push_fused, svd_sweeps
+from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
+from .spectral_rule import dyad_of
+from .ties import Unresolved, follow_direction, lost_directions, split, svd_spectrum
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Thin factors: equations (1) to (7)
@@ -153,53 +114,7 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The same for large stacks of small plain matrices, by compiled kernels
-
-
-def fused(at: Spectrum, U: Any, *others: Any) -> bool:
-    """Whether the kernels take this one; they know the same ties and zeros, if those are absolute."""
-    return (
-        np.ndim(U) > 2
-        and at.absolute
-        and at.tail is None
-        and is_plain(U, *others)
-        and np.size(U) >= KERNEL_BATCH * U.shape[-1] * U.shape[-2] > 0
-        and U.shape[-1] <= KERNEL_SIZE
-    )
-
-
-def push_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
-    """(dU, dS, dVh) by (1)-(5)."""
-    a = np.broadcast_to(np.zeros((), U.dtype), (*U.shape[:-1], Vh.shape[-1]))
-    N, stacks = len(dA), (stack_of(U), np.ascontiguousarray(S).reshape(-1, S.shape[-1]), stack_of(Vh))
-    dU, dS, dVh = kernels().svd_pushforward(*stacks, stack_of_directions(a, dA), threads=threads(get()))
-    return dU.reshape(N, *U.shape), dS.reshape(N, *S.shape), dVh.reshape(N, *Vh.shape)
-
-
-def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> Any:
-    """A_bar by (6)-(7)."""
-
-    def flat(x: Any, like: Any, axes: int) -> Any:
-        if x is None:
-            return None
-        x = np.broadcast_to(np.asarray(x, dtype=like.dtype), like.shape)
-        return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
-
-    stacks = [flat(x, like, axes) for x, like, axes in ((U, U, 2), (S, S, 1), (Vh, Vh, 2))]
-    stacks += [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
-    return kernels().svd_pullback(*stacks, threads=threads(get())).reshape(*U.shape[:-1], Vh.shape[-1])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Full factors: equation (8) and its transpose
-
-
-def split(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any, Any]:
-    """U, U_perp, Vh, Vh_perp of full factors; what is absent is None."""
-    r = np.shape(S)[-1]
-    U_perp = U[..., :, r:] if np.shape(U)[-1] > r else None
-    Vh_perp = Vh[..., r:, :] if np.shape(Vh)[-2] > r else None
-    return U[..., :, :r], U_perp, Vh[..., :r, :], Vh_perp
 
 
 def push_full(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
@@ -231,63 +146,6 @@ def pull_full(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
         W = (Vh @ adjoint(Vh_bar[..., r:, :])) * over_s[..., :, None]
         A_bar = A_bar - U @ W @ Vh_perp
     return A_bar
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Ties in forward mode: the primal basis follows the direction
-
-
-def in_adapted_basis(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any]:
-    """Plain thin U, Vh of a stack, with the tied and null groups of each matrix turned to follow dA (N, ..., m, n)."""
-    U, Vh = U.copy(), Vh.copy()
-    dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
-    for index in np.argwhere(at.degenerate).tolist() if U.ndim > 2 else [()]:
-        i = tuple(index)
-        U[i], Vh[i] = adapt(U[i], Vh[i], at.of(i), dA[(slice(None), *i)])
-    return U, Vh
-
-
-def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
-    """The factors y, thin or full, turned to follow dA where they are tied.
-
-    What turns is decided on primals. Where an outer derivative traces y, it has turned its ties already, and sees a
-    constant rotation of what is still tied.
-    """
-    plain = SVDResult(*(primal(x) for x in y))
-    U, U_perp, Vh, Vh_perp = split(*plain)
-    new_U, new_Vh = in_adapted_basis(U, plain.S, Vh, primal(dA), at)
-    if U_perp is not None:
-        new_U = np.concatenate([new_U, complete_like(new_U, U_perp, at)], axis=-1)
-    if Vh_perp is not None:
-        flipped = complete_like(adjoint(new_Vh), adjoint(Vh_perp), at)
-        new_Vh = np.concatenate([new_Vh, adjoint(flipped)], axis=-2)
-    if is_plain(*y):
-        return SVDResult(new_U, plain.S, new_Vh)
-    turn_U, turn_V = adjoint(plain.U) @ new_U, new_Vh @ adjoint(plain.Vh)
-    U = y.U @ turn_U + (new_U - plain.U @ turn_U)
-    Vh = turn_V @ y.Vh + (new_Vh - turn_V @ plain.Vh)
-    return SVDResult(U, y.S, Vh)
-
-
-def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
-    """The free columns beside Q: the old ones, unless a null group has mixed with them."""
-    new = old.copy()
-    for index in np.argwhere(at.null[..., -1]).tolist():
-        new[tuple(index)] = with_complement(Q[tuple(index)])[:, Q.shape[-1] :]
-    return new
-
-
-def svd_spectrum(y: SVDResult, options: Options) -> Spectrum:
-    """The ties that are left when outer derivatives have split some along their directions."""
-    U, S, Vh = y
-    at = spectrum(S, options, tail_of(S, options))
-    while isinstance(S, Tracer) and np.any(at.degenerate):
-        if hasattr(S, "partials"):
-            dU, dS, dVh = (primal(getattr(x, "partials", np.zeros(1))) for x in (U, S, Vh))
-            turning, also, moving, top = (float(np.max(np.abs(x), initial=0.0)) for x in (dU, dVh, dS, primal(S)))
-            at = refine_groups(at, dS, max(turning, also) * top + moving)
-        U, S, Vh = (x.value if isinstance(x, Tracer) else x for x in (U, S, Vh))
-    return at
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -326,28 +184,6 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
     return dU, dS, dVh
 
 
-def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
-    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
-    U, S, Vh, dA = (primal(x) for x in (*y, dA))
-    U, _, Vh, _ = split(U, S, Vh)
-    m, r = U.shape[-2:]
-    n = Vh.shape[-1]
-    M = adjoint(U) @ dA @ adjoint(Vh)
-    size = np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0) * (m * n) ** 0.5
-    residual = None
-    if m > r:
-        residual = np.max(np.abs(dA @ adjoint(Vh) - U @ M), axis=-2)
-    elif n > r:
-        residual = np.max(np.abs(adjoint(U) @ dA - M @ Vh), axis=-1)
-    if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
-        return None
-    return (
-        f"the singular vectors have no derivative along {len(dA)} directions at once at {where_tied(S, at)}: no basis "
-        "of the tie follows all of them; carry one direction at a time (chunk=1, or jvp), or use a function that is "
-        "smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms)"
-    )
-
-
 def svd_pushforward_rule(
     y: Any, operands: Any, tangents: Any, *, full_matrices: bool = False, options: Options | None = None
 ) -> tuple[Any, Any, Any]:
@@ -373,133 +209,6 @@ def svd_pullback_rule(
         return (None,)
     admit(SVDResult(*y), U_bar, S_bar, Vh_bar, at, options)
     return (pull_full(*y, U_bar, S_bar, Vh_bar, at),)
-
-
-def is_zero(x: Any) -> bool:
-    """Whether a cotangent is plain and zero, so that its terms can be skipped."""
-    return is_plain(x) and not np.any(x)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Which cotangents have a derivative
-
-
-REMEDY = (
-    "use polar, pinv, low_rank, range_projector, singular_value_threshold, spectral_function or a norm, which are "
-    'exact there, or forward mode, or vouch with ties="subspace" that the result depends on the spectral subspaces only'
-)
-
-
-def admit(y: SVDResult, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum, options: Options) -> None:
-    """Raise GaugeError or DegenerateError for a cotangent whose pullback would be arbitrary or wrong."""
-    U, S, Vh, U_bar, S_bar, Vh_bar = (None if x is None else primal(x) for x in (*y, U_bar, S_bar, Vh_bar))
-    U, U_perp, Vh, Vh_perp = split(U, S, Vh)
-    r = S.shape[-1]
-    limit = tolerance(GAUGE, r, S.dtype)
-    if U_perp is not None and U_bar is not None:
-        admit_free(U_perp, U_bar[..., :, r:], limit, "U", options)
-    if Vh_perp is not None and Vh_bar is not None:
-        admit_free(adjoint(Vh_perp), adjoint(Vh_bar[..., r:, :]), limit, "V", options)
-    u_bar = None if U_bar is None else U_bar[..., :, :r]
-    v_bar = None if Vh_bar is None else adjoint(Vh_bar[..., :r, :])
-    degenerate = bool(np.any(at.degenerate))
-    if not degenerate and not np.iscomplexobj(U):
-        return
-    P = np.zeros((*S.shape, r), dtype=U.dtype)
-    sizes = np.zeros_like(S)
-    for Q, bar in ((U, u_bar), (adjoint(Vh), v_bar)):
-        if bar is not None:
-            P = P + adjoint(Q) @ bar
-            sizes = sizes + np.max(np.abs(bar), axis=-2)
-    skew = np.abs(P - adjoint(P)) * 0.5
-    if np.iscomplexobj(U):
-        admit_phases(diagonal(skew), sizes, limit, options)
-    if degenerate:
-        admit_ties(y, u_bar, S_bar, v_bar, skew, sizes, limit, at, options)
-
-
-def admit_free(Q: Any, bar: Any, limit: float, name: str, options: Options) -> None:
-    """The free columns are defined up to a unitary factor: their cotangent must not see one."""
-    P = adjoint(Q) @ bar
-    skew, size = np.abs(P - adjoint(P)) * 0.5, np.max(np.abs(bar), initial=0.0)
-    if np.any(skew > limit * size):
-        judge(
-            GaugeError,
-            f"the derivative depends on the arbitrary basis of the free columns of {name} (full_matrices=True): "
-            f"|sk(Q^H Q_bar)| = {skew.max():.1e} of {size:.1e}; use a function of the projector Q Q^H, or "
-            "full_matrices=False",
-            options,
-        )
-
-
-def admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
-    """A common phase of u_i and v_i must not matter."""
-    bad = np.argwhere(skew > limit * sizes)
-    if len(bad):
-        i = tuple(bad[0])
-        judge(
-            GaugeError,
-            f"the derivative depends on the arbitrary phase of the singular vectors {i[-1] + 1}: "
-            f"|Im(u^H u_bar + v^H v_bar)| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when "
-            "u and v are multiplied by a common phase (u v^H, |u|, singular values)",
-            options,
-        )
-
-
-def admit_ties(
-    y: SVDResult,
-    u_bar: Any,
-    S_bar: Any,
-    v_bar: Any,
-    skew: Any,
-    sizes: Any,
-    limit: float,
-    at: Spectrum,
-    options: Options,
-) -> None:
-    """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
-    S = primal(y.S)
-    for index in np.argwhere(at.degenerate).tolist() if S.ndim > 1 else [()]:
-        i = tuple(index)
-        matrix = f" of matrix {i[0] if len(i) == 1 else i}" if i else ""
-        for g in groups_of(at.group[i]):
-            null = bool(at.null[i][g.start])
-            k = g.stop - g.start
-            harmless = null and k == 1 and np.shape(y.U)[-2] == np.shape(y.Vh)[-1] and not np.iscomplexobj(primal(y.U))
-            if harmless or (k == 1 and not null):
-                continue
-            names = f"sigma_{g.start + 1}" + (f" ... sigma_{g.stop}" if k > 1 else "")
-            gap = S[i][g.start] - S[i][g.stop - 1]
-            what = f"{names} = {S[i][g.start]:.6g} (gap {gap:.1e}){matrix}"
-            s_bar = np.zeros(k) if S_bar is None else S_bar[i][g]
-            size = sizes[i][g]
-            block = skew[i][g, g]
-            worst = float(np.max(block, initial=0.0))
-            if k > 1 and not null and worst > limit * float(np.max(size)):
-                judge(
-                    GaugeError,
-                    f"the derivative depends on the arbitrary basis of the singular vectors of {what}: "
-                    f"|sk(U^H U_bar + V^H V_bar)| = {worst:.1e} of {np.max(size):.1e} within the tie; {REMEDY}",
-                    options,
-                )
-            spread = float(np.max(s_bar) - np.min(s_bar)) if not null else float(np.max(np.abs(s_bar)))
-            if spread > limit * max(float(np.max(np.abs(s_bar))), float(np.max(size))):
-                judge(
-                    DegenerateError,
-                    f"the ordered singular values are not differentiable at {what}, and their cotangents "
-                    f"{'differ' if not null else 'are not zero'} there ({', '.join(f'{x:.3g}' for x in s_bar[:4])}"
-                    f"{', ...' if k > 4 else ''}); for a subgradient use opnorm, nuclear_norm or svdvals; with "
-                    f"singular vectors in the function too, {REMEDY}",
-                    options,
-                )
-            if np.any(size > limit * np.max(sizes[i])):
-                judge(
-                    DegenerateError,
-                    f"the cotangent of the singular vectors does not determine the derivative at {what}: the part of "
-                    f"the tied block that it leaves out may be of order one; {REMEDY}",
-                    options,
-                    vouched=True,
-                )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -562,8 +271,6 @@ def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, 
     The dyad of a simple value is a spectral function, which ties elsewhere do not disturb. Only those of a tie need
     vectors that follow the outer direction, and only if their weights do not vanish.
     """
-    from .spectral_functions import dyad_of
-
     total = np.zeros((), dtype=primal(a).dtype)
     same = at.group[..., :, None] == at.group[..., None, :]
     tied = (same.sum(axis=-1) > 1) & ~at.null
@@ -629,71 +336,11 @@ def svdvals_jacobian(y: Any, operands: Any, *, options: Options | None = None) -
 # Tangents carried through every rotation of the Jacobi sweeps
 
 
-def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
-    """The independent way to the same tangents: dual numbers through the hand-written iteration."""
-    finite, bad = finite_part(a, options)
-    batch, (m, n), N = a.shape[:-2], a.shape[-2:], dA.shape[0]
-    r = min(m, n)
-    directions = stack_of_directions(a, dA)
-    U, S, Vh, dU, dS, dVh, info = kernels().svd_sweeps(stack_of(finite), directions, threads=threads(options))
-    check_converged(info)
-    y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
-    at = spectrum(y.S, options)
-    dy = (dU.reshape(N, *batch, m, r), dS.reshape(N, *batch, r), dVh.reshape(N, *batch, r, n))
-    if bad is not None:
-        dy = spoil(dy, np.broadcast_to(bad, (N, *batch)))
-    if np.any(at.degenerate):
-        meet_tie(y.S, at, options)
-        message = lost_directions(y, dA, at)
-        if message is not None:
-            return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))
-    return y, dy
-
-
 # Badly scaled matrices: derivatives to high relative accuracy
-
-
-def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
-    """Whether accuracy relative to each value is asked for, and Re u^H dA v may not have it.
-
-    The tiny components of u and v, which a graded dA multiplies by huge entries, are not known relative to themselves.
-    """
-    return (
-        options.algorithm == "jacobi"
-        and is_plain(a, dA)
-        and bool(np.any(y.S[..., -1] < GRADED * y.S[..., 0]))
-        and bool(np.isfinite(a).all())
-    )
-
-
-def graded_tangents(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
-    """Tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
-    directions = stack_of_directions(a, dA)
-    U, S, Vh, dU, dS, dVh, info = kernels().svd_accurate_lift(stack_of(a), directions, threads=threads(options))
-    check_converged(info)
-    batch, (m, n), N = a.shape[:-2], a.shape[-2:], len(directions)
-    y = SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
-    return y, (dU.reshape(N, *y.U.shape), dS.reshape(N, *y.S.shape), dVh.reshape(N, *y.Vh.shape))
-
-
-def stack_of_directions(a: Any, dA: Any) -> Any:
-    """(N, B, m, n), contiguous: what the kernels take."""
-    dA = np.broadcast_to(dA, (len(dA), *a.shape)).astype(a.dtype, copy=False)
-    return np.ascontiguousarray(dA).reshape(len(dA), -1, *a.shape[-2:])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Registration
-
-
-def matrix_examples(rng: np.random.Generator) -> Iterator[Any]:
-    """Matrices of every shape and type that the rules of this package take, well separated in their singular values."""
-    for shape in ((3, 3), (5, 3), (3, 5), (1, 4), (4, 1), (2, 3, 2), (2, 1, 2, 2)):
-        yield rng.standard_normal(shape)
-    for shape in ((3, 3), (4, 2), (2, 4), (2, 2, 3)):
-        yield rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    yield rng.standard_normal((3, 2)).astype(np.float32)
-    yield (rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))).astype(np.complex64)
 
 
 def svd_examples(rng: np.random.Generator) -> Iterator[Any]:
@@ -701,11 +348,6 @@ def svd_examples(rng: np.random.Generator) -> Iterator[Any]:
     for a in matrix_examples(rng):
         if not np.iscomplexobj(a):
             yield (a,), {}
-
-
-def operand_examples(rng: np.random.Generator) -> Iterator[Any]:
-    for a in matrix_examples(rng):
-        yield (a,), {}
 
 
 SVD = Rule("svd", svd_function, svd_pushforward_rule, svd_pullback_rule, svd_examples, jvp=svd_jvp)

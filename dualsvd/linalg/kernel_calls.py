@@ -1,0 +1,46 @@
+"""The compiled kernels, called for stacks of any shape; Numba is loaded when the first of them is used."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceError
+from ..settings import Options
+
+#: From so many matrices of so few columns on, packs of matrices in SIMD lanes are faster than LAPACK one by one by a
+#: factor (76 at 2x2, 2 at 32x32) that outweighs loading the kernels.
+KERNEL_BATCH, KERNEL_SIZE = 64, 32
+
+
+def kernels() -> Any:
+    """The compiled kernels, which bring in Numba: loaded when first used."""
+    from ..kernels import cpu
+
+    return cpu
+
+
+def threads(options: Options) -> int:
+    return options.threads or len(os.sched_getaffinity(0))
+
+
+def stack_of(a: Any) -> Any:
+    """One batch axis, contiguous: what the kernels take."""
+    return np.ascontiguousarray(a).reshape(-1, *a.shape[-2:])
+
+
+def check_converged(info: Any) -> None:
+    if info.unconverged.any():
+        i = int(np.flatnonzero(info.unconverged)[0])
+        raise ConvergenceError(
+            f"the Jacobi iteration did not converge in {info.sweeps[i]} sweeps: |cos| {info.off_norm[i]:.1e} is left "
+            f'between two columns of matrix {i} of {len(info.sweeps)}; scale the input, or use algorithm="lapack"'
+        )
+
+
+def stack_of_directions(a: Any, dA: Any) -> Any:
+    """(N, B, m, n), contiguous: what the kernels take."""
+    dA = np.broadcast_to(dA, (len(dA), *a.shape)).astype(a.dtype, copy=False)
+    return np.ascontiguousarray(dA).reshape(len(dA), -1, *a.shape[-2:])

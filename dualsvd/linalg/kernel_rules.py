@@ -1,0 +1,104 @@
+"""The rules of the SVD where compiled kernels do better than NumPy, or other things.
+
+Large stacks of small matrices (the closed forms, in SIMD packs), tangents carried through every rotation (the
+independent way to the same result), and graded matrices (each derivative to high accuracy relative to itself).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..settings import Options, get
+from .degeneracy import GRADED, Spectrum, meet_tie, spectrum
+from .factorise import SVDResult, finite_part, spoil
+from .kernel_calls import (
+    KERNEL_BATCH,
+    KERNEL_SIZE,
+    check_converged,
+    kernels,
+    stack_of,
+    stack_of_directions,
+    threads,
+)
+from .matrices import is_plain
+from .ties import Unresolved, lost_directions
+
+
+def fused(at: Spectrum, U: Any, *others: Any) -> bool:
+    """Whether the kernels take this one; they know the same ties and zeros, if those are absolute."""
+    return (
+        np.ndim(U) > 2
+        and at.absolute
+        and at.tail is None
+        and is_plain(U, *others)
+        and np.size(U) >= KERNEL_BATCH * U.shape[-1] * U.shape[-2] > 0
+        and U.shape[-1] <= KERNEL_SIZE
+    )
+
+
+def push_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
+    """(dU, dS, dVh) by (1)-(5)."""
+    a = np.broadcast_to(np.zeros((), U.dtype), (*U.shape[:-1], Vh.shape[-1]))
+    N, stacks = len(dA), (stack_of(U), np.ascontiguousarray(S).reshape(-1, S.shape[-1]), stack_of(Vh))
+    dU, dS, dVh = kernels().svd_pushforward(*stacks, stack_of_directions(a, dA), threads=threads(get()))
+    return dU.reshape(N, *U.shape), dS.reshape(N, *S.shape), dVh.reshape(N, *Vh.shape)
+
+
+def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> Any:
+    """A_bar by (6)-(7)."""
+
+    def flat(x: Any, like: Any, axes: int) -> Any:
+        if x is None:
+            return None
+        x = np.broadcast_to(np.asarray(x, dtype=like.dtype), like.shape)
+        return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
+
+    stacks = [flat(x, like, axes) for x, like, axes in ((U, U, 2), (S, S, 1), (Vh, Vh, 2))]
+    stacks += [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
+    return kernels().svd_pullback(*stacks, threads=threads(get())).reshape(*U.shape[:-1], Vh.shape[-1])
+
+
+def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
+    """The independent way to the same tangents: dual numbers through the hand-written iteration."""
+    finite, bad = finite_part(a, options)
+    batch, (m, n), N = a.shape[:-2], a.shape[-2:], dA.shape[0]
+    r = min(m, n)
+    directions = stack_of_directions(a, dA)
+    U, S, Vh, dU, dS, dVh, info = kernels().svd_sweeps(stack_of(finite), directions, threads=threads(options))
+    check_converged(info)
+    y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
+    at = spectrum(y.S, options)
+    dy = (dU.reshape(N, *batch, m, r), dS.reshape(N, *batch, r), dVh.reshape(N, *batch, r, n))
+    if bad is not None:
+        dy = spoil(dy, np.broadcast_to(bad, (N, *batch)))
+    if np.any(at.degenerate):
+        meet_tie(y.S, at, options)
+        message = lost_directions(y, dA, at)
+        if message is not None:
+            return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))
+    return y, dy
+
+
+def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
+    """Whether accuracy relative to each value is asked for, and Re u^H dA v may not have it.
+
+    The tiny components of u and v, which a graded dA multiplies by huge entries, are not known relative to themselves.
+    """
+    return (
+        options.algorithm == "jacobi"
+        and is_plain(a, dA)
+        and bool(np.any(y.S[..., -1] < GRADED * y.S[..., 0]))
+        and bool(np.isfinite(a).all())
+    )
+
+
+def graded_tangents(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
+    """Tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
+    directions = stack_of_directions(a, dA)
+    U, S, Vh, dU, dS, dVh, info = kernels().svd_accurate_lift(stack_of(a), directions, threads=threads(options))
+    check_converged(info)
+    batch, (m, n), N = a.shape[:-2], a.shape[-2:], len(directions)
+    y = SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
+    return y, (dU.reshape(N, *y.U.shape), dS.reshape(N, *y.S.shape), dVh.reshape(N, *y.Vh.shape))

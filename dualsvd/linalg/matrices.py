@@ -1,0 +1,78 @@
+"""What the rules say of matrices all the time, traced or not: axes before the last two are a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..rules.registry import Tracer, as_inexact
+
+
+def as_matrix(a: Any, name: str = "a") -> Any:
+    """A matrix or a stack of matrices of floating-point numbers, traced or not."""
+    a = as_inexact(a, name)
+    if len(np.shape(a)) < 2:
+        raise ShapeError(
+            f"{name} must be a matrix or a stack of matrices (at least 2 axes), got shape {np.shape(a)}; "
+            f"for a single column take {name}[:, None]"
+        )
+    return a
+
+
+def as_square(a: Any, name: str = "a") -> Any:
+    """A square matrix or a stack of square matrices."""
+    a = as_matrix(a, name)
+    m, n = np.shape(a)[-2:]
+    if m != n:
+        raise ShapeError(f"{name} must be square in its last two axes, got shape {np.shape(a)}")
+    return a
+
+
+def is_plain(*operands: Any) -> bool:
+    """Whether none of these is traced: the innermost level of all."""
+    return not any(isinstance(x, Tracer) for x in operands)
+
+
+def adjoint(x: Any) -> Any:
+    """The conjugate transpose of the last two axes."""
+    x = np.swapaxes(x, -1, -2)
+    return np.conj(x) if np.iscomplexobj(x) else x
+
+
+def hermitian_part(a: Any) -> Any:
+    """(A + A^H) / 2."""
+    return (a + adjoint(a)) * 0.5
+
+
+def diagonal(x: Any) -> Any:
+    """The diagonal of the last two axes."""
+    return np.diagonal(x, axis1=-2, axis2=-1)
+
+
+def dyads(U: Any, weights: Any, Vh: Any) -> Any:
+    """sum_i weights_i u_i v_i^H."""
+    return (U * weights[..., None, :]) @ Vh
+
+
+def with_complement(Q: Any) -> Any:
+    """Q (..., m, r) with orthonormal columns, completed to a square unitary matrix."""
+    rest = np.linalg.qr(Q, mode="complete")[0][..., :, Q.shape[-1] :]
+    return np.concatenate([Q, rest], axis=-1)
+
+
+def matrix_examples(rng: np.random.Generator) -> Iterator[Any]:
+    """Matrices of every shape and type that the rules of this package take, well separated in their singular values."""
+    for shape in ((3, 3), (5, 3), (3, 5), (1, 4), (4, 1), (2, 3, 2), (2, 1, 2, 2)):
+        yield rng.standard_normal(shape)
+    for shape in ((3, 3), (4, 2), (2, 4), (2, 2, 3)):
+        yield rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    yield rng.standard_normal((3, 2)).astype(np.float32)
+    yield (rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))).astype(np.complex64)
+
+
+def operand_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for a in matrix_examples(rng):
+        yield (a,), {}

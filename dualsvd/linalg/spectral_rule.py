@@ -1,0 +1,198 @@
+"""Functions of singular values that are smooth where the decomposition is not: exact through ties, at every order.
+
+F(A) = U f(S) V^H does not depend on the choice of U and V at a tie, and its derivatives need not either. With
+M = U^H D V, Sy and Sk its Hermitian and skew-Hermitian parts, R = D V - U M and R' = D^H U - V M^H (Noferini 2017):
+
+    U^H dF V = Sy o f[s_i, s_j] + Sk o f[s_i, -s_j],     dF = ... + R diag(f[s_i, 0]) V^H + U diag(f[s_i, 0]) R'^H   (1)
+
+F is the gradient of the sum of Phi(s_i), Phi' = f. So the k-th derivative is a symmetric multilinear map: it is its own
+transpose in every argument, and its derivative is the (k+1)-st. That makes ONE rule for all orders and both modes:
+
+    SPECTRAL(A, D_1 ... D_k) = D^k F(A) [D_1 ... D_k]
+    along dA, dD_i:   SPECTRAL(A, D_1 ... D_k, dA) + sum_i SPECTRAL(A, D_1 .. dD_i .. D_k)
+    transposed, W:    A_bar = SPECTRAL(A, D_1 ... D_k, W),   D_i_bar = SPECTRAL(A, D_1 .. W .. D_k)
+
+and nothing ever differentiates U or V.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError
+from ..rules.elementwise import align
+from ..rules.registry import Rule
+from ..settings import Options, get
+from .degeneracy import judge, spectrum
+from .divided_differences import Family, Kept, UserFunction, divided_differences
+from .factorise import SVDResult, recall, remember, svd_factors
+from .matrices import adjoint, dyads, matrix_examples
+
+
+def spectral_function_of(
+    a: Any, *directions: Any, family: Family, factors: SVDResult | None = None, options: Options | None = None
+) -> Any:
+    """D^k F(A) [D_1 ... D_k] for plain arrays."""
+    options = options or get()
+    factors = factors or svd_factors(a, options)
+    at = spectrum(factors.S, options)
+    nodes, pieces = family.nodes(factors.S, at), family.pieces(factors.S, at)
+    if not directions:
+        y = dyads(factors.U, family.value(factors.S, pieces).astype(factors.S.dtype), factors.Vh)
+        return remember(y, factors)
+    broken = family.broken(factors.S, at)
+    if broken is not None:
+        judge(DegenerateError, broken, options)
+    derivative = first_derivative if len(directions) == 1 else higher_derivative
+    with np.errstate(invalid="ignore"):  # NaN stays in its matrix of the stack
+        return remember(derivative(factors, nodes, pieces, directions, family), factors)
+
+
+def first_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: Any, family: Family) -> Any:
+    """Equation (1)."""
+    U, _, Vh = factors
+    (D,) = directions
+    m, r = U.shape[-2:]
+    n = Vh.shape[-1]
+    rows, columns = (nodes[..., :, None], pieces[..., :, None]), (nodes[..., None, :], pieces[..., None, :])
+    same = divided_differences(family, (rows[0], columns[0]), (rows[1], columns[1])).astype(nodes.dtype)
+    opposite = divided_differences(family, (rows[0], -columns[0]), (rows[1], -columns[1])).astype(nodes.dtype)
+    UhD = adjoint(U) @ D
+    M = UhD @ adjoint(Vh)
+    half, flipped = M * 0.5, adjoint(M) * 0.5
+    dF = U @ ((half + flipped) * same + (half - flipped) * opposite)
+    if m != r or n != r:
+        zero = np.zeros(1, dtype=int)
+        outer = divided_differences(family, (nodes, zero), (pieces, zero)).astype(nodes.dtype)
+        if m > r:
+            dF = dF + (D @ adjoint(Vh) - U @ M) * outer[..., None, :]
+        else:
+            return dF @ Vh + U @ ((UhD - M @ Vh) * outer[..., :, None])
+    return dF @ Vh
+
+
+def higher_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: Any, family: Family) -> Any:
+    """The sum over all orders of the directions and all paths of eigenvectors of H = [[0, A], [A^H, 0]].
+
+    Eigenvectors (u_i, +-v_i) / sqrt(2) are the nodes "r" of a path; the null space beyond them ("p": of the left
+    vectors if A is tall, of the right ones if it is wide) is kept in the coordinates of the space itself.
+    """
+    U, _, Vh = factors
+    (m, r), n = U.shape[-2:], Vh.shape[-1]
+    edges = [edge_blocks(U, Vh, D) for D in directions]
+    x, piece = np.concatenate([nodes, -nodes], axis=-1), np.concatenate([pieces, -pieces], axis=-1)
+    ends = ["rr"] + (["pr"] if m > r else ["rp"] if n > r else [])
+    total = 0.0
+    for first, last in ends:
+        G = 0.0
+        for middle in itertools.product("rp" if m != n else "r", repeat=len(directions) - 1):
+            path = (first, *middle, last)
+            if ("p", "p") not in itertools.pairwise(path):
+                G = G + sum_over_path(path, edges, x, piece, family)
+        plus, minus = (slice(None, r), slice(r, None))
+        if first == last:
+            block = G[..., plus, plus] - G[..., plus, minus] + G[..., minus, plus] - G[..., minus, minus]
+            total = total + 0.5 * (U @ block @ Vh)
+        elif first == "p":
+            total = total + np.sqrt(0.5) * (G[..., :, plus] - G[..., :, minus]) @ Vh
+        else:
+            total = total + np.sqrt(0.5) * (U @ (G[..., plus, :] + G[..., minus, :]))
+    return total.astype(np.result_type(U, *directions), copy=False)
+
+
+def edge_blocks(U: Any, Vh: Any, D: Any) -> dict[str, Any]:
+    """[[0, D], [D^H, 0]] between the eigenvectors of H ("rr"), and from them to the null space ("pr" and "rp")."""
+    V, r = adjoint(Vh), U.shape[-1]
+    M = adjoint(U) @ D @ V
+    Sy, Sk = (M + adjoint(M)) * 0.5, (M - adjoint(M)) * 0.5
+    top, bottom = np.concatenate([Sy, -Sk], axis=-1), np.concatenate([Sk, -Sy], axis=-1)
+    blocks = {"rr": np.concatenate([top, bottom], axis=-2)}
+    if U.shape[-2] > r:
+        R = D @ V - U @ M
+        blocks["pr"] = np.sqrt(0.5) * np.concatenate([R, -R], axis=-1)
+    elif V.shape[-2] > r:
+        R = adjoint(D) @ U - V @ adjoint(M)
+        blocks["pr"] = np.sqrt(0.5) * np.concatenate([R, R], axis=-1)
+    if "pr" in blocks:
+        blocks["rp"] = adjoint(blocks["pr"])
+    return blocks
+
+
+def sum_over_path(path: tuple[str, ...], edges: list[dict[str, Any]], x: Any, piece: Any, family: Family) -> Any:
+    """sum over the inner nodes of f[x_0 ... x_k] (D_1)_01 (D_2)_12 ... , and over the orders of the directions."""
+    k = len(path) - 1
+    letters = "abcdefghij"[: k + 1]
+    regular = [i for i, kind in enumerate(path) if kind == "r"]
+    arguments, labels = [], []
+    for position, kind in enumerate(path):
+        if kind == "p":
+            arguments.append(np.zeros(1, dtype=x.dtype))
+            labels.append(np.zeros(1, dtype=int))
+        else:
+            axes = [slice(None) if i == position else None for i in regular]
+            arguments.append(x[(..., *axes)])
+            labels.append(piece[(..., *axes)])
+    f = divided_differences(family, tuple(arguments), tuple(labels)).astype(x.dtype)
+    subscripts = ["..." + "".join(letters[i] for i in regular)]
+    subscripts += ["..." + letters[i : i + 2] for i in range(k)]
+    expression = ",".join(subscripts) + "->..." + letters[0] + letters[-1]
+    total = 0.0
+    for order in itertools.permutations(edges):
+        blocks = [block["".join(path[i : i + 2])] for i, block in enumerate(order)]
+        total = total + np.einsum(expression, f, *blocks)
+    return total
+
+
+def spectral_pushforward(
+    y: Any, operands: Any, tangents: Any, *, family: Family, factors: Any = None, options: Options | None = None
+) -> Any:
+    """One derivative more along dA, and linear in each direction."""
+    a, *directions = operands
+    params = {"family": family, "factors": factors or recall(y), "options": options or get()}
+    dA, *slopes = (None if t is None else align(t, np.ndim(y)) for t in tangents)
+    dy = None if dA is None else SPECTRAL(a, *directions, dA, **params)
+    for i, dD in enumerate(slopes):
+        if dD is not None:
+            term = SPECTRAL(a, *directions[:i], dD, *directions[i + 1 :], **params)
+            dy = term if dy is None else dy + term
+    return dy
+
+
+def spectral_pullback(
+    y_bar: Any, y: Any, operands: Any, *, family: Family, factors: Any = None, options: Options | None = None
+) -> tuple[Any, ...]:
+    """The map is its own transpose in every argument."""
+    a, *directions = operands
+    params = {"family": family, "factors": factors or recall(y), "options": options or get()}
+
+    def in_place_of(i: int) -> Any:
+        return lambda: SPECTRAL(a, *directions[:i], y_bar, *directions[i + 1 :], **params)
+
+    return (lambda: SPECTRAL(a, *directions, y_bar, **params)), *(in_place_of(i) for i in range(len(directions)))
+
+
+def spectral_examples(rng: np.random.Generator) -> Iterator[Any]:
+    families = (Kept("one"), Kept("inverse"), Kept("identity", "first", k=1), UserFunction(np.tanh, _sech_squared))
+    for i, a in enumerate(matrix_examples(rng)):
+        if min(a.shape[-2:]) > 1 or i % 2:
+            yield (a,), {"family": families[i % 3 if min(a.shape[-2:]) > 1 else 1]}
+    for shape in ((3, 2), (2, 3), (2, 2, 2)):
+        a, D = rng.standard_normal((2, *shape))
+        yield (a, D), {"family": families[3]}
+        yield (a + 0.5j * D, D - 0.3j * a), {"family": families[0]}
+
+
+def _sech_squared(s: Any) -> Any:
+    return 1.0 / np.cosh(s) ** 2
+
+
+def dyad_of(a: Any, i: int, factors: SVDResult | None, options: Options) -> Any:
+    """u_i v_i^H of a simple positive singular value; 0 where the i-th is tied or null."""
+    return SPECTRAL(a, family=Kept("one", "simple", k=i), factors=factors, options=options)
+
+
+SPECTRAL = Rule("spectral_function", spectral_function_of, spectral_pushforward, spectral_pullback, spectral_examples)

@@ -1,0 +1,230 @@
+"""Singular vectors of a tie in forward mode: the basis that follows the directions.
+
+Along A + t D, t > 0, the values of a group of s > 0 leave it as s + t mu, mu the eigenvalues (descending) of the
+Hermitian part of U_g^H D V_g, and the vectors start from its eigenvectors. Values that are null leave zero as t tau,
+tau the singular values of B = P D V_0, P the projector on the complement of the other left vectors, and the vectors
+start from those of B. In that basis the numerator of every 0/0 of the rules vanishes with its denominator, and the
+product rule is exact for all that does not depend on the choice. (Kato 1966, II.2.)
+
+Several directions refine the basis one after the other; the values then have their lexicographic derivative (Nesterov
+2005), the vectors none if the directions do not commute on the tie.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError
+from ..rules.registry import Tracer, primal
+from ..settings import Options
+from .degeneracy import SPLIT, Spectrum, groups_of, refine_groups, same_group, spectrum, tolerance, where_tied
+from .factorise import SVDResult, tail_of
+from .matrices import adjoint, is_plain, with_complement
+
+
+def adapt(U: Any, Vh: Any, at: Spectrum, directions: Any) -> tuple[Any, Any]:
+    """U, Vh of one matrix with every tied group turned to follow `directions` (N, m, n), one after the other."""
+    U, V = U.copy(), np.conj(Vh.T)
+    for g in groups_of(at.group):
+        if at.null[g.start]:
+            others = slice(0, g.start)
+            U[:, g], V[:, g] = follow_null(U[:, g], V[:, g], U[:, others], V[:, others], directions)
+        elif g.stop - g.start > 1:
+            U[:, g], V[:, g] = follow(U[:, g], V[:, g], directions)
+    return U, np.conj(V.T)
+
+
+def follow(U: Any, V: Any, directions: Any) -> tuple[Any, Any]:
+    """The basis of equal positive values: eigenvectors along the first direction, its ties by the second ..."""
+    k = U.shape[1]
+    for q, D in enumerate(directions):
+        if k == 1:
+            break
+        M = np.conj(U.T) @ (D @ V)
+        mu, Q = np.linalg.eigh((M + np.conj(M.T)) / 2)
+        mu, Q = mu[::-1], Q[:, ::-1]
+        cuts = np.flatnonzero(mu[:-1] - mu[1:] > direction_noise(D, U))
+        if len(cuts):
+            U, V = U @ Q, V @ Q
+            bounds = [0, *(cuts + 1).tolist(), k]
+            parts = [follow(U[:, a:b], V[:, a:b], directions[q + 1 :]) for a, b in itertools.pairwise(bounds)]
+            return np.hstack([u for u, _ in parts]), np.hstack([v for _, v in parts])
+    return U, V
+
+
+def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> tuple[Any, Any]:
+    """The basis of null values: singular vectors of B along the first direction, its null part by the second ..."""
+    if len(U) < len(V):
+        V, U = follow_null(V, U, V_other, U_other, np.conj(np.swapaxes(directions, -1, -2)))
+        return U, V
+    taken, done_u, done_v, start = U_other, [], [], U
+    for q, D in enumerate(directions):
+        if not V.shape[1]:
+            break
+        B = D @ V
+        B = B - taken @ (np.conj(taken.T) @ B)
+        B = B - taken @ (np.conj(taken.T) @ B)  # twice is enough (Parlett): orthogonal to working accuracy
+        X, tau, Yh = np.linalg.svd(B, full_matrices=False)
+        noise = direction_noise(D, U)
+        bounds = [0, *(np.flatnonzero((tau[:-1] - tau[1:] > noise) | (tau[1:] <= noise)) + 1).tolist(), len(tau)]
+        Y = np.conj(Yh.T)
+        grown = int(np.sum(tau > noise))
+        for a, b in itertools.pairwise(bounds):
+            if b <= grown:
+                u, v = follow(X[:, a:b], V @ Y[:, a:b], directions[q + 1 :])
+                done_u.append(u)
+                done_v.append(v)
+        taken = np.hstack([taken, X[:, :grown]])
+        V = V @ Y[:, grown:]
+    if V.shape[1]:  # unresolved: any completion will do, so keep near the old one
+        rest = start - taken @ (np.conj(taken.T) @ start)
+        rest = rest - taken @ (np.conj(taken.T) @ rest)
+        done_u.append(np.linalg.svd(rest, full_matrices=False)[0][:, : V.shape[1]])
+        done_v.append(V)
+    return np.hstack(done_u), np.hstack(done_v)
+
+
+def direction_noise(D: Any, U: Any) -> float:
+    """Below this, eigenvalues of a block of the direction D are equal."""
+    return tolerance(SPLIT, U.shape[1], D.real.dtype) * float(np.max(np.abs(D), initial=0.0)) * D.size**0.5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A stack, thin or full, plain or traced by outer derivatives
+
+
+def split(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any, Any]:
+    """U, U_perp, Vh, Vh_perp of full factors; what is absent is None."""
+    r = np.shape(S)[-1]
+    U_perp = U[..., :, r:] if np.shape(U)[-1] > r else None
+    Vh_perp = Vh[..., r:, :] if np.shape(Vh)[-2] > r else None
+    return U[..., :, :r], U_perp, Vh[..., :r, :], Vh_perp
+
+
+def in_adapted_basis(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any]:
+    """Plain thin U, Vh of a stack, with the tied and null groups of each matrix turned to follow dA (N, ..., m, n)."""
+    U, Vh = U.copy(), Vh.copy()
+    dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
+    for index in np.argwhere(at.degenerate).tolist() if U.ndim > 2 else [()]:
+        i = tuple(index)
+        U[i], Vh[i] = adapt(U[i], Vh[i], at.of(i), dA[(slice(None), *i)])
+    return U, Vh
+
+
+def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
+    """The factors y, thin or full, turned to follow dA where they are tied.
+
+    What turns is decided on primals. Where an outer derivative traces y, it has turned its ties already, and sees a
+    constant rotation of what is still tied.
+    """
+    plain = SVDResult(*(primal(x) for x in y))
+    U, U_perp, Vh, Vh_perp = split(*plain)
+    new_U, new_Vh = in_adapted_basis(U, plain.S, Vh, primal(dA), at)
+    if U_perp is not None:
+        new_U = np.concatenate([new_U, complete_like(new_U, U_perp, at)], axis=-1)
+    if Vh_perp is not None:
+        flipped = complete_like(adjoint(new_Vh), adjoint(Vh_perp), at)
+        new_Vh = np.concatenate([new_Vh, adjoint(flipped)], axis=-2)
+    if is_plain(*y):
+        return SVDResult(new_U, plain.S, new_Vh)
+    turn_U, turn_V = adjoint(plain.U) @ new_U, new_Vh @ adjoint(plain.Vh)
+    U = y.U @ turn_U + (new_U - plain.U @ turn_U)
+    Vh = turn_V @ y.Vh + (new_Vh - turn_V @ plain.Vh)
+    return SVDResult(U, y.S, Vh)
+
+
+def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
+    """The free columns beside Q: the old ones, unless a null group has mixed with them."""
+    new = old.copy()
+    for index in np.argwhere(at.null[..., -1]).tolist():
+        new[tuple(index)] = with_complement(Q[tuple(index)])[:, Q.shape[-1] :]
+    return new
+
+
+def svd_spectrum(y: SVDResult, options: Options) -> Spectrum:
+    """The ties that are left when outer derivatives have split some along their directions."""
+    U, S, Vh = y
+    at = spectrum(S, options, tail_of(S, options))
+    while isinstance(S, Tracer) and np.any(at.degenerate):
+        if hasattr(S, "partials"):
+            dU, dS, dVh = (primal(getattr(x, "partials", np.zeros(1))) for x in (U, S, Vh))
+            turning, also, moving, top = (float(np.max(np.abs(x), initial=0.0)) for x in (dU, dVh, dS, primal(S)))
+            at = refine_groups(at, dS, max(turning, also) * top + moving)
+        U, S, Vh = (x.value if isinstance(x, Tracer) else x for x in (U, S, Vh))
+    return at
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tangents that do not exist
+
+
+class Unresolved:
+    """In place of the tangents of singular vectors that do not exist: whoever uses them is told why.
+
+    Along one direction the vectors of a tie follow that direction. Along several at once no basis follows all, unless
+    their blocks commute; the singular values still have their lexicographic derivative, the vectors have none.
+    """
+
+    __slots__ = ("dtype", "message", "shape")
+
+    def __init__(self, like: Any, message: str) -> None:
+        self.shape, self.dtype, self.message = np.shape(like), primal(like).dtype, message
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise DegenerateError(self.message)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """What an array tells of itself; anything else would use it."""
+        if function not in (np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj):
+            self.refuse()
+        stand_in = np.broadcast_to(np.zeros((), self.dtype), self.shape)
+        return function(*(stand_in if x is self else x for x in args), **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<unresolved tangent of shape {self.shape}>"
+
+    __array_ufunc__ = __array__ = __getitem__ = __iter__ = __len__ = __float__ = refuse
+    __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __matmul__ = __rmatmul__ = __neg__ = refuse
+
+
+def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
+    """Whether a tangent along some direction asks for a part of the basis that the adapted one cannot give.
+
+    M (N, ..., r, r) = U^H D V in that basis, residual (N, ..., r) the size of D v_i outside the range of U, noise
+    (N, ..., 1, 1) what counts as nothing.
+    """
+    off = same_group(at) & ~np.eye(M.shape[-1], dtype=bool)
+    null = at.null[..., :, None] & at.null[..., None, :]
+    Sy = (M + np.conj(np.swapaxes(M, -1, -2))) / 2
+    if np.any(off & (np.abs(np.where(null, M, Sy)) > noise)):
+        return True
+    return residual is not None and bool(np.any(at.null & (residual > noise[..., 0])))
+
+
+def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
+    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
+    U, S, Vh, dA = (primal(x) for x in (*y, dA))
+    U, _, Vh, _ = split(U, S, Vh)
+    m, r = U.shape[-2:]
+    n = Vh.shape[-1]
+    M = adjoint(U) @ dA @ adjoint(Vh)
+    size = np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0) * (m * n) ** 0.5
+    residual = None
+    if m > r:
+        residual = np.max(np.abs(dA @ adjoint(Vh) - U @ M), axis=-2)
+    elif n > r:
+        residual = np.max(np.abs(adjoint(U) @ dA - M @ Vh), axis=-1)
+    if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
+        return None
+    return (
+        f"the singular vectors have no derivative along {len(dA)} directions at once at {where_tied(S, at)}: no basis "
+        "of the tie follows all of them; carry one direction at a time (chunk=1, or jvp), or use a function that is "
+        "smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms)"
+    )
