@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import zlib
 
-import hypothesis
-import numpy as np
-import pytest
+# One BLAS thread a process: the tests run in as many processes as there are cores, and threads that wait for each other
+# on a busy core make a small product a hundred times slower. Set before NumPy is imported, also for child processes.
+for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 # No deadline: the first call of a kernel compiles it. In CI the examples are the same in every run; at home they are
 # new each time, which is how they find anything.
