@@ -74,8 +74,8 @@ class Spectrum(NamedTuple):
 
     def of(self, index: tuple[int, ...]) -> Spectrum:
         """That of one matrix of a stack."""
-        tail = None if self.tail is None else self.tail[index]
-        return Spectrum(*(x[index] for x in self[:4]), tail, self.absolute)
+        noise, group, null, tied = (x[index] for x in self[:4])
+        return Spectrum(noise, group, null, tied, None if self.tail is None else self.tail[index], self.absolute)
 
 
 def spectrum(S: Any, options: Options, tail: Any = None) -> Spectrum:

@@ -48,6 +48,7 @@ class Family:
     nodes      the values at which f is taken: zeros of the factorisation as exact zeros
     value      f at nonnegative values of one piece
     local      the divided difference of x (p + 1, ...) within one piece, where `near` says so
+    apart      the same where they are not near, and whether it is to be trusted; asked if the line is `one_piece`
     """
 
     one_piece = False  # whether f may be analytic on the whole line
@@ -65,6 +66,9 @@ class Family:
         return abs(high - low) <= NEAR * np.maximum(abs(low), abs(high))
 
     def local(self, x: Any, piece: Any) -> Any:
+        raise NotImplementedError
+
+    def apart(self, x: Any) -> tuple[Any, Any]:
         raise NotImplementedError
 
     def broken(self, S: Any, at: Spectrum) -> str | None:
@@ -186,7 +190,7 @@ class Smooth(Family):
         return total
 
     def apart(self, x: Any) -> tuple[Any, Any]:
-        """The same for x (p + 1, ...) that are not near, and where it is to be trusted.
+        """By quadrature too, where four points agree with five.
 
         Second and higher differences of small arguments, apart or on both sides of zero, cancel: f may vary on a scale
         much larger than they are. Only the quadrature itself can tell.

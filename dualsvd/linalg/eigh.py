@@ -156,7 +156,7 @@ def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None 
 
 def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Options) -> None:
     """Raise GaugeError or DegenerateError for a cotangent whose pullback would be arbitrary or wrong."""
-    w, Q, w_bar, Q_bar = (None if x is None else primal(x) for x in (*y, w_bar, Q_bar))
+    w, Q, w_bar, Q_bar = (primal(x) for x in (*y, w_bar, Q_bar))
     limit = tolerance(GAUGE, w.shape[-1], w.dtype)
     sizes, skew = np.zeros_like(w), np.zeros((*w.shape, w.shape[-1]), dtype=w.dtype)
     if Q_bar is not None:

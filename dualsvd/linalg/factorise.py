@@ -151,9 +151,9 @@ def deflated(a: Any, S: Any, options: Options) -> Any:
 
 def equilibrated(a: Any) -> Any:
     """D_1 A D_2 with powers of two such that rows and columns have entries of order one."""
-    parts = (a.real, a.imag) if np.iscomplexobj(a) else (a,)
-    mantissas, exponents = zip(*(np.frexp(part) for part in parts))
-    exponents = [np.where(x == 0, -(1 << 20), e) for x, e in zip(mantissas, exponents)]
+    parts = [np.frexp(part) for part in ((a.real, a.imag) if np.iscomplexobj(a) else (a,))]
+    mantissas = [x for x, _ in parts]
+    exponents = [np.where(x == 0, -(1 << 20), e) for x, e in parts]
     for axis in (0, 1, 0, 1):
         top = np.max(exponents, axis=0).max(axis=axis, keepdims=True)
         top = np.where(top <= -(1 << 19), 0, top)

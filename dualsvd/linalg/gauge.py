@@ -33,7 +33,7 @@ def is_zero(x: Any) -> bool:
 
 def admit(y: SVDResult, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum, options: Options) -> None:
     """Raise GaugeError or DegenerateError for a cotangent whose pullback would be arbitrary or wrong."""
-    U, S, Vh, U_bar, S_bar, Vh_bar = (None if x is None else primal(x) for x in (*y, U_bar, S_bar, Vh_bar))
+    U, S, Vh, U_bar, S_bar, Vh_bar = (primal(x) for x in (*y, U_bar, S_bar, Vh_bar))
     U, U_perp, Vh, Vh_perp = split(U, S, Vh)
     r = S.shape[-1]
     limit = tolerance(GAUGE, r, S.dtype)

@@ -420,7 +420,7 @@ def _numpy_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = Fals
         else:
             raise ValueError("Improper number of dimensions to norm.")
     else:
-        axes = tuple(i % ndim for i in ((axis,) if isinstance(axis, (int, np.integer)) else axis))
+        axes = tuple(int(i) % ndim for i in np.atleast_1d(axis))
         if len(axes) == 1:
             y = vector_norm(np.moveaxis(x, axes[0], -1), 2 if ord is None else ord)
         elif len(axes) == 2:

@@ -140,7 +140,8 @@ def solve_clusters(A: Pair, U: Pair, V: Pair, S: Any) -> tuple[Pair, Pair]:
         cuts = [0, *(np.flatnonzero(~close[i]) + 1).tolist(), S.shape[-1]]
         for start, stop in itertools.pairwise(cuts):
             if stop - start > 1:
-                turn_cluster(*(Pair(X.high[i], X.low[i]) for X in (A, U, V)), slice(start, stop), S[i][start])
+                one = [Pair(X.high[i], X.low[i]) for X in (A, U, V)]
+                turn_cluster(one[0], one[1], one[2], slice(start, stop), S[i][start])
     return U, V
 
 

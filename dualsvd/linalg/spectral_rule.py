@@ -85,10 +85,10 @@ def higher_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: A
     (m, r), n = U.shape[-2:], Vh.shape[-1]
     edges = [edge_blocks(U, Vh, D) for D in directions]
     x, piece = np.concatenate([nodes, -nodes], axis=-1), np.concatenate([pieces, -pieces], axis=-1)
-    ends = ["rr"] + (["pr"] if m > r else ["rp"] if n > r else [])
-    total = 0.0
+    ends = [("r", "r")] + ([("p", "r")] if m > r else [("r", "p")] if n > r else [])
+    total: Any = 0.0
     for first, last in ends:
-        G = 0.0
+        G: Any = 0.0
         for middle in itertools.product("rp" if m != n else "r", repeat=len(directions) - 1):
             path = (first, *middle, last)
             if ("p", "p") not in itertools.pairwise(path):

@@ -188,27 +188,26 @@ def svd_pushforward_rule(
     y: Any, operands: Any, tangents: Any, *, full_matrices: bool = False, options: Options | None = None
 ) -> tuple[Any, Any, Any]:
     """Tangents of factors that are given and cannot turn: the values get their derivative, the vectors what exists."""
-    y = SVDResult(*y)
-    at = svd_spectrum(y, options or get())
-    if not np.any(at.degenerate):
-        return push_full(*y, tangents[0], at)
-    meet_tie(y.S, at, options or get())
-    dU, _, dVh = svd_push(y, tangents[0], at)
-    turned = follow_direction(y, tangents[0], at)
-    return dU, push_full(*turned, tangents[0], at)[1], dVh
+    factors, dA = SVDResult(*y), tangents[0]
+    at = svd_spectrum(factors, options or get())
+    dU, dS, dVh = svd_push(factors, dA, at)
+    if np.any(at.degenerate):
+        meet_tie(factors.S, at, options or get())
+        dS = svd_push(follow_direction(factors, dA, at), dA, at)[1]
+    return dU, dS, dVh
 
 
 def svd_pullback_rule(
     y_bar: Any, y: Any, operands: Any, *, full_matrices: bool = False, options: Options | None = None
 ) -> tuple[Any]:
     """A_bar, after the cotangent has been found independent of gauge and bases."""
-    options = options or get()
+    options, factors = options or get(), SVDResult(*y)
     U_bar, S_bar, Vh_bar = (None if x is None or is_zero(x) else x for x in y_bar)
-    at = spectrum(y[1], options, tail_of(y[1], options))
+    at = spectrum(factors.S, options, tail_of(factors.S, options))
     if U_bar is None and S_bar is None and Vh_bar is None:
         return (None,)
-    admit(SVDResult(*y), U_bar, S_bar, Vh_bar, at, options)
-    return (pull_full(*y, U_bar, S_bar, Vh_bar, at),)
+    admit(factors, U_bar, S_bar, Vh_bar, at, options)
+    return (pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at),)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -251,7 +250,7 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
     """sum_i y_bar_i u_i v_i^H; at a tie the element of least norm of the generalised gradient."""
     (a,), options = operands, options or get()
     if is_plain(a):
-        factors = recall(y) or svd_factors(a, options)
+        factors: SVDResult = recall(y) or svd_factors(a, options)
         at = spectrum(factors.S, options)
         if np.any(at.degenerate):
             meet_tie(factors.S, at, options)
