@@ -21,7 +21,7 @@ from .errors import BackendError, ConvergenceError, DTypeError, NonFiniteError, 
 from .forward import DualArray
 from .linalg.degeneracy import meet_tie, spectrum
 from .linalg.factorise import SVDResult
-from .linalg.svd import admit
+from .linalg.gauge import admit
 from .rules.registry import Tracer
 from .settings import get
 from .validation.report import ValidationReport, row
