@@ -501,21 +501,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
         jacobi.complete(Ub, m, n)
         jacobi.complete(Vb, n, n)
         store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, rows, n, False, planes)
-        store(
-            buffer(right, lane),
-            0,
-            planes,
-            1,
-            sc,
-            buffer(Vh, lane),
-            columns * n * planes,
-            b,
-            b + 1,
-            columns,
-            n,
-            True,
-            planes,
-        )
+        store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), columns * n * planes, b, columns, n, True, planes)
         counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
         if told[0] >= limit:
             flags[b] = UNCONVERGED

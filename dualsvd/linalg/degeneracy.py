@@ -183,6 +183,10 @@ def in_range(a: Any) -> tuple[Any, Any]:
     if not out_of_range(top[..., None]):
         return a, None
     e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
+    size = np.abs(primal(a))
+    bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
+    smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e
+    e = np.where(smallest > np.finfo(size.dtype).minexp, e, 0)  # a graded matrix would lose its small entries
     return scaled(a, -e[..., None, None]), e
 
 
