@@ -177,8 +177,13 @@ def scaled(x: Any, e: Any) -> Any:
     return x * np.ldexp(dtype.type(1), half) * np.ldexp(dtype.type(1), e - half)
 
 
-def in_range(a: Any) -> tuple[Any, Any]:
-    """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...)."""
+def in_range(a: Any, options: Options | None = None) -> tuple[Any, Any]:
+    """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...).
+
+    Not for "jacobi", whose matrices may span more than one power of two can bring into range.
+    """
+    if options is not None and options.algorithm == "jacobi":
+        return a, None
     top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
     if not out_of_range(top[..., None]):
         return a, None
