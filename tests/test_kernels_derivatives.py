@@ -98,6 +98,11 @@ def test_results_go_where_they_are_told():
     U, S, Vh, _ = cpu.svd(a)
     out = tuple(np.empty((len(da), *x.shape)) for x in (U, S, Vh))
     assert all(x is y for x, y in zip(cpu.svd_pushforward(U, S, Vh, da, out=out), out))
+    strided = tuple(np.empty((len(da), *x.shape, 2))[..., 0] for x in (U, S, Vh))
+    cpu.svd_pushforward(U, S, Vh, da, out=strided)
+    assert all(np.array_equal(x, y) for x, y in zip(strided, out))
+    few = cpu.svd_pushforward(U[:1], S[:1], Vh[:1], da[:, :1].copy(), out=tuple(x[:, :1] for x in strided))
+    assert all(np.allclose(x, y[:, :1], rtol=0, atol=1e-13) for x, y in zip(few, out))
     a_bar = np.empty_like(a)
     assert cpu.svd_pullback(U, S, Vh, U, S, Vh, out=a_bar) is a_bar
     np.testing.assert_allclose(a_bar, a, rtol=0, atol=1e-13)  # the gradient of |S|^2 / 2; U and V give nothing
@@ -184,8 +189,9 @@ def test_graded_matrices_to_high_relative_accuracy(digits, rows, columns, shape,
 @DTYPES
 @pytest.mark.parametrize("case", cases.named(without=["graded", "scaled", "complex"]))
 def test_the_graded_path_takes_everything(case, dtype):
-    a = case.matrix(dtype)[None]
+    a = case.matrix(dtype)[None].repeat(2, 0)
     U, S, Vh, info = cpu.svd_accurate(a)
+    assert all(np.array_equal(x[0], x[1]) for x in (U, S, Vh))
     m, n = a.shape[1:]
     tolerance = 10 * max(m, n) * cases.eps(dtype)
     assert (U.dtype, S.dtype) == (a.dtype, a.real.dtype)

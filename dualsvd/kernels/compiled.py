@@ -484,6 +484,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
     )
     order, places = np.empty(n, np.int64), np.empty(m, np.int64)
     left, right = (v, u) if wide else (u, v)
+    ysize, zsize = rows * n * planes, columns * n * planes
     set_scale(sc, 0, 1, 0)
     for b in range(begin, end):
         flags[b], counts[b], off_norm[b] = 0, 1, 0.0
@@ -500,8 +501,8 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
                 Vb[p * n + order[j]] = L[p * n + j]
         jacobi.complete(Ub, m, n)
         jacobi.complete(Vb, n, n)
-        store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), rows * n * planes, b, rows, n, False, planes)
-        store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), columns * n * planes, b, columns, n, True, planes)
+        store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), ysize, b, rows, n, False, planes)
+        store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), zsize, b, columns, n, True, planes)
         counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
         if told[0] >= limit:
             flags[b] = UNCONVERGED

@@ -219,13 +219,15 @@ def _like(a: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _filled(x: np.ndarray, lanes: int, axis: int = 0) -> np.ndarray:
-    """A batch of at least `lanes`: the last matrix is repeated where there are fewer."""
+    """A contiguous batch of at least `lanes`, x itself if it is that: else the last matrix is repeated."""
     count = x.shape[axis]
-    return x if count >= lanes or not count else np.take(x, np.minimum(np.arange(lanes), count - 1), axis=axis)
+    if count >= lanes or not count:
+        return np.ascontiguousarray(x)
+    return np.take(x, np.minimum(np.arange(lanes), count - 1), axis=axis)
 
 
 def _empty(taken: Any, results: Any, axis: int) -> None:
-    """Bring results that were filled up to where they belong."""
+    """Bring results that went elsewhere to where they belong."""
     for x, y in zip(results, taken):
         if x is not y:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
