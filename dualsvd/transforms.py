@@ -245,8 +245,11 @@ class _Recording:
         shape = np.shape(self.y[0]) + np.shape(self.values[0])
         if out is not None and np.shape(out) != shape:
             raise ShapeError(f"out must have shape {shape}, got {np.shape(out)}")
-        into = {} if out is None else {"out": out}
-        return node.rule.jacobian(node.output, node.operands, **into, **node.params)
+        whole = node.rule.jacobian(node.output, node.operands, out=out, **node.params)
+        if whole is None or out is None or whole is out:
+            return whole
+        out[...] = whole
+        return out
 
 
 def _jacobian_reverse(recording: _Recording, progress: bool, holomorphic: bool) -> list[Any]:

@@ -375,3 +375,27 @@ def test_comparisons_and_branches_look_at_the_primal():
     for mode in MODES:
         np.testing.assert_allclose(ds.gradient(f, np.array([1.0, 2.0]), mode=mode), [2.0, 4.0])
         np.testing.assert_allclose(ds.gradient(f, np.array([-1.0, 2.0]), mode=mode), [3.0, 12.0])
+
+
+TIED = {"identity": np.eye(3), "zero": np.zeros((2, 3)), "a pair": np.diag([2.0, 2.0, 1.0])}
+
+
+@pytest.mark.parametrize("matrix", TIED)
+@pytest.mark.parametrize("f", (ds.svdvals, ds.opnorm, ds.nuclear_norm, lambda a: ds.eigvalsh(a @ a.T)))
+@pytest.mark.parametrize("tangents", ("closed-form", "sweeps"))
+def test_lexicographic_derivatives_do_not_depend_on_the_chunk(f, matrix, tangents):
+    a = TIED[matrix]
+    with ds.options(tangents=tangents):
+        whole = ds.jacobian(f, a, mode="forward", chunk=a.size)
+        for chunk in (1, 2, None):
+            assert np.array_equal(ds.jacobian(f, a, mode="forward", chunk=chunk), whole)
+
+
+@pytest.mark.parametrize("f", (ds.opnorm, ds.nuclear_norm, ds.svdvals, lambda a: np.linalg.norm(a, 2)))
+def test_the_sweeps_give_another_way_to_the_same_norms(f):
+    a = np.random.default_rng(0).standard_normal((3, 5))
+    by_rule = ds.jacobian(f, a, mode="forward")
+    with ds.options(tangents="sweeps"):
+        swept = ds.jacobian(f, a, mode="forward")
+    np.testing.assert_allclose(swept, by_rule, rtol=0, atol=1e-13)
+    assert not np.array_equal(swept, by_rule)  # it is another way

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, GaugeError
-from ..rules.registry import Rule, Tracer, implements, primal
+from ..rules.registry import Rule, Tracer, implements, need_all_directions, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
@@ -120,6 +120,8 @@ def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) ->
     if not np.any(at.tied):
         return y, eigh_push(y, dA, at)
     eigh_meet_tie(y.eigenvalues, at, options)
+    if len(dA) > 1:  # as in svd_jvp
+        need_all_directions()
     y = eigh_turned(y, dA, at)
     dw, dQ = eigh_push(y, dA, at)
     message = eigh_lost(y, dA, at)
@@ -224,6 +226,7 @@ def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Optio
     at = eigh_left_tied(factors)
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
+        need_all_directions()
         factors = eigh_turned(factors, dA, at)
     Q = factors.eigenvectors
     return np.real(np.sum(np.conj(Q) * (dA @ Q), axis=-2))

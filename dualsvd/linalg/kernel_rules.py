@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..rules.registry import need_all_directions
 from ..settings import Options, get
 from .degeneracy import GRADED, Spectrum, meet_tie, spectrum
 from .factorise import SVDResult, finite_part, spoil
@@ -79,6 +80,14 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
         if message is not None:
             return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))
     return y, dy
+
+
+def swept_slopes(a: Any, dA: Any, options: Options) -> Any:
+    """The tangents of the singular values alone, carried through every rotation."""
+    y, (_, dS, _) = svd_sweeps(a, dA, options)
+    if np.any(spectrum(y.S, options).degenerate):
+        need_all_directions()
+    return dS
 
 
 def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:

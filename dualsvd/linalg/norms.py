@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, ShapeError
-from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
+from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal
 from ..settings import Options, get, resolve
 from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance
 from .divided_differences import Kept, Power
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors
+from .kernel_rules import swept_slopes
 from .matrices import as_matrix, dyads, is_plain, operand_examples
 from .solve import inv
 from .spectral_rule import SPECTRAL
@@ -66,6 +67,8 @@ def extreme_gradient(a: Any, factors: SVDResult, which: str, options: Options) -
 def extreme_pushforward(y: Any, operands: Any, tangents: Any, *, which: str, options: Options | None = None) -> Any:
     """Re u^H dA v, in the basis that follows the direction if the value is tied or zero."""
     (a,), (dA,), options = operands, tangents, options or get()
+    if options.tangents == "sweeps" and is_plain(a, dA):
+        return swept_slopes(a, dA, options)[..., 0 if which == "largest" else -1]
     factors = factors_at(y, a, options)
     at = spectrum(factors.S, options)
     i, j = (0, 1) if which == "largest" else (-1, -2)
@@ -75,6 +78,7 @@ def extreme_pushforward(y: Any, operands: Any, tangents: Any, *, which: str, opt
     if not np.any(kinks):
         return inner(extreme_gradient(a, factors, which, options), dA)
     meet_tie(factors.S, at, options)
+    need_all_directions()
     return turned_slopes(a, factors, dA, options)[..., i]
 
 
@@ -93,7 +97,7 @@ def extreme_pullback(y_bar: Any, y: Any, operands: Any, *, which: str, options: 
     return (y_bar[..., None, None] * extreme_gradient(a, factors, which, options),)
 
 
-def extreme_jacobian(y: Any, operands: Any, *, which: str, options: Options | None = None) -> Any:
+def extreme_jacobian(y: Any, operands: Any, *, which: str, out: Any = None, options: Options | None = None) -> Any:
     """The gradient itself."""
     (a,), options = operands, options or get()
     if np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a):
@@ -113,11 +117,14 @@ def nuclear_function(a: Any, *, options: Options | None = None) -> Any:
 
 def nuclear_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
     (a,), (dA,), options = operands, tangents, options or get()
+    if options.tangents == "sweeps" and is_plain(a, dA):
+        return np.sum(swept_slopes(a, dA, options), axis=-1)
     factors = factors_at(y, a, options)
     at = spectrum(factors.S, options)
     if not np.any(at.null):
         return inner(SPECTRAL(a, family=Kept("one"), factors=factors, options=options), dA)
     meet_tie(factors.S, at, options)
+    need_all_directions()
     return np.sum(turned_slopes(a, factors, dA, options), axis=-1)
 
 

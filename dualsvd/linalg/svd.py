@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..rules.registry import Rule, Tracer, as_inexact, implements, primal
+from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
@@ -46,7 +46,7 @@ from .degeneracy import (
 )
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
 from .gauge import admit, is_zero
-from .kernel_rules import fused, graded, graded_tangents, pull_fused, push_fused, svd_sweeps
+from .kernel_rules import fused, graded, graded_tangents, pull_fused, push_fused, svd_sweeps, swept_slopes
 from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
 from .spectral_rule import dyad_of
 from .ties import Unresolved, follow_direction, lost_directions, split, svd_spectrum
@@ -168,6 +168,8 @@ def svd_jvp(
     at = svd_spectrum(y, options)
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
+        if len(da) > 1:  # one direction alone asks for the factors that follow it, whatever the others do
+            need_all_directions()
         y = follow_direction(y, da, at)
     elif graded(y, a, da, options) and not full_matrices:
         return graded_tangents(a, da, options)
@@ -229,11 +231,12 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     """Re u_i^H dA v_i, in the basis that follows the direction."""
     (a,), (dA,), options = operands, tangents, options or get()
     if options.tangents == "sweeps" and is_plain(a, dA):
-        return svd_sweeps(a, dA, options)[1][1]
+        return swept_slopes(a, dA, options)
     factors = svdvals_factors(y, a, options)
     at = svd_spectrum(factors, options)
     if np.any(at.degenerate):
         meet_tie(y, at, options)
+        need_all_directions()
         factors = follow_direction(factors, dA, at)
     elif graded(factors, a, dA, options):
         return graded_tangents(a, dA, options)[1][1]
@@ -309,7 +312,7 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
     return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(at.null, plain.dtype.type(0), S_bar))
 
 
-def svdvals_jacobian(y: Any, operands: Any, *, options: Options | None = None) -> Any:
+def svdvals_jacobian(y: Any, operands: Any, *, out: Any = None, options: Options | None = None) -> Any:
     """The dyads u_i v_i^H themselves, (..., r) + (..., m, n)."""
     (a,), options = operands, options or get()
     if np.iscomplexobj(a) or not is_plain(a):
@@ -322,7 +325,7 @@ def svdvals_jacobian(y: Any, operands: Any, *, options: Options | None = None) -
         return np.moveaxis(columns, 0, -1).reshape(y.shape + a.shape)
     U, S, Vh = factors
     if a.ndim == 2:
-        return np.multiply(U.T[:, :, None], Vh[:, None, :])
+        return np.multiply(U.T[:, :, None], Vh[:, None, :], out=out)
     batch, (m, n), r = a.shape[:-2], a.shape[-2:], S.shape[-1]
     B = int(np.prod(batch))
     J = np.zeros((B, r, B, m, n), dtype=a.dtype)
