@@ -155,7 +155,11 @@ def svd_pushforward(
     U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Factors | None = None, threads: int = 1
 ) -> Factors:
     """dU, dS, dVh along da, into `out` if given. Quotients at ties and zeros count as 0."""
-    results = out or tuple(np.empty((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
+    results = out or (
+        np.empty((len(da), *U.shape), U.dtype),
+        np.empty((len(da), *S.shape), S.dtype),
+        np.empty((len(da), *Vh.shape), Vh.dtype),
+    )
     if da.size:
         lanes = _lanes(da[0])
         given = [*(_filled(x, lanes) for x in (U, S, Vh)), _filled(da, lanes, 1)]
