@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import settings
-from .errors import DTypeError, DualSVDError, ShapeError
+from .errors import DegenerateError, DTypeError, DualSVDError, ShapeError
 from .forward import DualArray
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
@@ -182,7 +182,12 @@ def _jacobian_forward(
         with chunked(len(ranges) > 1):
             pushed = [push(start, stop) for start, stop in _with_progress(ranges, progress)]
     except NeedsAllDirections:
-        pushed = [push(0, ranges[-1][1])]
+        try:
+            pushed = [push(0, ranges[-1][1])]
+        except DegenerateError:
+            if any(stop - start > 1 for start, stop in ranges):
+                raise
+            pushed = [push(start, stop) for start, stop in ranges]  # asked for one by one: each follows its own
     dots = [dot for _, dot in pushed]
     return pushed[-1][0], np.moveaxis(dots[0] if len(dots) == 1 else np.concatenate(dots), 0, -1)
 

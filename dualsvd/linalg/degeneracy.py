@@ -177,13 +177,11 @@ def scaled(x: Any, e: Any) -> Any:
     return x * np.ldexp(dtype.type(1), half) * np.ldexp(dtype.type(1), e - half)
 
 
-def in_range(a: Any, options: Options | None = None) -> tuple[Any, Any]:
+def in_range(a: Any) -> tuple[Any, Any]:
     """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...).
 
-    Not for "jacobi", whose matrices may span more than one power of two can bring into range.
+    A matrix that spans more than one power of two can bring into range stays as it is (e = 0).
     """
-    if options is not None and options.algorithm == "jacobi":
-        return a, None
     top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
     if not out_of_range(top[..., None]):
         return a, None
@@ -191,7 +189,7 @@ def in_range(a: Any, options: Options | None = None) -> tuple[Any, Any]:
     size = np.abs(primal(a))
     bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
     smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e
-    e = np.where(smallest > np.finfo(size.dtype).minexp, e, 0)  # a graded matrix would lose its small entries
+    e = np.where(smallest > np.finfo(size.dtype).minexp, e, 0)  # what would underflow
     return scaled(a, -e[..., None, None]), e
 
 

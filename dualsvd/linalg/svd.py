@@ -389,7 +389,7 @@ def svd(
     a, full_matrices = as_matrix(a), bool(full_matrices)
     if not isinstance(a, Tracer):
         return svd_factors(a, chosen, full_matrices)
-    a, e = in_range(a, chosen)
+    a, e = in_range(a)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
     return SVDResult(U, S if e is None else scaled(S, e[..., None]), Vh)
 
@@ -419,7 +419,7 @@ def svdvals(
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
     if not isinstance(a, Tracer):
         return singular_values(a, chosen)
-    a, e = in_range(a, chosen)
+    a, e = in_range(a)
     S = SVDVALS(a, options=chosen)
     return S if e is None else scaled(S, e[..., None])
 
