@@ -164,7 +164,7 @@ def compile_row(row: Row, namespace: Mapping[str, Any]) -> tuple[Callable[..., A
 
     >>> import numpy as np
     >>> (slope,) = compile_row(TABLE["tanh"], {})
-    >>> slope(0.3, np.tanh(0.3)) == 1 - np.tanh(0.3) ** 2
+    >>> bool(slope(0.3, np.tanh(0.3)) == 1 - np.tanh(0.3) ** 2)
     True
     """
     scope = CONSTANTS | dict(namespace)
@@ -184,8 +184,8 @@ def polygamma(order: float, x: float) -> float:
 
     Recurrence up to x >= 16, then the asymptotic series (Abramowitz and Stegun 6.3.18, 6.4.11).
 
-    >>> polygamma(0, 1.0)  # minus Euler's constant
-    -0.577215664901532...
+    >>> round(polygamma(0, 1.0), 12)  # minus Euler's constant
+    -0.577215664902
     """
     n = int(order)
     sign = 1.0 if n % 2 else -1.0  # (-1)^(n+1)

@@ -411,8 +411,9 @@ def value_and_jacobian(
 ) -> tuple[Any, Any]:
     """(f(x), Jacobian), from one pass. Arguments as those of `jacobian`.
 
-    >>> value_and_jacobian(lambda x: x * x, [3.0])[1]
-    [array(6.)]
+    >>> import numpy as np
+    >>> value_and_jacobian(lambda x: x * x, np.array([3.0]))
+    (array([9.]), array([[6.]]))
     """
     _check_mode(mode)
     of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
