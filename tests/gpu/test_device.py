@@ -170,7 +170,8 @@ def test_a_matrix_that_is_not_finite_leaves_its_neighbours_alone(size, device):
     bad = np.array([False, True, True, False])
     for x in (U, S, Vh):
         assert np.isnan(x[bad]).all() and np.isfinite(x[~bad]).all()
-    np.testing.assert_array_equal(S[~bad], ds.cuda.svdvals(a[~bad]))
+    for x, alone in zip((U, S, Vh), ds.cuda.svd(a[~bad])):  # the same kernel, so the same bits
+        np.testing.assert_array_equal(x[~bad], alone)
 
 
 def test_ties_speak_as_on_the_cpu(device):
