@@ -38,6 +38,8 @@ HOT = {
     "tangent_of_angle",
     "rotate",
     "rebase",
+    "turn_pair",
+    "settle_pair",
     "shear",
     "shift",
     "exponent_of",
@@ -45,10 +47,11 @@ HOT = {
 HOT |= {"converge", "sweep", "normalise", "extent", "raise_lanes"}  # these stand in a kernel once
 HOT |= {"multiply_block", "multiply_entry", "conjugate_if", "reciprocal"}
 
+# The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
 for _text in (jacobi, derivatives, qr):
     for _name, _function in vars(_text).items():
         if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
-            register_jitable(**OPTIONS, forceinline=_name in HOT)(_function)
+            register_jitable(**OPTIONS, _nrt=False, forceinline=_name in HOT)(_function)
 
 inline = register_jitable(**OPTIONS)
 once = register_jitable(**OPTIONS, forceinline=True)

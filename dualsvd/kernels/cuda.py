@@ -31,19 +31,15 @@ from . import derivatives, jacobi
 from .compiled import NONFINITE, OPTIONS, UNCONVERGED
 from .cpu import MAX_SWEEPS
 from .protocol import (
-    abs2,
     absolute,
     any_true,
     conj,
     eps_of,
     imag,
-    infdiv,
     like,
-    maximum,
     minimum,
     primal,
     real,
-    squelch,
     where,
 )
 from .scalars import Kind, buffer, components
@@ -408,50 +404,19 @@ def first_pair(step, n):
 
 
 @inline
-def turn_pair(A, V, p, q, m, k, tol2, floor):
-    """What `jacobi.sweep` does with one pair; whether it changed, and its cos^2."""
-    alpha, beta, g = jacobi.dots(A, p, q, m)
-    a, b = primal(alpha), primal(beta)
-    least = like(a, jacobi.flush(eps_of(a)))
-    cos2 = abs2(primal(g)) / ((a + least) * (b + least))
-    need = cos2 > tol2
-    change = any_true(need | (b > a))
-    if change:
-        c, s = jacobi.rotation(alpha, beta, squelch(need, g), floor)
-        jacobi.rotate(A, p, q, c, s, m)
-        jacobi.rotate(V, p, q, c, s, k)
-    return change, cos2
-
-
-@inline
-def settle_pair(A, V, S0, p, q, m, n, tie):
-    """What `jacobi.infinitesimal_sweep` does with one pair."""
-    one = like(tie, 1.0)
-    sp, sq = S0[p], S0[q]
-    gap, sum = sp - sq, sp + sq
-    least = maximum(tie, sp * like(tie, jacobi.tie_tolerance(eps_of(tie), n)))
-    g = jacobi.inner(A, p, A, q, m)
-    apart, tied = gap > least, (gap <= least) & (sq > tie)
-    t = infdiv(g, gap, apart) / where(apart, sum, one)
-    u = infdiv(g, sum, tied) / where(tied, sq, one)
-    jacobi.shear(A, p, q, conj(t - u), t + u, m)
-    jacobi.shear(V, p, q, conj(t), t, n)
-
-
-@inline
 def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
     """`jacobi.converge` by a block."""
     zero = like(primal(real(A[0])), 0.0)
     tol2 = like(zero, jacobi.squared_tolerance(eps_of(zero), m))
     floor = like(zero, jacobi.SMOOTH) * jacobi.size2(A, m * n)
+    least = like(zero, jacobi.flush(eps_of(zero)))
     cuda.syncthreads()
     moving, sweeps, changed, off = True, 0, 0, zero
     while moving and sweeps < limit:
         moved, off = False, zero
         for step in range(1, 3 * n - 4):
             for p in range(first_pair(step, n) + t, (step - 1) // 3 + 1, threads):
-                change, cos2 = turn_pair(A, V, p, step - 2 * p, m, k, tol2, floor)
-                moved, off = moved or change, maximum(off, cos2)
+                moved, off = jacobi.turn_pair(A, V, p, step - 2 * p, m, k, tol2, floor, least, moved, off)
             cuda.syncthreads()
         sweeps += 1
         changed = sweeps if moved else changed
@@ -465,9 +430,10 @@ def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
 @inline
 def block_settle(A, V, S0, m, n, tie, t, threads):
     """`jacobi.settle` at first order by a block."""
+    near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
     for step in range(1, 3 * n - 4):
         for p in range(first_pair(step, n) + t, (step - 1) // 3 + 1, threads):
-            settle_pair(A, V, S0, p, step - 2 * p, m, n, tie)
+            jacobi.settle_pair(A, V, S0, p, step - 2 * p, m, n, tie, near)
         cuda.syncthreads()
 
 

@@ -181,16 +181,22 @@ def sweep(A, V, m, k, n, tol2, floor):
     moved, off = zero > zero, zero
     for p in range(n - 1):
         for q in range(p + 1, n):
-            alpha, beta, g = dots(A, p, q, m)
-            a, b = primal(alpha), primal(beta)
-            cos2 = abs2(primal(g)) / ((a + least) * (b + least))
-            need = cos2 > tol2
-            change = need | (b > a)
-            off, moved = maximum(off, cos2), moved | change
-            if any_true(change):
-                c, s = rotation(alpha, beta, squelch(need, g), floor)
-                rotate(A, p, q, c, s, m)
-                rotate(V, p, q, c, s, k)
+            moved, off = turn_pair(A, V, p, q, m, k, tol2, floor, least, moved, off)
+    return moved, off
+
+
+def turn_pair(A, V, p, q, m, k, tol2, floor, least, moved, off):
+    """Make a pair orthogonal, the longer column first. Joins to `moved` whether it changed, to `off` its |cos|^2."""
+    alpha, beta, g = dots(A, p, q, m)
+    a, b = primal(alpha), primal(beta)
+    cos2 = abs2(primal(g)) / ((a + least) * (b + least))
+    need = cos2 > tol2
+    change = need | (b > a)
+    moved, off = moved | change, maximum(off, cos2)
+    if any_true(change):
+        c, s = rotation(alpha, beta, squelch(need, g), floor)
+        rotate(A, p, q, c, s, m)
+        rotate(V, p, q, c, s, k)
     return moved, off
 
 
@@ -461,19 +467,23 @@ def infinitesimal_sweep(A, V, S0, m, n, tie):
     A tied pair gets no rotation. What is left in its dg belongs to a later direction than the one that settled the
     basis: u makes the columns of U orthogonal to first order without turning either.
     """
-    one = like(tie, 1.0)
     near = like(tie, tie_tolerance(eps_of(tie), n))
     for p in range(n - 1):
         for q in range(p + 1, n):
-            sp, sq = S0[p], S0[q]
-            gap, sum, least = sp - sq, sp + sq, maximum(tie, sp * near)
-            g = inner(A, p, A, q, m)
-            apart, tied = gap > least, (gap <= least) & (sq > tie)
-            # in two steps: a product of small values would underflow
-            t = infdiv(g, gap, apart) / where(apart, sum, one)
-            u = infdiv(g, sum, tied) / where(tied, sq, one)
-            shear(A, p, q, conj(t - u), t + u, m)
-            shear(V, p, q, conj(t), t, n)
+            settle_pair(A, V, S0, p, q, m, n, tie, near)
+
+
+def settle_pair(A, V, S0, p, q, m, n, tie, near):
+    """One pair of the infinitesimal sweep; values closer than `near` times the larger, or than `tie`, are tied."""
+    one, sp, sq = like(tie, 1.0), S0[p], S0[q]
+    gap, sum, least = sp - sq, sp + sq, maximum(tie, sp * near)
+    g = inner(A, p, A, q, m)
+    apart, tied = gap > least, (gap <= least) & (sq > tie)
+    # in two steps: a product of small values would underflow
+    t = infdiv(g, gap, apart) / where(apart, sum, one)
+    u = infdiv(g, sum, tied) / where(tied, sq, one)
+    shear(A, p, q, conj(t - u), t + u, m)
+    shear(V, p, q, conj(t), t, n)
 
 
 def shear(A, p, q, right, left, m):
