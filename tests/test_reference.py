@@ -26,6 +26,8 @@ SUBNORMAL = 5e-324  # the spacing of subnormal numbers: no result is rounded mor
 VALUE = 18  # * eps = 4e-15
 # Derivatives of simple values, relative to their conditioning.
 SIMPLE = 20
+# The motion of singular vectors is divided by the gap, which the errors of both values put off as well.
+MOTION = SIMPLE + 2 * VALUE
 # Directional derivatives at exact ties: eigenvalues of a block of U^H D V, which are perfectly conditioned.
 TIED = 100
 # Graded matrices, every value relative to itself.
@@ -136,8 +138,11 @@ def resolved(case: Reference) -> np.ndarray:
 
 
 def simple_bound(case: Reference, d: np.ndarray, eps: float = EPS) -> np.ndarray:
-    """ds_i = Re u_i^H D v_i is off by |D| times what the backward error turns u_i and v_i by."""
-    return SIMPLE * eps * conditioning(case) * norm2(d) + 2 * SUBNORMAL
+    """ds_i = Re u_i^H D v_i is off by |D| times what the backward error turns u_i and v_i by.
+
+    Each product of the sum may be rounded to a subnormal number.
+    """
+    return SIMPLE * eps * conditioning(case) * norm2(d) + (1 + d.size) * SUBNORMAL
 
 
 def norm2(d: np.ndarray) -> float:
@@ -212,7 +217,8 @@ def fused_bound(name: str, case: Reference, order: int = 1, eps: float = EPS) ->
 
     Each further derivative divides by the same once more, and loses as much again.
     """
-    return max(FUSED, SIMPLE * order * function_conditioning(name, case)) * eps
+    loss = MOTION if name.startswith("dyad") else SIMPLE
+    return max(FUSED, loss * order * function_conditioning(name, case)) * eps
 
 
 def first_size(f: FunctionReference, w: Any = None) -> float:
