@@ -8,7 +8,6 @@ number.
 
 from __future__ import annotations
 
-import math
 from types import FunctionType
 
 import numpy as np
@@ -17,6 +16,7 @@ from numba.extending import register_jitable
 from . import derivatives, jacobi, qr
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
+from .lanes import read_lanes, write_lanes
 from .protocol import any_true, like, where
 from .scalars import buffer, components, lanes
 
@@ -66,15 +66,6 @@ def memory(size, like):
     raw = np.empty(size + 16, like.dtype)
     skip = (-raw.ctypes.data % 64) // raw.itemsize
     return raw[skip : skip + size]
-
-
-@once
-def identity(v, n, stride, width):
-    """The identity in every lane; a number takes `stride` reals, of which the first `width` are its lanes."""
-    v[: n * n * stride] = 0.0
-    for i in range(n):
-        for w in range(width):
-            v[i * (n + 1) * stride + w] = 1.0
 
 
 # ---- scaling
@@ -129,92 +120,211 @@ def store(a, start, stride, width, scale, y, size, b, m, n, rows, planes):
                     y[(b + w) * size + target] = a[source + w] * scale[w] * scale[width + w] * sign
 
 
+# ---- between matrices in memory and packs
+
+
+@once
+def read_matrices(x, b, rows, columns, turned, planes, T, A):
+    """Matrix b and the following, a lane each, column after column, or row after row and conjugated if `turned`.
+
+    T is scratch of eight packs.
+    """
+    size = rows * columns * planes
+    start, left, at = b * size, size, (0, 0, 0)
+    while left >= 8:
+        read_lanes(x, start, size, T, 8)
+        at = spread(T, 8, A, at, rows, columns, turned, planes)
+        start, left = start + 8, left - 8
+    if left & 4:
+        read_lanes(x, start, size, T, 4)
+        at = spread(T, 4, A, at, rows, columns, turned, planes)
+        start += 4
+    if left & 2:
+        read_lanes(x, start, size, T, 2)
+        at = spread(T, 2, A, at, rows, columns, turned, planes)
+        start += 2
+    if left & 1:
+        read_lanes(x, start, size, T, 1)
+        spread(T, 1, A, at, rows, columns, turned, planes)
+
+
+@once
+def write_matrices(A, f, y, b, rows, columns, turned, planes, T):
+    """The inverse of `read_matrices`, times f."""
+    size = rows * columns * planes
+    start, left, at = b * size, size, (0, 0, 0)
+    while left >= 8:
+        at = gather(T, 8, A, f, at, rows, columns, turned, planes)
+        write_lanes(T, y, start, size, 8)
+        start, left = start + 8, left - 8
+    if left & 4:
+        at = gather(T, 4, A, f, at, rows, columns, turned, planes)
+        write_lanes(T, y, start, size, 4)
+        start += 4
+    if left & 2:
+        at = gather(T, 2, A, f, at, rows, columns, turned, planes)
+        write_lanes(T, y, start, size, 2)
+        start += 2
+    if left & 1:
+        gather(T, 1, A, f, at, rows, columns, turned, planes)
+        write_lanes(T, y, start, size, 1)
+
+
+@once
+def spread(T, count, A, at, rows, columns, turned, planes):
+    """The packs of T to their places, from row, column and plane `at` of the matrices on; returns what comes next."""
+    for k in range(count):
+        place, flipped = position(at, rows, columns, turned, planes)
+        A[place] = -T[k] if flipped else T[k]
+        at = following(at, columns, planes)
+    return at
+
+
+@once
+def gather(T, count, A, f, at, rows, columns, turned, planes):
+    """The inverse of `spread`, times f."""
+    for k in range(count):
+        place, flipped = position(at, rows, columns, turned, planes)
+        T[k] = -A[place] * f if flipped else A[place] * f
+        at = following(at, columns, planes)
+    return at
+
+
+@once
+def position(at, rows, columns, turned, planes):
+    """Where a real stands in a buffer, and whether with the other sign."""
+    i, j, c = at
+    return ((i * columns + j) if turned else (j * rows + i)) * planes + c, turned and c == 1
+
+
+@once
+def following(at, columns, planes):
+    """Row, column and plane of the next real in memory."""
+    i, j, c = at
+    if c + 1 < planes:
+        return i, j, c + 1
+    return (i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0)
+
+
 # ---- the primal SVD
 
 
 @once
-def scale_lanes(tops, up, down, width, top):
-    """Scales that raise each lane's largest real, `tops`, to about 2^top, and their inverses, by the exponent bits."""
-    bits = tops.view(np.int64)
+def scale_lanes(tops, exponents, up, down, width, top):
+    """Up: two powers of two, a lane each, whose product raises its largest real, `tops`, to about 2^top; down: their
+    inverses. By the bits: two factors, for one alone may overflow."""
+    bits, powers = tops.view(np.int64), exponents.view(np.float64)
     for w in range(width):
         exponent = top + 1022 - (bits[w] >> 52) if bits[w] else 0
-        half = exponent // 2
-        up[w], up[width + w] = POWERS[half + 1100], POWERS[exponent - half + 1100]
-        down[w], down[width + w] = POWERS[half - exponent + 1100], POWERS[1100 - half]
+        half = exponent >> 1
+        exponents[w], exponents[width + w] = (half + 1023) << 52, (exponent - half + 1023) << 52
+        exponents[2 * width + w], exponents[3 * width + w] = (half - exponent + 1023) << 52, (1023 - half) << 52
+    for w in range(2 * width):
+        up[w], down[w] = powers[w], powers[2 * width + w]
 
 
 @once
-def decompose(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
-    """U, S and Vh, or S alone where U is empty."""
+def decompose(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
+    """U, S and Vh, or S alone where U is empty. Returns whether anything is to be told of a matrix.
+
+    told: for each matrix the sweeps before the last, then |cos|^2, then the verdict, which is 0 if all went well.
+    """
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, k, height = planes * width, n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps)
-    a, v, s, told = memory(m * n * stride, X), memory(k * k * stride + 1, X), memory(n * width, X), memory(3 * width, X)
-    up, down, unit, tops = memory(2 * width, X), memory(2 * width, X), memory(2 * width, X), np.empty(width)
-    A, V, Sb, info = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(told, reals)
-    left, right = (v, a) if wide else (a, v)
-    al, sl, lb, rb = buffer(a, lane), buffer(s, lane), buffer(left, lane), buffer(right, lane)
-    unit[:] = 1.0
-    one, low = buffer(unit, lane), buffer(down, lane)
+    stride, k, height, batch = planes * width, n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
+    a, v, s, t = memory(m * n * stride, X), memory((k * k + 1) * stride, X), memory(n * width, X), memory(8 * width, X)
+    up, down, info = memory(2 * width, X), memory(2 * width, X), memory(3 * width, X)
+    tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
+    A, V, Sb, T, verdict = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals), buffer(info, reals)
+    A_reals, left, right = buffer(a, reals), buffer(v if wide else a, reals), buffer(a if wide else v, reals)
+    x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
+    one, raised, lowered = like(Sb[0], 1.0), buffer(up, reals), buffer(down, reals)
+    anything = False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        load(buffer(X, lane), m * n * planes, b, al, 0, stride, width, one, m, n, wide, planes)
-        largest, finite = jacobi.extent(buffer(a, reals), m * n * planes)
-        info[0], info[2] = largest, where(finite, like(largest, 0.0), like(largest, 1.0))
+        read_matrices(x, b, rows, columns, wide, planes, T, A_reals)
+        largest, finite = jacobi.extent(A_reals, m * n * planes)
+        verdict[0] = largest
         for w in range(width):
-            tops[w], flags[b + w] = told[w], NONFINITE if told[2 * width + w] > 0.0 else 0
-        scale_lanes(tops, up, down, width, height)
-        jacobi.raise_lanes(A, finite, buffer(up, reals)[0], buffer(up, reals)[1], m * n)
-        identity(v, k, stride, width)
-        jacobi.converge(A, V, info, m, k, n, limit)
+            tops[w] = info[w]
+        scale_lanes(tops, exponents, up, down, width, height)
+        jacobi.raise_lanes(A, finite, raised[0], raised[1], m * n)
+        identity(V, k)
+        jacobi.converge(A, V, verdict, m, k, n, limit)
         jacobi.normalise(A, Sb, m, n)
-        store(sl, 0, width, width, low, buffer(S, lane), n, b, 1, n, True, 1)
+        if k and any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
+            jacobi.complete(A, m, n)
+        verdict[2] = judge(verdict[0], finite, limit)
+        if any_true(verdict[2] > like(one, 0.0)):
+            anything = True
+            spoil(A, V, Sb, finite, m, k, n)
+        for p in range(n):
+            Sb[p] = Sb[p] * lowered[0] * lowered[1]
+        write_matrices(Sb, one, values, b, 1, n, True, 1, T)
         if k:
-            if any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
-                jacobi.complete(A, m, n)
-            store(lb, 0, stride, width, one, buffer(U, lane), rows * n * planes, b, rows, n, False, planes)
-            store(rb, 0, stride, width, one, buffer(Vh, lane), columns * n * planes, b, columns, n, True, planes)
-        for w in range(width):
-            counts[b + w], off_norm[b + w] = told[w] + 1, math.sqrt(told[width + w])
-            if told[w] >= limit:
-                flags[b + w] |= UNCONVERGED
-            if flags[b + w] & NONFINITE:
-                spoil(U, S, Vh, b + w, rows * k * planes, n, columns * k * planes)
+            write_matrices(left, one, y, b, rows, n, False, planes, T)
+            write_matrices(right, one, z, b, n, columns, True, planes, T)
+        for i in range(3):
+            T[0] = verdict[i]
+            write_lanes(T, report, i * batch + b, 1, 1)
+    return anything
+
+
+@once
+def identity(V, n):
+    """The identity in every lane."""
+    zero, one = like(V[0], 0.0), like(V[0], 1.0)
+    for e in range(n * n):
+        V[e] = zero
+    for i in range(n):
+        V[i * (n + 1)] = one
+
+
+@once
+def judge(sweeps, finite, limit):
+    """The verdicts: 0, or the sum of NONFINITE and UNCONVERGED."""
+    zero = like(sweeps, 0.0)
+    ill = where(finite, zero, like(zero, NONFINITE))
+    return where(sweeps < like(zero, limit), ill, ill + like(zero, UNCONVERGED))
 
 
 @inline
-def spoil(U, S, Vh, b, left, n, right):
-    """NaN for matrix b."""
-    S[b * n : (b + 1) * n] = np.nan
-    U[b * left : (b + 1) * left] = np.nan
-    Vh[b * right : (b + 1) * right] = np.nan
+def spoil(A, V, S, finite, m, k, n):
+    """NaN in the lanes that are not finite."""
+    nan = like(S[0], np.nan)
+    for p in range(n):
+        S[p] = where(finite, S[p], nan)
+    for e in range(m * n):
+        A[e] = where(finite, A[e], nan)
+    for e in range(k * k):
+        V[e] = where(finite, V[e], nan)
 
 
 @jit(nogil=True, **OPTIONS)
-def svd(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S and Vh, or S alone where U is empty."""
-    decompose(kind, reals, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+    return decompose(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit)
 
 
 # The same at sizes known when they are compiled: the loops unroll, and columns stay in registers.
 
 
 @jit(nogil=True, **OPTIONS)
-def svd_2(kind, reals, lane, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+def svd_2(kind, reals, lane, X, U, S, Vh, told, begin, end, limit):
     """2 x 2."""
-    decompose(kind, reals, lane, 2, 2, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+    return decompose(kind, reals, lane, 2, 2, X, U, S, Vh, told, begin, end, limit)
 
 
 @jit(nogil=True, **OPTIONS)
-def svd_3(kind, reals, lane, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+def svd_3(kind, reals, lane, X, U, S, Vh, told, begin, end, limit):
     """3 x 3."""
-    decompose(kind, reals, lane, 3, 3, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+    return decompose(kind, reals, lane, 3, 3, X, U, S, Vh, told, begin, end, limit)
 
 
 @jit(nogil=True, **OPTIONS)
-def svd_4(kind, reals, lane, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
+def svd_4(kind, reals, lane, X, U, S, Vh, told, begin, end, limit):
     """4 x 4."""
-    decompose(kind, reals, lane, 4, 4, X, U, S, Vh, counts, off_norm, flags, begin, end, limit)
+    return decompose(kind, reals, lane, 4, 4, X, U, S, Vh, told, begin, end, limit)
 
 
 # ---- its tangents
@@ -322,19 +432,19 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
 @jit(nogil=True, **OPTIONS)
 def sweeps(
     kind, reals, leaf, lane, rows, columns, batch, count,
-    X, dX, U, S, Vh, dU, dS, dVh, counts, off_norm, flags, begin, end, limit,
+    X, dX, U, S, Vh, dU, dS, dVh, told, begin, end, limit,
 ):  # fmt: skip
-    """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix not finite gives
-    NaN."""
+    """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix that is not finite
+    is left out. Returns and tells what `decompose` does."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size = stride // planes - 1, m * n * planes
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
     u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
-    t, q, told, scale = memory(count * size, U), memory(n * n * planes, U), memory(2, U), memory(2, U)
+    t, q, facts, scale = memory(count * size, U), memory(n * n * planes, U), memory(2, U), memory(2, U)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
     U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
-    Q, info = buffer(q, leaf), buffer(told, lane)
+    Q, info, anything = buffer(q, leaf), buffer(facts, lane), False
     al, vl, sl, tl = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(t, lane)
     x, y, z, values, dx, sc = (
         buffer(X, lane),
@@ -349,8 +459,8 @@ def sweeps(
     left, right = (vl, al) if wide else (al, vl)
     for b in range(begin, end):
         big = largest(x, b * size, size)
-        flags[b], counts[b], off_norm[b] = (0 if big < np.inf else NONFINITE), 1, 0.0
         if big == np.inf:
+            anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
         exponent, tied = jacobi.power_of_two(big, top), False
         scale_directions(dx, size, batch, b, count, exponents, top)
@@ -360,12 +470,12 @@ def sweeps(
             set_scale(sc, 0, 1, exponent)
             load(x, size, b, al, 0, stride, 1, sc, m, n, wide, planes)
             load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
-            identity(v, n, stride, 1)
+            identity(V, n)
             jacobi.converge(A, V, info, m, n, n, limit)
             if first == 0:
                 jacobi.primal_columns(A, U0, S0, m, n)
                 jacobi.primals(V, V0, n * n)
-                identity(q, n, planes, 1)
+                identity(Q, n)
                 tie = S0[0] * jacobi.tie_tolerance(eps, n)
                 tied = adapt(
                     U0, Q, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes
@@ -382,9 +492,16 @@ def sweeps(
         set_scale(sc, 0, 1, 0)
         store(left, 0, stride, 1, sc, y, rows * n * planes, b, rows, n, False, planes)
         store(right, 0, stride, 1, sc, z, columns * n * planes, b, columns, n, True, planes)
-        counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
-        if told[0] >= limit:
-            flags[b] = UNCONVERGED
+        if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
+            anything = True
+    return anything
+
+
+@inline
+def tell(told, b, batch, sweeps, cos2, verdict):
+    """Report of matrix b; whether it has anything to say."""
+    told[b], told[batch + b], told[2 * batch + b] = sweeps, cos2, verdict
+    return verdict != 0
 
 
 # ---- closed forms
@@ -467,14 +584,15 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
 
 
 @jit(nogil=True, **OPTIONS)
-def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begin, end, limit):
-    """U, S, Vh by `qr`: S to high relative accuracy. A matrix that is not finite is left out."""
+def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
+    """U, S, Vh by `qr`: S to high relative accuracy. A matrix that is not finite is left out. Returns and tells what
+    `decompose` does."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
-    size, small = m * n * planes, n * n * planes
-    a, a0, k, scale, told = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
+    size, small, batch, anything = m * n * planes, n * n * planes, len(S) // n, False
+    a, a0, k, scale, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
     u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
     d, sigma, r, h = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X), memory(m, X)
-    A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
+    A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
     Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
     D, W, R, H = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf), buffer(h, lane)
     source, sc, values = buffer(X, lane), buffer(scale, lane), buffer(S, lane)
@@ -490,12 +608,11 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
     ysize, zsize = rows * n * planes, columns * n * planes
     set_scale(sc, 0, 1, 0)
     for b in range(begin, end):
-        flags[b], counts[b], off_norm[b] = 0, 1, 0.0
         if largest(source, b * size, size) == np.inf:
-            flags[b] = NONFINITE
+            anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
         load(source, size, b, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
-        identity(y, n, planes, 1)
+        identity(Y, n)
         qr.decompose(A, A0, H, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         qr.expand(A, W, e, Y, Ub, places, R, m, n)
         for p in range(n):
@@ -506,9 +623,9 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, counts, off_norm, flags, begi
         jacobi.complete(Vb, n, n)
         store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), ysize, b, rows, n, False, planes)
         store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), zsize, b, columns, n, True, planes)
-        counts[b], off_norm[b] = told[0] + 1, math.sqrt(told[1])
-        if told[0] >= limit:
-            flags[b] = UNCONVERGED
+        if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
+            anything = True
+    return anything
 
 
 @jit(nogil=True, **OPTIONS)
@@ -518,7 +635,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     stride, size, small = components(kind), m * n * planes, n * n * planes
     chunk, real_stride = stride // planes - 1, stride // planes
-    a, a0, k, scale, told = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
+    a, a0, k, scale, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
     x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
     t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
     o, da, dl, dd, dw = (
@@ -528,7 +645,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         memory(n * stride, X),
         memory(n * stride, X),
     )
-    A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(told, lane), buffer(s, lane)
+    A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
     L, Y, D, W, T, H = (
         buffer(x, leaf),
         buffer(y, leaf),
@@ -559,7 +676,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         if largest(source, b * size, size) == np.inf:
             continue
         load(source, size, b, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
-        identity(y, n, planes, 1)
+        identity(Y, n)
         rank = qr.decompose(A, A0, O, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,20 +34,36 @@ MIN_PER_THREAD = 256
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True, slots=True)
 class Info:
-    """How each matrix of a batch fared.
+    """How each matrix of a batch fared, worked out when it is asked for.
 
+    clean        whether there is nothing to tell: all converged, all were finite
     sweeps       until nothing changed, that last one included
     off_norm     the largest |cos| between two columns that the last sweep met
     nonfinite    whether NaN or infinity was there: all results are NaN
     unconverged  whether it still changed at the bound
     """
 
-    sweeps: np.ndarray
-    off_norm: np.ndarray
-    nonfinite: np.ndarray
-    unconverged: np.ndarray
+    __slots__ = ("_told", "clean")
+
+    def __init__(self, told: np.ndarray, clean: bool) -> None:
+        self._told, self.clean = told, clean
+
+    @property
+    def sweeps(self) -> np.ndarray:
+        return self._told[0].astype(np.int64) + 1
+
+    @property
+    def off_norm(self) -> np.ndarray:
+        return np.sqrt(self._told[1])
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        return self._told[2].astype(np.uint8) & NONFINITE != 0
+
+    @property
+    def unconverged(self) -> np.ndarray:
+        return self._told[2].astype(np.uint8) & UNCONVERGED != 0
 
 
 # ---- SVDs
@@ -71,13 +86,13 @@ def _svd(a: np.ndarray, vectors: bool, limit: int, threads: int) -> tuple[np.nda
     U, S, Vh = factors(full)
     if not vectors:
         U, Vh = U[:0], Vh[:0]
-    told = _blank_report(len(full))
+    told, anything = _blank_report(S), False
     if S.size:
         kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh)]
         fixed = lanes > 1 and sizes in FIXED
         kernel, sizes = (f"svd_{sizes[0]}", ()) if fixed else ("svd", sizes)
-        _run(kernel, kinds, (*sizes, *arrays, *told), len(full), lanes, threads, limit)
-    return U[:batch], S[:batch], Vh[:batch], _report(*told, batch)
+        anything = _run(kernel, kinds, (*sizes, *arrays, told.reshape(-1)), len(full), lanes, threads, limit)
+    return U[:batch], S[:batch], Vh[:batch], Info(told[:, :batch], not anything)
 
 
 def svd_accurate(
@@ -85,13 +100,15 @@ def svd_accurate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
     """`svd` by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded matrices."""
     x = _doubled(a)
-    results, told = factors(x), _blank_report(len(a))
+    results, anything = factors(x), False
+    told = _blank_report(results[1])
     if results[1].size:
-        arrays = [_reals(y) for y in (x, *results)]
-        _run("graded", _leaf_kinds(x.dtype, 1)[::2], (*a.shape[1:], *arrays, *told), len(a), 1, threads, limit)
-    info = _report(*told, len(a))
-    for y in results:
-        y[info.nonfinite] = np.nan
+        arrays = [_reals(y) for y in (x, *results, told)]
+        anything = _run("graded", _leaf_kinds(x.dtype, 1)[::2], (*a.shape[1:], *arrays), len(a), 1, threads, limit)
+    info = Info(told, not anything)
+    if anything:
+        for y in results:
+            y[info.nonfinite] = np.nan
     U, S, Vh = (_like(a, y) for y in results)
     return U, S, Vh, info
 
@@ -113,11 +130,12 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
     if not da.size:
         U, S, Vh, info = svd(a, limit=limit, threads=threads)
         return U, S, Vh, *factors(a, len(da)), info
-    results, told = (*factors(a), *factors(a, len(da))), _blank_report(len(a))
-    sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(x) for x in (a, da, *results)]
-    _run("sweeps", _dual_kinds(a.dtype, len(da)), (*sizes, *arrays, *told), len(a), 1, threads, limit)
-    info = _report(*told, len(a))
-    for k, x in enumerate(results):
+    results = (*factors(a), *factors(a, len(da)))
+    told = _blank_report(results[1])
+    sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(x) for x in (a, da, *results, told)]
+    anything = _run("sweeps", _dual_kinds(a.dtype, len(da)), (*sizes, *arrays), len(a), 1, threads, limit)
+    info = Info(told, not anything)
+    for k, x in enumerate(results if anything else ()):
         x[(slice(None),) * (k > 2) + (info.nonfinite,)] = np.nan
     return *results, info
 
@@ -237,16 +255,12 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
 
 
-def _blank_report(batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sweeps, off-norm and flags for a kernel to fill."""
-    return np.zeros(batch, np.int64), np.zeros(batch), np.zeros(batch, np.uint8)
+def _blank_report(S: np.ndarray) -> np.ndarray:
+    """For a kernel to fill: sweeps, off-norm and verdict of each matrix."""
+    return np.empty((3, len(S)), S.dtype) if S.size else np.zeros((3, len(S)), S.dtype)
 
 
-def _report(sweeps: np.ndarray, off_norm: np.ndarray, flags: np.ndarray, batch: int) -> Info:
-    return Info(sweeps[:batch], off_norm[:batch], (flags[:batch] & NONFINITE) != 0, (flags[:batch] & UNCONVERGED) != 0)
-
-
-#: What the flags of a kernel tell of a matrix.
+#: What the verdict of a kernel says of a matrix.
 NONFINITE, UNCONVERGED = 1, 2
 
 
@@ -289,22 +303,27 @@ def _register() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
-def _run(kernel: str, kinds: Any, arguments: Any, batch: int, lanes: int, threads: int, *limit: int) -> None:
-    """A kernel over the batch, cut between packs, in up to `threads` threads: the kernels hold no lock."""
+def _run(kernel: str, kinds: Any, arguments: Any, batch: int, lanes: int, threads: int, *limit: int) -> bool:
+    """A kernel over the batch, cut between packs, in up to `threads` threads: the kernels hold no lock.
+
+    Returns whether it has anything to tell of a matrix.
+    """
     parts = max(1, min(threads, batch // MIN_PER_THREAD))
     if parts == 1:
-        _launch(kernel, kinds, *arguments, 0, batch, *limit)
-        return
+        return _launch(kernel, kinds, *arguments, 0, batch, *limit)
     packs = -(-batch // lanes)
     cuts = [min(packs * i // parts * lanes, batch) for i in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(lambda begin, end: _launch(kernel, kinds, *arguments, begin, end, *limit), cuts[:-1], cuts[1:]))
+        told = list(
+            pool.map(lambda begin, end: _launch(kernel, kinds, *arguments, begin, end, *limit), cuts[:-1], cuts[1:])
+        )
+    return any(told)
 
 
 _entries: dict[tuple[Any, ...], Any] = {}
 
 
-def _launch(kernel: str, kinds: Any, *arguments: Any) -> None:
+def _launch(kernel: str, kinds: Any, *arguments: Any) -> bool:
     """Call a kernel by its entry point: Numba's dispatcher takes longer to find that than a small SVD takes."""
     entry = _entries.get((kernel, kinds))
     if entry is None:
@@ -312,7 +331,7 @@ def _launch(kernel: str, kinds: Any, *arguments: Any) -> None:
 
         signature = tuple(map(_type, (*kinds, *arguments)))
         entry = _entries[kernel, kinds] = getattr(compiled, kernel).compile(signature)
-    entry(*kinds, *arguments)
+    return bool(entry(*kinds, *arguments))
 
 
 def _type(x: Any) -> Any:

@@ -689,12 +689,17 @@ class _Memory:
             self.emitter.builder.store(x.value, self._next(), align=self._align)
 
 
-def _memory(context: Any, builder: Any, t: BufferType, value: Any, k: Any) -> _Memory:
+def memory_at(context: Any, builder: Any, t: BufferType, value: Any, k: Any) -> Any:
+    """The pointer to the first real of number k of a buffer."""
     array = context.make_array(t.array)(context, builder, builder.extract_value(value, 0))
     real = context.get_value_type(real_type(lane_type(t.number)))
     stride = ir.Constant(k.type, components_of(t.number) * lanes_of(t.number))
-    start = builder.gep(builder.bitcast(array.data, real.as_pointer()), [builder.mul(k, stride)], inbounds=True)
-    return _Memory(Emitter(context.typing_context, context, builder), t.number, start)
+    return builder.gep(builder.bitcast(array.data, real.as_pointer()), [builder.mul(k, stride)], inbounds=True)
+
+
+def _memory(context: Any, builder: Any, t: BufferType, value: Any, k: Any) -> _Memory:
+    emitter = Emitter(context.typing_context, context, builder)
+    return _Memory(emitter, t.number, memory_at(context, builder, t, value, k))
 
 
 @intrinsic

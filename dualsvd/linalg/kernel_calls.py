@@ -32,7 +32,7 @@ def stack_of(a: Any) -> Any:
 
 
 def check_converged(info: Any) -> None:
-    if info.unconverged.any():
+    if not info.clean and info.unconverged.any():
         i = int(np.flatnonzero(info.unconverged)[0])
         raise ConvergenceError(
             f"the Jacobi iteration did not converge in {info.sweeps[i]} sweeps: |cos| {info.off_norm[i]:.1e} is left "

@@ -1,0 +1,162 @@
+"""Between matrices in memory, one after the other, and packs, a matrix a lane.
+
+In memory the entries of one matrix stand side by side, in a pack those of many. A transposition in registers moves
+them: `count` consecutive reals from each of L matrices fill `count` registers of L lanes, in which
+
+    real e of matrix w    stands at    w count + e,    and is wanted at    e L + w.
+
+That is a rotation of the bits of the index, for powers of two. Taking all reals at even places before those at odd
+ones rotates by one bit, at one shuffle a register; so log2(count) rounds do it, and as many rounds of the inverse, the
+perfect shuffle, undo it. (Stone 1971, "Parallel processing with the perfect shuffle".)
+
+Compiled code only: plain Python has no packs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from ..errors import DTypeError
+from .scalars import BufferType, lanes_of, memory_at, refusal
+
+#: Reals of a matrix that are moved at a time, at most.
+CHUNK = 8
+
+
+@intrinsic(prefer_literal=True)
+def _read(typing: Any, store: BufferType, at: Any, stride: Any, packs: BufferType, count: Any) -> Any:
+    """packs[e], e < count, receives real at + w stride + e of the store in lane w; `count` is a literal 1, 2, 4, 8."""
+    chunk, lanes = _chunk(count), _lanes(store, packs)
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        shuffles, width = _Shuffles(builder), min(chunk, lanes)
+        pieces = [shuffles.load(p, width) for p in _places(context, builder, store, values, lanes, chunk, width)]
+        registers = shuffles.joined(pieces, lanes)
+        for _ in range(_rounds(chunk, lanes)):
+            pairs = list(zip(registers[::2], registers[1::2]))
+            even, odd = list(range(0, 2 * lanes, 2)), list(range(1, 2 * lanes, 2))
+            registers = [shuffles(a, b, even) for a, b in pairs] + [shuffles(a, b, odd) for a, b in pairs]
+        base = memory_at(context, builder, packs, values[3], context.get_constant(types.intp, 0))
+        for e, register in enumerate(registers):
+            shuffles.store(register, builder.gep(base, [_index(e * lanes)], inbounds=True))
+        return context.get_dummy_value()
+
+    return types.void(store, types.intp, types.intp, packs, count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _write(typing: Any, packs: BufferType, store: BufferType, at: Any, stride: Any, count: Any) -> Any:
+    """The inverse: real at + w stride + e of the store receives lane w of packs[e]."""
+    chunk, lanes = _chunk(count), _lanes(store, packs)
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        shuffles, width = _Shuffles(builder), min(chunk, lanes)
+        base = memory_at(context, builder, packs, values[0], context.get_constant(types.intp, 0))
+        places = [builder.gep(base, [_index(e * lanes)], inbounds=True) for e in range(chunk)]
+        registers = [shuffles.load(p, lanes) for p in places]
+        half = lanes // 2
+        low, high = ([k for i in range(a, a + half) for k in (i, i + lanes)] for a in (0, half))
+        for _ in range(_rounds(chunk, lanes)):
+            pairs = zip(registers[: chunk // 2], registers[chunk // 2 :])
+            registers = [shuffles(a, b, mask) for a, b in pairs for mask in (low, high)]
+        pieces = [piece for register in registers for piece in shuffles.cut(register, width)]
+        for p, piece in zip(_places(context, builder, store, values[1:], lanes, chunk, width), pieces):
+            shuffles.store(piece, p)
+        return context.get_dummy_value()
+
+    return types.void(packs, store, types.intp, types.intp, count), generate
+
+
+#: untyped: type checkers see the typing functions in place of what compiled code calls
+read_lanes: Any = _read
+write_lanes: Any = _write
+
+
+def _chunk(count: Any) -> int:
+    if not isinstance(count, types.IntegerLiteral) or count.literal_value not in (1, 2, 4, CHUNK):
+        raise refusal(DTypeError, f"reals are moved 1, 2, 4 or {CHUNK} at a time, got {count}")
+    return count.literal_value
+
+
+def _lanes(store: Any, packs: Any) -> int:
+    if lanes_of(store.number) != 1:
+        raise refusal(DTypeError, f"matrices in memory are single reals, got {store}")
+    return lanes_of(packs.number)
+
+
+def _rounds(count: int, lanes: int) -> int:
+    """log2(count); none for one lane, where memory has the order of the packs."""
+    return count.bit_length() - 1 if lanes > 1 else 0
+
+
+def _index(k: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), k)
+
+
+def _places(context: Any, builder: Any, store: Any, values: Any, lanes: int, count: int, width: int) -> list[Any]:
+    """Pointers to the pieces of all matrices, `width` reals each."""
+    base = memory_at(context, builder, store, values[0], values[1])
+    starts = [builder.mul(values[2], _index(w)) for w in range(lanes)]
+    return [
+        builder.gep(base, [builder.add(start, _index(e))], inbounds=True)
+        for start in starts
+        for e in range(0, count, width)
+    ]
+
+
+class _Shuffles:
+    """Loads, stores and permutations of registers; one lane is a plain real."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def __call__(self, a: Any, b: Any, places: list[int]) -> Any:
+        """The reals at these places of a and b, b counted after a."""
+        index = ir.IntType(32)
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(index, len(places)), places))
+
+    def load(self, pointer: Any, width: int) -> Any:
+        real = pointer.type.pointee
+        if width > 1:
+            pointer = self.builder.bitcast(pointer, ir.VectorType(real, width).as_pointer())
+        return self.builder.load(pointer, align=_bytes(real))
+
+    def store(self, x: Any, pointer: Any) -> None:
+        real = pointer.type.pointee
+        if isinstance(x.type, ir.VectorType):
+            pointer = self.builder.bitcast(pointer, x.type.as_pointer())
+        self.builder.store(x, pointer, align=_bytes(real))
+
+    def joined(self, pieces: list[Any], width: int) -> list[Any]:
+        """The same reals in pieces of `width`, a power of two at least as wide."""
+        while _width(pieces[0]) < width:
+            pieces = [self._pair(a, b) for a, b in zip(pieces[::2], pieces[1::2])]
+        return pieces
+
+    def _pair(self, a: Any, b: Any) -> Any:
+        if isinstance(a.type, ir.VectorType):
+            return self(a, b, list(range(2 * a.type.count)))
+        pair = ir.Constant(ir.VectorType(a.type, 2), ir.Undefined)
+        for k, x in enumerate((a, b)):
+            pair = self.builder.insert_element(pair, x, ir.Constant(ir.IntType(32), k))
+        return pair
+
+    def cut(self, x: Any, width: int) -> list[Any]:
+        """x in pieces of `width`."""
+        if _width(x) == width:
+            return [x]
+        if width == 1:
+            return [self.builder.extract_element(x, ir.Constant(ir.IntType(32), k)) for k in range(_width(x))]
+        return [self(x, x, list(range(k, k + width))) for k in range(0, _width(x), width)]
+
+
+def _width(x: Any) -> int:
+    return x.type.count if isinstance(x.type, ir.VectorType) else 1
+
+
+def _bytes(real: Any) -> int:
+    return 4 if isinstance(real, ir.FloatType) else 8
