@@ -83,124 +83,125 @@ def largest(x, start, size):
 
 
 @inline
-def set_scale(scale, w, width, exponent):
-    """Lane w: two powers of two whose product is 2^exponent; one alone may overflow. Beyond both bounds every result is
-    0 or inf."""
+def powers(exponent):
+    """Two powers of two whose product is 2^exponent; one alone may overflow. Beyond both bounds every result is 0 or
+    inf."""
     exponent = max(-2200, min(exponent, 2046))
     half = exponent // 2
-    scale[w], scale[width + w] = POWERS[half + 1100], POWERS[exponent - half + 1100]
-
-
-# ---- between arrays and buffers
+    return POWERS[half + 1100], POWERS[exponent - half + 1100]
 
 
 @once
-def load(x, size, b, a, start, stride, width, scale, m, n, wide, planes):
-    """Matrix b and the following, or their conjugate transposes, scaled, a lane each: column after column."""
-    down, right = (1, m) if wide else (n, 1)
-    for j in range(n):
-        for i in range(m):
-            for c in range(planes):
-                source, target = (i * down + j * right) * planes + c, (j * m + i) * stride + start + c * width
-                sign = -1 if wide and c == 1 else 1
-                for w in range(width):
-                    a[target + w] = x[(b + w) * size + source] * scale[w] * scale[width + w] * sign
+def scaling(x, exponent):
+    """2^exponent as two numbers of the type of x."""
+    f, g = powers(exponent)
+    return like(x, f), like(x, g)
 
 
 @once
-def store(a, start, stride, width, scale, y, size, b, m, n, rows, planes):
-    """n columns of length m, scaled, as columns of matrix b and the following; conjugated as rows if `rows`."""
-    for p in range(n):
-        for i in range(m):
-            for c in range(planes):
-                source = (p * m + i) * stride + start + c * width
-                target = (p * m + i if rows else i * n + p) * planes + c
-                sign = -1 if rows and c == 1 else 1
-                for w in range(width):
-                    y[(b + w) * size + target] = a[source + w] * scale[w] * scale[width + w] * sign
+def unscaled(x):
+    """1 as two numbers of the type of x."""
+    return like(x, 1.0), like(x, 1.0)
 
 
 # ---- between matrices in memory and packs
+#
+# A layout is (rows, columns, turned, planes) of the matrices in memory. Their reals go to a buffer column after column,
+# or row after row and conjugated if `turned`; real or imaginary part c of entry e is its number e stride + start + c.
+# A scale is two factors. T is scratch of eight packs.
 
 
 @once
-def read_matrices(x, b, rows, columns, turned, planes, T, A):
-    """Matrix b and the following, a lane each, column after column, or row after row and conjugated if `turned`.
+def layouts(rows, columns, planes):
+    """Those of A, U, S and Vh: buffers hold the columns of a tall A and of its U and V, or of A^H."""
+    n = min(rows, columns)
+    return (
+        (rows, columns, rows < columns, planes),
+        (rows, n, False, planes),
+        (1, n, True, 1),
+        (n, columns, True, planes),
+    )
 
-    T is scratch of eight packs.
-    """
-    size = rows * columns * planes
-    start, left, at = b * size, size, (0, 0, 0)
+
+@once
+def take(x, b, layout, scale, T, A, start, stride):
+    """Matrix b and the following, scaled, a lane each."""
+    size = layout[0] * layout[1] * layout[3]
+    k, left, at = b * size, size, (0, 0, 0)
     while left >= 8:
-        read_lanes(x, start, size, T, 8)
-        at = spread(T, 8, A, at, rows, columns, turned, planes)
-        start, left = start + 8, left - 8
+        read_lanes(x, k, size, T, 8)
+        at = spread(T, 8, scale, A, start, stride, at, layout)
+        k, left = k + 8, left - 8
     if left & 4:
-        read_lanes(x, start, size, T, 4)
-        at = spread(T, 4, A, at, rows, columns, turned, planes)
-        start += 4
+        read_lanes(x, k, size, T, 4)
+        at = spread(T, 4, scale, A, start, stride, at, layout)
+        k += 4
     if left & 2:
-        read_lanes(x, start, size, T, 2)
-        at = spread(T, 2, A, at, rows, columns, turned, planes)
-        start += 2
+        read_lanes(x, k, size, T, 2)
+        at = spread(T, 2, scale, A, start, stride, at, layout)
+        k += 2
     if left & 1:
-        read_lanes(x, start, size, T, 1)
-        spread(T, 1, A, at, rows, columns, turned, planes)
+        read_lanes(x, k, size, T, 1)
+        spread(T, 1, scale, A, start, stride, at, layout)
 
 
 @once
-def write_matrices(A, f, y, b, rows, columns, turned, planes, T):
-    """The inverse of `read_matrices`, times f."""
-    size = rows * columns * planes
-    start, left, at = b * size, size, (0, 0, 0)
+def put(A, start, stride, scale, y, b, layout, T):
+    """The inverse of `take`."""
+    size = layout[0] * layout[1] * layout[3]
+    k, left, at = b * size, size, (0, 0, 0)
     while left >= 8:
-        at = gather(T, 8, A, f, at, rows, columns, turned, planes)
-        write_lanes(T, y, start, size, 8)
-        start, left = start + 8, left - 8
+        at = gather(A, start, stride, scale, T, 8, at, layout)
+        write_lanes(T, y, k, size, 8)
+        k, left = k + 8, left - 8
     if left & 4:
-        at = gather(T, 4, A, f, at, rows, columns, turned, planes)
-        write_lanes(T, y, start, size, 4)
-        start += 4
+        at = gather(A, start, stride, scale, T, 4, at, layout)
+        write_lanes(T, y, k, size, 4)
+        k += 4
     if left & 2:
-        at = gather(T, 2, A, f, at, rows, columns, turned, planes)
-        write_lanes(T, y, start, size, 2)
-        start += 2
+        at = gather(A, start, stride, scale, T, 2, at, layout)
+        write_lanes(T, y, k, size, 2)
+        k += 2
     if left & 1:
-        gather(T, 1, A, f, at, rows, columns, turned, planes)
-        write_lanes(T, y, start, size, 1)
+        gather(A, start, stride, scale, T, 1, at, layout)
+        write_lanes(T, y, k, size, 1)
 
 
 @once
-def spread(T, count, A, at, rows, columns, turned, planes):
-    """The packs of T to their places, from row, column and plane `at` of the matrices on; returns what comes next."""
+def spread(T, count, scale, A, start, stride, at, layout):
+    """The packs of T to their places, from row, column and plane `at` of the matrices on. Returns what comes next."""
     for k in range(count):
-        place, flipped = position(at, rows, columns, turned, planes)
-        A[place] = -T[k] if flipped else T[k]
-        at = following(at, columns, planes)
+        entry, flipped = place(at, layout)
+        x = T[k] * scale[0] * scale[1]
+        A[entry * stride + start + at[2]] = -x if flipped else x
+        at = following(at, layout)
     return at
 
 
 @once
-def gather(T, count, A, f, at, rows, columns, turned, planes):
-    """The inverse of `spread`, times f."""
+def gather(A, start, stride, scale, T, count, at, layout):
+    """The inverse of `spread`."""
     for k in range(count):
-        place, flipped = position(at, rows, columns, turned, planes)
-        T[k] = -A[place] * f if flipped else A[place] * f
-        at = following(at, columns, planes)
+        entry, flipped = place(at, layout)
+        x = A[entry * stride + start + at[2]] * scale[0] * scale[1]
+        T[k] = -x if flipped else x
+        at = following(at, layout)
     return at
 
 
 @once
-def position(at, rows, columns, turned, planes):
-    """Where a real stands in a buffer, and whether with the other sign."""
+def place(at, layout):
+    """Which entry of a buffer a real belongs to, and whether its sign changes."""
     i, j, c = at
-    return ((i * columns + j) if turned else (j * rows + i)) * planes + c, turned and c == 1
+    rows, columns, turned, _ = layout
+    return (i * columns + j if turned else j * rows + i), turned and c == 1
 
 
 @once
-def following(at, columns, planes):
+def following(at, layout):
     """Row, column and plane of the next real in memory."""
     i, j, c = at
+    _, columns, _, planes = layout
     if c + 1 < planes:
         return i, j, c + 1
     return (i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0)
@@ -236,14 +237,14 @@ def decompose(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, l
     up, down, info = memory(2 * width, X), memory(2 * width, X), memory(3 * width, X)
     tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
     A, V, Sb, T, verdict = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals), buffer(info, reals)
-    A_reals, left, right = buffer(a, reals), buffer(v if wide else a, reals), buffer(a if wide else v, reals)
+    Ar, left, right = buffer(a, reals), buffer(v if wide else a, reals), buffer(a if wide else v, reals)
     x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
-    one, raised, lowered = like(Sb[0], 1.0), buffer(up, reals), buffer(down, reals)
-    anything = False
+    raised, lowered, one, anything = buffer(up, reals), buffer(down, reals), unscaled(Sb[0]), False
+    of_x, of_u, of_s, of_v = layouts(rows, columns, planes)
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        read_matrices(x, b, rows, columns, wide, planes, T, A_reals)
-        largest, finite = jacobi.extent(A_reals, m * n * planes)
+        take(x, b, of_x, one, T, Ar, 0, planes)
+        largest, finite = jacobi.extent(Ar, m * n * planes)
         verdict[0] = largest
         for w in range(width):
             tops[w] = info[w]
@@ -255,15 +256,13 @@ def decompose(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, l
         if k and any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
             jacobi.complete(A, m, n)
         verdict[2] = judge(verdict[0], finite, limit)
-        if any_true(verdict[2] > like(one, 0.0)):
+        if any_true(verdict[2] > like(Sb[0], 0.0)):
             anything = True
             spoil(A, V, Sb, finite, m, k, n)
-        for p in range(n):
-            Sb[p] = Sb[p] * lowered[0] * lowered[1]
-        write_matrices(Sb, one, values, b, 1, n, True, 1, T)
+        put(Sb, 0, 1, (lowered[0], lowered[1]), values, b, of_s, T)
         if k:
-            write_matrices(left, one, y, b, rows, n, False, planes, T)
-            write_matrices(right, one, z, b, n, columns, True, planes, T)
+            put(left, 0, planes, one, y, b, of_u, T)
+            put(right, 0, planes, one, z, b, of_v, T)
         for i in range(3):
             T[0] = verdict[i]
             write_lanes(T, report, i * batch + b, 1, 1)
@@ -339,45 +338,41 @@ def scale_directions(dx, size, batch, b, count, exponents, top):
 
 
 @inline
-def load_directions(dx, size, batch, b, first, count, a, stride, exponents, scale, m, n, wide, planes):
-    """Directions first, ..., first + count - 1 to the partials of a matrix of duals; `scale` is scratch."""
+def take_directions(dx, batch, b, first, count, exponents, layout, T, A, stride):
+    """Directions first, ..., first + count - 1 to the partials of a matrix of duals, of `stride` reals a number."""
     for j in range(count):
-        set_scale(scale, 0, 1, exponents[first + j])
-        at = (first + j) * batch + b
-        load(dx, size, at, a, (j + 1) * planes, stride, 1, scale, m, n, wide, planes)
+        scale = scaling(T[0], exponents[first + j])
+        take(dx, (first + j) * batch + b, layout, scale, T, A, (j + 1) * layout[3], stride)
 
 
 @inline
-def adapt(U, W, S, V, T, t, R, group, tie, dx, size, batch, b, count, exponents, scale, m, n, wide, planes):
+def adapt(U, W, S, V, D, Dr, R, T, group, tie, dx, batch, b, count, exponents, layout, m, n):
     """Turn the columns of U and W inside ties, where U S V^H is the matrix and W is V or rides along; whether there
-    were any."""
+    were any. D, and Dr as its reals, is scratch for the directions."""
     zeros = jacobi.tie_groups(S, group, n, tie)
     tied = zeros < n
     for p in range(n):
         tied = tied or group[p] != p
     if tied:
+        planes = layout[3]
         for j in range(count):
-            set_scale(scale, 0, 1, exponents[j])
-            at = j * batch + b
-            load(dx, size, at, t, j * m * n * planes, planes, 1, scale, m, n, wide, planes)
-            jacobi.times(T, j * n, V, R, m, n)
-        jacobi.adapt(U, W, T, group, zeros, m, n, n, count)
+            scale = scaling(T[0], exponents[j])
+            take(dx, j * batch + b, layout, scale, T, Dr, j * m * n * planes, planes)
+            jacobi.times(D, j * n, V, R, m, n)
+        jacobi.adapt(U, W, D, group, zeros, m, n, n, count)
     return tied
 
 
 @inline
-def store_tangents(
-    a, v, s, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, scale, m, n, wide, planes
-):
+def put_tangents(A, V, S, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, forms, T):
     """The partials of a matrix to directions first, ..., first + count - 1; it had been scaled by 2^exponent."""
-    left, right, rows, columns = (v, a, n, m) if wide else (a, v, m, n)
+    of_x, of_u, of_s, of_v = forms
+    left, right, planes = (V, A, of_x[3]) if of_x[2] else (A, V, of_x[3])
     for j in range(count):
         at, start = (first + j) * batch + b, (j + 1) * planes
-        set_scale(scale, 0, 1, -exponents[first + j])
-        store(s, j + 1, stride // planes, 1, scale, dvalues, n, at, 1, n, True, 1)
-        set_scale(scale, 0, 1, exponent - exponents[first + j])
-        store(left, start, stride, 1, scale, dy, rows * n * planes, at, rows, n, False, planes)
-        store(right, start, stride, 1, scale, dz, columns * n * planes, at, columns, n, True, planes)
+        put(S, j + 1, stride // planes, scaling(T[0], -exponents[first + j]), dvalues, at, of_s, T)
+        put(left, start, stride, scaling(T[0], exponent - exponents[first + j]), dy, at, of_u, T)
+        put(right, start, stride, scaling(T[0], exponent - exponents[first + j]), dz, at, of_v, T)
 
 
 @jit(nogil=True, **OPTIONS)
@@ -388,45 +383,34 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     """
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
-    chunk, size = stride // planes - 1, m * n * planes
+    chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
     u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
-    t, scale = memory(count * size, U), memory(2, U)
+    d, t = memory(count * size, U), memory(8, U)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
-    al, vl, sl, ul, wl, tl = (
-        buffer(a, lane),
-        buffer(v, lane),
-        buffer(s, lane),
-        buffer(u0, lane),
-        buffer(v0, lane),
-        buffer(t, lane),
-    )
-    x, y, z, dx, sc = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(scale, lane)
-    dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
+    U0, V0, S0, R0, D = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(d, leaf)
+    Ar, Vr, Sr, Dr, T = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(d, lane), buffer(t, lane)
+    left, right = (buffer(v0, lane), buffer(u0, lane)) if wide else (buffer(u0, lane), buffer(v0, lane))
+    x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
+    dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(S0[0])
     group, exponents = np.empty(n, np.int64), np.empty(count, np.int64)
-    left, right = (wl, ul) if wide else (ul, wl)
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
-        set_scale(sc, 0, 1, exponent)
-        load(x, n, b, S0, 0, 1, 1, sc, 1, n, False, 1)
-        set_scale(sc, 0, 1, 0)
-        load(y, rows * n * planes, b, left, 0, planes, 1, sc, rows, n, False, planes)
-        load(z, columns * n * planes, b, right, 0, planes, 1, sc, columns, n, True, planes)
+        take(x, b, forms[2], scaling(S0[0], exponent), T, S0, 0, 1)
+        take(y, b, forms[1], one, T, left, 0, planes)
+        take(z, b, forms[3], one, T, right, 0, planes)
         scale_directions(dx, size, batch, b, count, exponents, 0)
         tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
-        if adapt(U0, V0, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes):
-            set_scale(sc, 0, 1, 0)
-            store(left, 0, planes, 1, sc, y, rows * n * planes, b, rows, n, False, planes)
-            store(right, 0, planes, 1, sc, z, columns * n * planes, b, columns, n, True, planes)
+        if adapt(U0, V0, S0, V0, D, Dr, R0, T, group, tie, dx, batch, b, count, exponents, forms[0], m, n):
+            put(left, 0, planes, one, y, b, forms[1], T)
+            put(right, 0, planes, one, z, b, forms[3], T)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
             a[:] = 0.0
-            load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
+            take_directions(dx, batch, b, first, some, exponents, forms[0], T, Ar, stride)
             jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, tie, planes == 2)
-            store_tangents(
-                al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes
-            )
+            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms, T)
+    return False
 
 
 @jit(nogil=True, **OPTIONS)
@@ -438,25 +422,18 @@ def sweeps(
     is left out. Returns and tells what `decompose` does."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
-    chunk, size = stride // planes - 1, m * n * planes
+    chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
     u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
-    t, q, facts, scale = memory(count * size, U), memory(n * n * planes, U), memory(2, U), memory(2, U)
+    d, q, t, facts = memory(count * size, U), memory(n * n * planes, U), memory(8, U), memory(2, U)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, V0, S0, R0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(t, leaf)
-    Q, info, anything = buffer(q, leaf), buffer(facts, lane), False
-    al, vl, sl, tl = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(t, lane)
-    x, y, z, values, dx, sc = (
-        buffer(X, lane),
-        buffer(U, lane),
-        buffer(Vh, lane),
-        buffer(S, lane),
-        buffer(dX, lane),
-        buffer(scale, lane),
-    )
-    dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
-    group, exponents, top = np.empty(n, np.int64), np.empty(count, np.int64), jacobi.headroom(eps)
-    left, right = (vl, al) if wide else (al, vl)
+    U0, V0, S0, R0, D = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(d, leaf)
+    Ar, Vr, Sr, Dr, T = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(d, lane), buffer(t, lane)
+    left, right = (Vr, Ar) if wide else (Ar, Vr)
+    x, y, z, values, dx = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(dX, lane)
+    dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(S0[0])
+    Q, info, anything, top = buffer(q, leaf), buffer(facts, lane), False, jacobi.headroom(eps)
+    group, exponents = np.empty(n, np.int64), np.empty(count, np.int64)
     for b in range(begin, end):
         big = largest(x, b * size, size)
         if big == np.inf:
@@ -467,9 +444,8 @@ def sweeps(
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
             a[:] = 0.0
-            set_scale(sc, 0, 1, exponent)
-            load(x, size, b, al, 0, stride, 1, sc, m, n, wide, planes)
-            load_directions(dx, size, batch, b, first, some, al, stride, exponents, sc, m, n, wide, planes)
+            take(x, b, forms[0], scaling(S0[0], exponent), T, Ar, 0, stride)
+            take_directions(dx, batch, b, first, some, exponents, forms[0], T, Ar, stride)
             identity(V, n)
             jacobi.converge(A, V, info, m, n, n, limit)
             if first == 0:
@@ -477,21 +453,15 @@ def sweeps(
                 jacobi.primals(V, V0, n * n)
                 identity(Q, n)
                 tie = S0[0] * jacobi.tie_tolerance(eps, n)
-                tied = adapt(
-                    U0, Q, S0, V0, T, tl, R0, group, tie, dx, size, batch, b, count, exponents, sc, m, n, wide, planes
-                )
+                tied = adapt(U0, Q, S0, V0, D, Dr, R0, T, group, tie, dx, batch, b, count, exponents, forms[0], m, n)
             if tied:
                 jacobi.times(A, 0, Q, R, m, n)
                 jacobi.times(V, 0, Q, R, n, n)
             jacobi.follow(A, V, Sb, U0, S0, m, n, planes == 2)
-            store_tangents(
-                al, vl, sl, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, sc, m, n, wide, planes
-            )
-        set_scale(sc, 0, 1, -exponent)
-        store(sl, 0, stride // planes, 1, sc, values, n, b, 1, n, True, 1)
-        set_scale(sc, 0, 1, 0)
-        store(left, 0, stride, 1, sc, y, rows * n * planes, b, rows, n, False, planes)
-        store(right, 0, stride, 1, sc, z, columns * n * planes, b, columns, n, True, planes)
+            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms, T)
+        put(Sr, 0, stride // planes, scaling(S0[0], -exponent), values, b, forms[2], T)
+        put(left, 0, stride, one, y, b, forms[1], T)
+        put(right, 0, stride, one, z, b, forms[3], T)
         if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
             anything = True
     return anything
@@ -507,77 +477,84 @@ def tell(told, b, batch, sweeps, cos2, verdict):
 # ---- closed forms
 
 
-@inline
-def scale_values(S, n, b, scale, width):
-    """Scales, one a lane, that bring s_1 into [1/2, 1); a lane that is not finite stays."""
-    for w in range(width):
-        top = S[(b + w) * n]
-        set_scale(scale, w, width, jacobi.power_of_two(top, 0) if top < np.inf else 0)
-
-
 @jit(nogil=True, **OPTIONS)
 def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU, dS, dVh, begin, end):
-    """dU, dS, dVh of finished SVDs along `count` directions, by the closed form."""
+    """dU, dS, dVh of finished SVDs along `count` directions, by the closed form. Returns whether it left something out:
+    a matrix has a tie, a zero, or is not finite."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, size = planes * width, m * n * planes * width
+    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     d, du, dv, ds = memory(size, U), memory(size, U), memory(n * n * stride, U), memory(n * width, U)
-    p, q, t = memory(n * n * stride, U), memory(n * n * stride, U), memory(size, U)
-    scale, unit = memory(2 * width, U), memory(2 * width, U)
-    unit[:] = 1.0
-    one, shrink = buffer(unit, lane), buffer(scale, lane)
-    left, right, dleft, dright = (v, u, dv, du) if wide else (u, v, du, dv)
-    Ub, Vb, F = buffer(u, kind), buffer(v, kind), buffer(f, reals)
-    ysize, zsize = rows * n * planes, columns * n * planes
+    p, q, h = memory(n * n * stride, U), memory(n * n * stride, U), memory(size, U)
+    t, factors = memory(8 * width, U), memory(2 * width, U)
+    Ub, Vb, Sb, F, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals), buffer(t, reals)
+    D, dUb, dVb, dSb = buffer(d, kind), buffer(du, kind), buffer(dv, kind), buffer(ds, reals)
+    P, Q, H, Dr = buffer(p, kind), buffer(q, kind), buffer(h, kind), buffer(d, reals)
+    ur, vr, dur, dvr = buffer(u, reals), buffer(v, reals), buffer(du, reals), buffer(dv, reals)
+    left, right, dleft, dright = (vr, ur, dvr, dur) if wide else (ur, vr, dur, dvr)
+    x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
+    dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
+    shrink, none, left_out = buffer(factors, reals), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        scale_values(S, n, b, scale, width)
-        load(buffer(S, lane), n, b, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
-        load(buffer(U, lane), ysize, b, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
-        load(buffer(Vh, lane), zsize, b, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
-        derivatives.coefficients(buffer(s, reals), F, n)
+        take(y, b, forms[1], one, T, left, 0, planes)
+        take(z, b, forms[3], one, T, right, 0, planes)
+        scale_values(S, n, b, factors, width)
+        scale = shrink[0], shrink[1]
+        take(x, b, forms[2], scale, T, Sb, 0, 1)
+        apart = derivatives.coefficients(Sb, F, n)
+        left_out |= any_true(where(apart, none, one[0]) > none)
         for k in range(count):
             i = k * batch + b
-            load(buffer(dX, lane), m * n * planes, i, buffer(d, lane), 0, stride, width, one, m, n, wide, planes)
-            derivatives.pushforward(
-                Ub, buffer(s, reals), Vb, F, buffer(d, kind), buffer(du, kind), buffer(ds, reals), buffer(dv, kind),
-                buffer(p, kind), buffer(q, kind), buffer(t, kind), m, n,
-            )  # fmt: skip
-            store(buffer(ds, lane), 0, width, width, one, buffer(dS, lane), n, i, 1, n, True, 1)
-            store(buffer(dleft, lane), 0, stride, width, shrink, buffer(dU, lane), ysize, i, rows, n, False, planes)
-            store(buffer(dright, lane), 0, stride, width, shrink, buffer(dVh, lane), zsize, i, columns, n, True, planes)
+            take(dx, i, forms[0], one, T, Dr, 0, planes)
+            derivatives.pushforward(Ub, Sb, Vb, F, D, dUb, dSb, dVb, P, Q, H, m, n)
+            put(dSb, 0, 1, one, dvalues, i, forms[2], T)
+            put(dleft, 0, planes, scale, dy, i, forms[1], T)
+            put(dright, 0, planes, scale, dz, i, forms[3], T)
+    return left_out
 
 
 @jit(nogil=True, **OPTIONS)
 def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin, end):
-    """The cotangents of the matrices from those of finished SVDs."""
+    """The cotangents of the matrices from those of finished SVDs. Returns whether it left something out."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, size = planes * width, m * n * planes * width
+    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     gu, gv, gs, gx = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(size, U)
-    p, t = memory(n * n * stride, U), memory(size, U)
-    scale, unit = memory(2 * width, U), memory(2 * width, U)
-    unit[:] = 1.0
-    one, shrink = buffer(unit, lane), buffer(scale, lane)
-    left, right, gleft, gright = (v, u, gv, gu) if wide else (u, v, gu, gv)
-    F, ysize, zsize = buffer(f, reals), rows * n * planes, columns * n * planes
+    p, h, t, factors = memory(n * n * stride, U), memory(size, U), memory(8 * width, U), memory(2 * width, U)
+    Ub, Vb, Sb, F, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals), buffer(t, reals)
+    gUb, gVb, gSb, gXb = buffer(gu, kind), buffer(gv, kind), buffer(gs, reals), buffer(gx, kind)
+    P, H, gXr = buffer(p, kind), buffer(h, kind), buffer(gx, reals)
+    ur, vr, gur, gvr = buffer(u, reals), buffer(v, reals), buffer(gu, reals), buffer(gv, reals)
+    left, right, gleft, gright = (vr, ur, gvr, gur) if wide else (ur, vr, gur, gvr)
+    x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
+    gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
+    shrink, none, left_out = buffer(factors, reals), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        scale_values(S, n, b, scale, width)
-        load(buffer(S, lane), n, b, buffer(s, lane), 0, width, width, shrink, 1, n, False, 1)
-        load(buffer(gS, lane), n, b, buffer(gs, lane), 0, width, width, one, 1, n, False, 1)
-        load(buffer(U, lane), ysize, b, buffer(left, lane), 0, stride, width, one, rows, n, False, planes)
-        load(buffer(Vh, lane), zsize, b, buffer(right, lane), 0, stride, width, one, columns, n, True, planes)
-        load(buffer(gU, lane), ysize, b, buffer(gleft, lane), 0, stride, width, shrink, rows, n, False, planes)
-        load(buffer(gVh, lane), zsize, b, buffer(gright, lane), 0, stride, width, shrink, columns, n, True, planes)
-        derivatives.coefficients(buffer(s, reals), F, n)
-        derivatives.pullback(
-            buffer(u, kind), buffer(s, reals), buffer(v, kind), F, buffer(gu, kind), buffer(gs, reals),
-            buffer(gv, kind), buffer(gx, kind), buffer(p, kind), buffer(t, kind), m, n,
-        )  # fmt: skip
-        store(buffer(gx, lane), 0, stride, width, one, buffer(gX, lane), m * n * planes, b, m, n, wide, planes)
+        take(y, b, forms[1], one, T, left, 0, planes)
+        take(z, b, forms[3], one, T, right, 0, planes)
+        scale_values(S, n, b, factors, width)
+        scale = shrink[0], shrink[1]
+        take(x, b, forms[2], scale, T, Sb, 0, 1)
+        apart = derivatives.coefficients(Sb, F, n)
+        left_out |= any_true(where(apart, none, one[0]) > none)
+        take(gvalues, b, forms[2], one, T, gSb, 0, 1)
+        take(gy, b, forms[1], scale, T, gleft, 0, planes)
+        take(gz, b, forms[3], scale, T, gright, 0, planes)
+        derivatives.pullback(Ub, Sb, Vb, F, gUb, gSb, gVb, gXb, P, H, m, n)
+        put(gXr, 0, planes, one, gx_all, b, forms[0], T)
+    return left_out
+
+
+@once
+def scale_values(S, n, b, factors, width):
+    """Two factors a lane that bring s_1 into [1/2, 1); a lane that is not finite stays."""
+    for w in range(width):
+        top = S[(b + w) * n]
+        factors[w], factors[width + w] = powers(jacobi.power_of_two(top, 0) if top < np.inf else 0)
 
 
 # ---- high relative accuracy
@@ -589,13 +566,14 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     `decompose` does."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     size, small, batch, anything = m * n * planes, n * n * planes, len(S) // n, False
-    a, a0, k, scale, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
+    a, a0, k, t, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
     u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
     d, sigma, r, h = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X), memory(m, X)
     A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
     Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
     D, W, R, H = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf), buffer(h, lane)
-    source, sc, values = buffer(X, lane), buffer(scale, lane), buffer(S, lane)
+    source, values, T, Ar = buffer(X, lane), buffer(S, lane), buffer(t, lane), buffer(a, lane)
+    y_all, z_all, one, forms = buffer(U, lane), buffer(Vh, lane), unscaled(Sb[0]), layouts(rows, columns, planes)
     e, c, c0, f, f0 = (
         np.empty(n, np.int64),
         np.empty(n, np.int64),
@@ -604,14 +582,12 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         np.empty(n, np.int64),
     )
     order, places = np.empty(n, np.int64), np.empty(m, np.int64)
-    left, right = (v, u) if wide else (u, v)
-    ysize, zsize = rows * n * planes, columns * n * planes
-    set_scale(sc, 0, 1, 0)
+    left, right = (buffer(v, lane), buffer(u, lane)) if wide else (buffer(u, lane), buffer(v, lane))
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
-        load(source, size, b, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
+        take(source, b, forms[0], one, T, Ar, 0, planes)
         identity(Y, n)
         qr.decompose(A, A0, H, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         qr.expand(A, W, e, Y, Ub, places, R, m, n)
@@ -621,8 +597,8 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
                 Vb[p * n + order[j]] = L[p * n + j]
         jacobi.complete(Ub, m, n)
         jacobi.complete(Vb, n, n)
-        store(buffer(left, lane), 0, planes, 1, sc, buffer(U, lane), ysize, b, rows, n, False, planes)
-        store(buffer(right, lane), 0, planes, 1, sc, buffer(Vh, lane), zsize, b, columns, n, True, planes)
+        put(left, 0, planes, one, y_all, b, forms[1], T)
+        put(right, 0, planes, one, z_all, b, forms[3], T)
         if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
             anything = True
     return anything
@@ -635,7 +611,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     stride, size, small = components(kind), m * n * planes, n * n * planes
     chunk, real_stride = stride // planes - 1, stride // planes
-    a, a0, k, scale, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X), memory(2, X)
+    a, a0, k, b8, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
     x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
     t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
     o, da, dl, dd, dw = (
@@ -657,8 +633,14 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     Z, G, dA, dL, dD, dW = (
         buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
     )  # fmt: skip
-    source, tangents, sc, slopes = buffer(X, lane), buffer(dX, lane), buffer(scale, lane), buffer(dS, lane)
-    O = buffer(o, lane)
+    source, tangents, slopes, O = buffer(X, lane), buffer(dX, lane), buffer(dS, lane), buffer(o, lane)
+    Ar, Hr, B8, one, form = (
+        buffer(a, lane),
+        buffer(h, lane),
+        buffer(b8, lane),
+        unscaled(S[0]),
+        (rows, columns, wide, planes),
+    )
     c, c0, f, f0, e = (
         np.empty(n, np.int64),
         np.empty(n, np.int64),
@@ -668,14 +650,13 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     )
     order, places, group = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(n, np.int64)
     grades, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-    set_scale(sc, 0, 1, 0)
     g[:] = 0.0
     for j in range(chunk):
         g[j * real_stride + j + 1] = 1.0
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             continue
-        load(source, size, b, buffer(a, lane), 0, planes, 1, sc, m, n, wide, planes)
+        take(source, b, form, one, B8, Ar, 0, planes)
         identity(Y, n)
         rank = qr.decompose(A, A0, O, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         for first in range(0, count, chunk):
@@ -683,7 +664,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
             qr.seed(dA, A0, order, m, n)
             for j in range(some):
                 at = (first + j) * batch + b
-                load(tangents, size, at, buffer(h, lane), 0, planes, 1, sc, m, n, wide, planes)
+                take(tangents, at, form, one, B8, Hr, 0, planes)
                 grades[first + j] = qr.grading(O, H, c0, places, m, n)
                 sizes[first + j] = -jacobi.power_of_two(largest(tangents, at * size, size), 0)
                 qr.seed_direction(dA, G[j], H, c0, places, order, grades[first + j], m, n)

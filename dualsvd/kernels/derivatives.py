@@ -26,15 +26,21 @@ from .protocol import conj, eps_of, like, real, where
 
 
 def coefficients(S, F, n):
-    """F: 1/(s_j - s_i) above the diagonal (i < j), 1/(s_j + s_i) below and on it; 0 at a tie, or at two zeros."""
+    """F: 1/(s_j - s_i) above the diagonal (i < j), 1/(s_j + s_i) below and on it; 0 at a tie, or at two zeros.
+
+    Returns the mask of lanes without a tie or a zero, where these are the coefficients of the derivative.
+    """
     zero = like(S[0], 0.0)
     tie = S[0] * like(zero, tie_tolerance(eps_of(zero), n))
-    one = like(zero, 1.0)
+    one, apart = like(zero, 1.0), S[n - 1] > tie
     for j in range(n):
+        if j > 0:
+            apart = apart & (S[j - 1] - S[j] > tie)
         for i in range(j):
             F[j * n + i] = reciprocal(S[i] - S[j], tie, one, -one)
             F[i * n + j] = reciprocal(S[j] + S[i], tie, one, one)
         F[j * n + j] = reciprocal(S[j] + S[j], tie + tie, one, one)
+    return apart
 
 
 def reciprocal(x, least, one, numerator):
