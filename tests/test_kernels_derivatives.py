@@ -48,7 +48,7 @@ def test_tangents_are_the_closed_form(m, n, dtype, mode):
     a, da = problem(m, n, dtype)
     if mode == "pushforward":
         U, S, Vh, _ = cpu.svd(a)
-        tangents = cpu.svd_pushforward(U, S, Vh, da)
+        tangents = cpu.svd_pushforward(U, S, Vh, da)[0]
     else:
         U, S, Vh, *tangents, _ = (cpu.svd_lift if mode == "lift" else cpu.svd_sweeps)(a, da)
     wanted = closed_form(*(x.astype(np.result_type(x, np.float64)) for x in (U, S, Vh, da)))
@@ -68,23 +68,66 @@ def test_adjoint_identity(m, n, dtype):
     a, da = problem(m, n, dtype, directions=1)
     U, S, Vh, _ = cpu.svd(a)
     bars = tuple(cases.normal(*x.shape, seed=5, dtype=x.dtype.name) for x in (U, S, Vh))
-    tangents = [x[0] for x in cpu.svd_pushforward(U, S, Vh, da)]
+    tangents = [x[0] for x in cpu.svd_pushforward(U, S, Vh, da)[0]]
     size = np.sqrt(inner(bars, bars) * inner(tangents, tangents))
-    got = inner([cpu.svd_pullback(U, S, Vh, *bars)], [da[0]])
+    got = inner([cpu.svd_pullback(U, S, Vh, *bars)[0]], [da[0]])
     assert abs(got - inner(bars, tangents)) <= 100 * cases.eps(dtype) * size
     for k in range(3):
         only = [bar if i == k else None for i, bar in enumerate(bars)]
-        got = inner([cpu.svd_pullback(U, S, Vh, *only)], [da[0]])
+        got = inner([cpu.svd_pullback(U, S, Vh, *only)[0]], [da[0]])
         assert abs(got - inner([bars[k]], [tangents[k]])) <= 100 * cases.eps(dtype) * size
+
+
+@DTYPES
+@SHAPES
+def test_slopes_are_those_of_the_whole(m, n, dtype):
+    a, da = problem(m, n, dtype)
+    U, S, Vh, _ = cpu.svd(a)
+    (_, dS, _), whole = cpu.svd_pushforward(U, S, Vh, da)
+    alone, also = cpu.svd_slopes(U, S, Vh, da)
+    np.testing.assert_allclose(alone, dS, rtol=0, atol=10 * cases.eps(dtype) * np.abs(da).max())
+    assert whole and also
+
+
+WHOLE = {
+    "generic": (lambda a: a, True),
+    "tied": (lambda a: np.eye(3), False),
+    "zero": (lambda a: a @ np.diag([1, 1, 0]), False),
+    "nan": (lambda a: a * np.nan, False),
+    "far": (lambda a: a * 2.0**900, None),  # the closed form of vectors wants it scaled
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("place", [0, 17, 40])
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_closed_forms_tell_when_they_are_not_all(name, place, dtype):
+    change, expected = WHOLE[name]
+    a = np.stack([cases.normal(3, 3, seed=k, dtype=dtype) for k in range(41)])
+    a[place] = change(a[place])
+    U, S, Vh, _ = cpu.svd(a)
+    directions, values = (expected, expected) if expected is not None else (False, True)
+    assert cpu.svd_pushforward(U, S, Vh, a[None])[1] is directions
+    assert cpu.svd_slopes(U, S, Vh, a[None])[1] is values
+    assert cpu.svd_pullback(U, S, Vh, U, S, None)[1] is directions
+    assert cpu.svd_pullback(U, S, Vh, None, S, None)[1] is values
+
+
+def test_the_pullback_tells_of_phases():
+    a, _ = problem(4, 3, "complex128")
+    U, S, Vh, _ = cpu.svd(a)
+    assert cpu.svd_pullback(U, S, Vh, U, S, Vh)[1] is True
+    assert cpu.svd_pullback(U, S, Vh, 1j * U, S, Vh)[1] is False
+    assert cpu.svd_pullback(U, S, Vh, 1j * U, S, 1j * Vh)[1] is True  # V turns by the conjugate phase
 
 
 @pytest.mark.parametrize("exponent", [-1000, -300, 300, 900])
 def test_scaling_by_powers_of_two_is_exact(exponent):
     a, da = problem(4, 3, "float64")
     U, S, Vh, _ = cpu.svd(a)
-    plain = cpu.svd_pushforward(U, S, Vh, da)
+    plain = cpu.svd_pushforward(U, S, Vh, da)[0]
     U, S, Vh, _ = cpu.svd(np.ldexp(a, exponent))
-    dU, dS, dVh = cpu.svd_pushforward(U, S, Vh, np.ldexp(da, exponent))
+    dU, dS, dVh = cpu.svd_pushforward(U, S, Vh, np.ldexp(da, exponent))[0]
     assert np.array_equal(dU, plain[0])
     assert np.array_equal(dS, np.ldexp(plain[1], exponent))
     assert np.array_equal(dVh, plain[2])
@@ -97,14 +140,14 @@ def test_results_go_where_they_are_told():
     a, da = problem(3, 3, "float64")
     U, S, Vh, _ = cpu.svd(a)
     out = tuple(np.empty((len(da), *x.shape)) for x in (U, S, Vh))
-    assert all(x is y for x, y in zip(cpu.svd_pushforward(U, S, Vh, da, out=out), out))
+    assert all(x is y for x, y in zip(cpu.svd_pushforward(U, S, Vh, da, out=out)[0], out))
     strided = tuple(np.empty((len(da), *x.shape, 2))[..., 0] for x in (U, S, Vh))
     cpu.svd_pushforward(U, S, Vh, da, out=strided)
     assert all(np.array_equal(x, y) for x, y in zip(strided, out))
-    few = cpu.svd_pushforward(U[:1], S[:1], Vh[:1], da[:, :1].copy(), out=tuple(x[:, :1] for x in strided))
+    few, _ = cpu.svd_pushforward(U[:1], S[:1], Vh[:1], da[:, :1].copy(), out=tuple(x[:, :1] for x in strided))
     assert all(np.allclose(x, y[:, :1], rtol=0, atol=1e-13) for x, y in zip(few, out))
     a_bar = np.empty_like(a)
-    assert cpu.svd_pullback(U, S, Vh, U, S, Vh, out=a_bar) is a_bar
+    assert cpu.svd_pullback(U, S, Vh, U, S, Vh, out=a_bar)[0] is a_bar
     np.testing.assert_allclose(a_bar, a, rtol=0, atol=1e-13)  # the gradient of |S|^2 / 2; U and V give nothing
 
 

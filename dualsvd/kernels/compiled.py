@@ -24,6 +24,13 @@ from .scalars import buffer, components, lanes
 FAST = {"contract", "nsz", "arcp"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
+#: A cotangent passes for free of phases if what depends on them is below GAUGE n eps of it. Where it does not, the
+#: caller looks again, and is less strict.
+GAUGE = 1e2
+
+#: Exponents of s_1 for which the closed forms need not scale directions and cotangents; an eighth in float32.
+REACH = 330
+
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 
@@ -496,15 +503,16 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
     shrink, none, left_out = buffer(factors, reals), like(Sb[0], 0.0), False
+    reach = REACH if np.finfo(U.dtype).eps < 1e-10 else REACH // 8
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take(y, b, forms[1], one, T, left, 0, planes)
         take(z, b, forms[3], one, T, right, 0, planes)
-        scale_values(S, n, b, factors, width)
+        left_out |= scale_values(S, n, b, factors, width, reach)
         scale = shrink[0], shrink[1]
         take(x, b, forms[2], scale, T, Sb, 0, 1)
-        apart = derivatives.coefficients(Sb, F, n)
-        left_out |= any_true(where(apart, none, one[0]) > none)
+        derivatives.coefficients(Sb, F, n)
+        left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
         for k in range(count):
             i = k * batch + b
             take(dx, i, forms[0], one, T, Dr, 0, planes)
@@ -519,7 +527,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
 def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin, end):
     """The cotangents of the matrices from those of finished SVDs. Returns whether it left something out."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
-    width, planes = lanes(kind), components(kind)
+    width, planes, eps = lanes(kind), components(kind), np.finfo(U.dtype).eps
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     gu, gv, gs, gx = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(size, U)
@@ -532,29 +540,92 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
     shrink, none, left_out = buffer(factors, reals), like(Sb[0], 0.0), False
+    reach = REACH if np.finfo(U.dtype).eps < 1e-10 else REACH // 8
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take(y, b, forms[1], one, T, left, 0, planes)
         take(z, b, forms[3], one, T, right, 0, planes)
-        scale_values(S, n, b, factors, width)
+        left_out |= scale_values(S, n, b, factors, width, reach)
         scale = shrink[0], shrink[1]
         take(x, b, forms[2], scale, T, Sb, 0, 1)
-        apart = derivatives.coefficients(Sb, F, n)
-        left_out |= any_true(where(apart, none, one[0]) > none)
+        derivatives.coefficients(Sb, F, n)
+        left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
         take(gvalues, b, forms[2], one, T, gSb, 0, 1)
         take(gy, b, forms[1], scale, T, gleft, 0, planes)
         take(gz, b, forms[3], scale, T, gright, 0, planes)
+        if planes == 2:
+            free = derivatives.phases_free(Ub, gUb, Vb, gVb, GAUGE * n * eps, m, n)
+            left_out |= any_true(where(free, none, one[0]) > none)
         derivatives.pullback(Ub, Sb, Vb, F, gUb, gSb, gVb, gXb, P, H, m, n)
         put(gXr, 0, planes, one, gx_all, b, forms[0], T)
     return left_out
 
 
+@jit(nogil=True, **OPTIONS)
+def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, begin, end):
+    """dS of finished SVDs along `count` directions. Returns whether it left something out."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    width, planes = lanes(kind), components(kind)
+    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
+    u, v, s = memory(size, U), memory(n * n * stride, U), memory(n * width, U)
+    d, h, ds, t = memory(size, U), memory(size, U), memory(n * width, U), memory(8 * width, U)
+    Ub, Vb, Sb, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals)
+    D, H, dSb, Dr = buffer(d, kind), buffer(h, kind), buffer(ds, reals), buffer(d, reals)
+    ur, vr = buffer(u, reals), buffer(v, reals)
+    left, right = (vr, ur) if wide else (ur, vr)
+    x, y, z, dx, dvalues = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(dS, lane)
+    one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
+    for first in range(begin, end, width):
+        b = min(first, end - width)  # the last pack overlaps the one before
+        take(y, b, forms[1], one, T, left, 0, planes)
+        take(z, b, forms[3], one, T, right, 0, planes)
+        take(x, b, forms[2], one, T, Sb, 0, 1)
+        left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
+        for k in range(count):
+            take(dx, k * batch + b, forms[0], one, T, Dr, 0, planes)
+            derivatives.slopes(Ub, Vb, D, dSb, H, m, n)
+            put(dSb, 0, 1, one, dvalues, k * batch + b, forms[2], T)
+    return left_out
+
+
+@jit(nogil=True, **OPTIONS)
+def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
+    """The cotangents of the matrices where only the values have one. Returns whether it left something out."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    width, planes = lanes(kind), components(kind)
+    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
+    u, v, s, gs = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * width, U)
+    gx, h, t = memory(size, U), memory(size, U), memory(8 * width, U)
+    Ub, Vb, Sb, T, gSb = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals), buffer(gs, reals)
+    gXb, H, gXr, ur, vr = buffer(gx, kind), buffer(h, kind), buffer(gx, reals), buffer(u, reals), buffer(v, reals)
+    left, right = (vr, ur) if wide else (ur, vr)
+    x, y, z, gvalues, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gS, lane), buffer(gX, lane)
+    one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
+    for first in range(begin, end, width):
+        b = min(first, end - width)  # the last pack overlaps the one before
+        take(y, b, forms[1], one, T, left, 0, planes)
+        take(z, b, forms[3], one, T, right, 0, planes)
+        take(x, b, forms[2], one, T, Sb, 0, 1)
+        left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
+        take(gvalues, b, forms[2], one, T, gSb, 0, 1)
+        derivatives.dyads(Ub, gSb, Vb, gXb, H, m, n)
+        put(gXr, 0, planes, one, gx_all, b, forms[0], T)
+    return left_out
+
+
 @once
-def scale_values(S, n, b, factors, width):
-    """Two factors a lane that bring s_1 into [1/2, 1); a lane that is not finite stays."""
+def scale_values(S, n, b, factors, width, reach):
+    """Two factors a lane that bring s_1 into [1/2, 1); a lane that is not finite stays.
+
+    Returns whether an exponent was beyond `reach`: then products with directions or cotangents may leave the range.
+    """
+    far = False
     for w in range(width):
         top = S[(b + w) * n]
-        factors[w], factors[width + w] = powers(jacobi.power_of_two(top, 0) if top < np.inf else 0)
+        exponent = jacobi.power_of_two(top, 0) if top < np.inf else 0
+        factors[w], factors[width + w] = powers(exponent)
+        far |= abs(exponent) > reach
+    return far
 
 
 # ---- high relative accuracy

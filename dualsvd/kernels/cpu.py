@@ -8,6 +8,8 @@ Numba is imported, and a kernel compiled or read from its cache, at the first ca
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,10 +29,11 @@ MIN_PER_PACK = 3
 #: Directions that one dual number carries; more are taken in turns.
 CHUNKS = (1, 4)
 
-#: Matrices a thread takes at least: below that starting it costs more than it saves.
-MIN_PER_THREAD = 256
+#: Work for which a second thread is woken, in units of m n min(m, n): an SVD takes about 1.5 ns for each, and to wake
+#: a thread some 20 us.
+GRAIN = 1 << 16
 
-#: Kinds of results: U, S, Vh and their tangents.
+#: U, S, Vh, or their tangents.
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -69,9 +72,12 @@ class Info:
 # ---- SVDs
 
 
-def svd(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
-    """U, S, Vh and how it went. A matrix that is not finite gives NaN, and leaves the others alone."""
-    return _svd(a, True, limit, threads)
+def svd(
+    a: np.ndarray, *, out: Factors | None = None, limit: int = MAX_SWEEPS, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    """U, S, Vh, in `out` if given, and how it went. A matrix that is not finite gives NaN, and leaves the others
+    alone."""
+    return _svd(a, True, limit, threads, out)
 
 
 def svdvals(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, Info]:
@@ -80,19 +86,27 @@ def svdvals(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tupl
     return S, info
 
 
-def _svd(a: np.ndarray, vectors: bool, limit: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+def _svd(
+    a: np.ndarray, vectors: bool, limit: int, threads: int, out: Factors | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
     lanes, batch = _lanes(a), len(a)
     full = _filled(a, lanes)
-    U, S, Vh = factors(full)
-    if not vectors:
-        U, Vh = U[:0], Vh[:0]
-    told, anything = _blank_report(S), False
+    if out is None:
+        U, S, Vh = factors(full) if vectors else _values_only(full)
+    else:
+        U, S, Vh = (_filled(x, lanes) for x in out)
+    told, anything = np.empty((3, len(full)), S.dtype), False
     if S.size:
-        kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh)]
+        kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh, told)]
         fixed = lanes > 1 and sizes in FIXED
-        kernel, sizes = (f"svd_{sizes[0]}", ()) if fixed else ("svd", sizes)
-        anything = _run(kernel, kinds, (*sizes, *arrays, told.reshape(-1)), len(full), lanes, threads, limit)
-    return U[:batch], S[:batch], Vh[:batch], Info(told[:, :batch], not anything)
+        kernel, leading = (f"svd_{sizes[0]}", ()) if fixed else ("svd", sizes)
+        anything = _run(kernel, kinds, (*leading, *arrays), len(full), _work(*sizes), lanes, threads, limit)
+    else:
+        told[...] = 0
+    if out is not None:
+        _empty((U, S, Vh), out, 0)
+    U, S, Vh = out or (U[:batch], S[:batch], Vh[:batch])
+    return U, S, Vh, Info(told[:, :batch], not anything)
 
 
 def svd_accurate(
@@ -101,10 +115,11 @@ def svd_accurate(
     """`svd` by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded matrices."""
     x = _doubled(a)
     results, anything = factors(x), False
-    told = _blank_report(results[1])
+    told = np.zeros((3, len(a)), results[1].dtype)
     if results[1].size:
-        arrays = [_reals(y) for y in (x, *results, told)]
-        anything = _run("graded", _leaf_kinds(x.dtype, 1)[::2], (*a.shape[1:], *arrays), len(a), 1, threads, limit)
+        arrays, kinds = [_reals(y) for y in (x, *results, told)], _leaf_kinds(x.dtype, 1)[::2]
+        sizes = a.shape[1:]
+        anything = _run("graded", kinds, (*sizes, *arrays), len(a), 10 * _work(*sizes), 1, threads, limit)
     info = Info(told, not anything)
     if anything:
         for y in results:
@@ -131,9 +146,10 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
         U, S, Vh, info = svd(a, limit=limit, threads=threads)
         return U, S, Vh, *factors(a, len(da)), info
     results = (*factors(a), *factors(a, len(da)))
-    told = _blank_report(results[1])
+    told = np.zeros((3, len(a)), results[1].dtype)
     sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(x) for x in (a, da, *results, told)]
-    anything = _run("sweeps", _dual_kinds(a.dtype, len(da)), (*sizes, *arrays), len(a), 1, threads, limit)
+    kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+    anything = _run("sweeps", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
     info = Info(told, not anything)
     for k, x in enumerate(results if anything else ()):
         x[(slice(None),) * (k > 2) + (info.nonfinite,)] = np.nan
@@ -147,7 +163,8 @@ def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS,
     dU, dS, dVh = lift(U, S, Vh, dx, graded=True, threads=threads)
     if dS.size:
         sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(y) for y in (x, dx, dS)]
-        _run("graded_slopes", _dual_kinds(x.dtype, len(da)), (*sizes, *arrays), len(a), 1, threads, limit)
+        kinds, work = _dual_kinds(x.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+        _run("graded_slopes", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
     return *(_like(a, y) for y in (U, S, Vh, dU, dS, dVh)), info
 
 
@@ -162,30 +179,51 @@ def lift(
     dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
     if da.size:
         sizes, arrays = (U.shape[1], Vh.shape[2], len(U), len(da)), [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
-        _run("lift", _dual_kinds(U.dtype, len(da)), (*sizes, graded, *arrays), len(U), 1, threads)
+        kinds, work = _dual_kinds(U.dtype, len(da)), len(da) * _work(*da.shape[2:])
+        _run("lift", kinds, (*sizes, graded, *arrays), len(U), work, 1, threads)
     return dU, dS, dVh
 
 
 # ---- closed forms
+#
+# Quotients at ties and zeros count as 0. Beside the results: whether there were none in any matrix, all of it was
+# finite, and the cotangents did not depend on phases, so that the results are the derivative.
 
 
 def svd_pushforward(
     U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Factors | None = None, threads: int = 1
-) -> Factors:
-    """dU, dS, dVh along da, into `out` if given. Quotients at ties and zeros count as 0."""
+) -> tuple[Factors, bool]:
+    """dU, dS, dVh along da, into `out` if given; whether that is all."""
     results = out or (
         np.empty((len(da), *U.shape), U.dtype),
         np.empty((len(da), *S.shape), S.dtype),
         np.empty((len(da), *Vh.shape), Vh.dtype),
     )
+    left_out = False
     if da.size:
         lanes = _lanes(da[0])
         given = [*(_filled(x, lanes) for x in (U, S, Vh)), _filled(da, lanes, 1)]
         taken = [_filled(x, lanes, 1) for x in results]
         sizes, arrays = (*da.shape[2:], len(given[0]), len(da)), [_reals(x) for x in (*given, *taken)]
-        _run("pushforward", _leaf_kinds(U.dtype, lanes), (*sizes, *arrays), len(given[0]), lanes, threads)
+        kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
+        left_out = _run("pushforward", kinds, (*sizes, *arrays), len(given[0]), work, lanes, threads)
         _empty(taken, results, 1)
-    return results
+    return results, not left_out
+
+
+def svd_slopes(
+    U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, threads: int = 1
+) -> tuple[np.ndarray, bool]:
+    """dS = Re u_i^H dA v_i along da; whether that is all."""
+    dS, left_out = np.empty((len(da), *S.shape), S.dtype), False
+    if da.size:
+        lanes = _lanes(da[0])
+        given, taken = [*(_filled(x, lanes) for x in (U, S, Vh)), _filled(da, lanes, 1)], _filled(dS, lanes, 1)
+        sizes, arrays = (*da.shape[2:], len(given[0]), len(da)), [_reals(x) for x in (*given, taken)]
+        kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
+        left_out = _run("slopes", kinds, (*sizes, *arrays), len(given[0]), work, lanes, threads)
+        _empty([taken], [dS], 1)
+    return dS, not left_out
 
 
 def svd_pullback(
@@ -198,17 +236,22 @@ def svd_pullback(
     *,
     out: np.ndarray | None = None,
     threads: int = 1,
-) -> np.ndarray:
-    """The cotangent of the matrices, into `out` if given. None is zero; quotients at ties and zeros count as 0."""
-    bars = [np.zeros_like(x) if bar is None else bar for x, bar in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
+) -> tuple[np.ndarray, bool]:
+    """The cotangent of the matrices, into `out` if given; whether that is all. None is zero."""
     a_bar = np.empty((len(U), U.shape[1], Vh.shape[2]), U.dtype) if out is None else out
+    left_out = False
     if S.size:
-        lanes = _lanes(a_bar)
+        lanes, sizes = _lanes(a_bar), a_bar.shape[1:]
+        if U_bar is None and Vh_bar is None:
+            kernel, bars = "dyads", [np.zeros_like(S) if S_bar is None else S_bar]
+        else:
+            kernel = "pullback"
+            bars = [np.zeros_like(x) if y is None else y for x, y in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
         arrays = [_filled(x, lanes) for x in (U, S, Vh, *bars, a_bar)]
-        arguments = (*a_bar.shape[1:], *map(_reals, arrays))
-        _run("pullback", _leaf_kinds(U.dtype, lanes), arguments, len(arrays[0]), lanes, threads)
+        arguments = (*sizes, *map(_reals, arrays))
+        left_out = _run(kernel, _leaf_kinds(U.dtype, lanes), arguments, len(arrays[0]), _work(*sizes), lanes, threads)
         _empty(arrays[-1:], [a_bar], 0)
-    return a_bar
+    return a_bar, not left_out
 
 
 # ---- arrays
@@ -223,6 +266,13 @@ def factors(a: np.ndarray, *leading: int) -> Factors:
         np.empty((*leading, batch, r), a.real.dtype),
         np.empty((*leading, batch, r, n), a.dtype),
     )
+
+
+def _values_only(a: np.ndarray) -> Factors:
+    """Uninitialised S, and no matrix of U and Vh."""
+    batch, m, n = a.shape
+    r = min(m, n)
+    return np.empty((0, m, r), a.dtype), np.empty((batch, r), a.real.dtype), np.empty((0, r, n), a.dtype)
 
 
 def _reals(x: np.ndarray) -> np.ndarray:
@@ -253,11 +303,6 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
     for x, y in zip(results, taken):
         if x is not y:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
-
-
-def _blank_report(S: np.ndarray) -> np.ndarray:
-    """For a kernel to fill: sweeps, off-norm and verdict of each matrix."""
-    return np.empty((3, len(S)), S.dtype) if S.size else np.zeros((3, len(S)), S.dtype)
 
 
 #: What the verdict of a kernel says of a matrix.
@@ -303,35 +348,58 @@ def _register() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
-def _run(kernel: str, kinds: Any, arguments: Any, batch: int, lanes: int, threads: int, *limit: int) -> bool:
+def _work(m: int, n: int) -> int:
+    """Of the SVD of one matrix, in the unit of GRAIN."""
+    return m * n * min(m, n)
+
+
+def _run(kernel: str, kinds: Any, arguments: Any, batch: int, work: int, lanes: int, threads: int, *limit: int) -> bool:
     """A kernel over the batch, cut between packs, in up to `threads` threads: the kernels hold no lock.
 
     Returns whether it has anything to tell of a matrix.
     """
-    parts = max(1, min(threads, batch // MIN_PER_THREAD))
+    entry, packs = _entry(kernel, kinds, arguments, limit), -(-batch // lanes)
+    parts = max(1, min(threads, packs, batch * work // GRAIN))
     if parts == 1:
-        return _launch(kernel, kinds, *arguments, 0, batch, *limit)
-    packs = -(-batch // lanes)
+        return bool(entry(*kinds, *arguments, 0, batch, *limit))
     cuts = [min(packs * i // parts * lanes, batch) for i in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:
-        told = list(
-            pool.map(lambda begin, end: _launch(kernel, kinds, *arguments, begin, end, *limit), cuts[:-1], cuts[1:])
-        )
-    return any(told)
+    others = [_pool(threads).submit(entry, *kinds, *arguments, *cut, *limit) for cut in itertools.pairwise(cuts[1:])]
+    anything = entry(*kinds, *arguments, 0, cuts[1], *limit)
+    return any([anything, *(other.result() for other in others)])
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; what a fork leaves of them is none."""
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="dualsvd")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 _entries: dict[tuple[Any, ...], Any] = {}
 
 
-def _launch(kernel: str, kinds: Any, *arguments: Any) -> bool:
-    """Call a kernel by its entry point: Numba's dispatcher takes longer to find that than a small SVD takes."""
+def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
+    """The entry point of a kernel: Numba's dispatcher takes longer to find that than a small SVD takes."""
     entry = _entries.get((kernel, kinds))
     if entry is None:
         from . import compiled
 
-        signature = tuple(map(_type, (*kinds, *arguments)))
+        _keep_freed_memory()
+        signature = tuple(map(_type, (*kinds, *arguments, 0, 0, *limit)))
         entry = _entries[kernel, kinds] = getattr(compiled, kernel).compile(signature)
-    return bool(entry(*kinds, *arguments))
+    return entry
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Let the C library keep what results leave when they are freed.
+
+    It hands freed memory back to the system beyond twice the largest block that was ever freed, and to fetch it again,
+    page by page, takes as long as the SVDs that go there. So a block is freed that is as large as it takes notice of.
+    """
+    np.empty(31 << 20, np.uint8)
 
 
 def _type(x: Any) -> Any:

@@ -21,26 +21,29 @@ Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjuga
 
 from __future__ import annotations
 
-from .jacobi import tie_tolerance
-from .protocol import conj, eps_of, like, real, where
+from .jacobi import inner, norm2, tie_tolerance
+from .protocol import conj, eps_of, imag, like, real, where
 
 
 def coefficients(S, F, n):
-    """F: 1/(s_j - s_i) above the diagonal (i < j), 1/(s_j + s_i) below and on it; 0 at a tie, or at two zeros.
-
-    Returns the mask of lanes without a tie or a zero, where these are the coefficients of the derivative.
-    """
+    """F: 1/(s_j - s_i) above the diagonal (i < j), 1/(s_j + s_i) below and on it; 0 at a tie, or at two zeros."""
     zero = like(S[0], 0.0)
     tie = S[0] * like(zero, tie_tolerance(eps_of(zero), n))
-    one, apart = like(zero, 1.0), S[n - 1] > tie
+    one = like(zero, 1.0)
     for j in range(n):
-        if j > 0:
-            apart = apart & (S[j - 1] - S[j] > tie)
         for i in range(j):
             F[j * n + i] = reciprocal(S[i] - S[j], tie, one, -one)
             F[i * n + j] = reciprocal(S[j] + S[i], tie, one, one)
         F[j * n + j] = reciprocal(S[j] + S[j], tie + tie, one, one)
-    return apart
+
+
+def simple(S, n):
+    """The mask of lanes without a tie or a zero."""
+    tie = S[0] * like(S[0], tie_tolerance(eps_of(S[0]), n))
+    mask = S[n - 1] > tie
+    for j in range(1, n):
+        mask = mask & (S[j - 1] - S[j] > tie)
+    return mask
 
 
 def reciprocal(x, least, one, numerator):
@@ -61,6 +64,13 @@ def pushforward(U, S, V, F, D, dU, dS, dV, X, Y, T, m, n):
         divide_columns(T, F, dU, m, n)
     multiply(U, 1, m, False, X, 1, n, False, dU, m, n, n, tall)
     multiply(V, 1, n, False, Y, 1, n, False, dV, n, n, n, False)
+
+
+def slopes(U, V, D, dS, T, m, n):
+    """dS alone, along D. T (m n) is scratch."""
+    multiply(D, 1, m, False, V, 1, n, False, T, m, n, n, False)
+    for i in range(n):
+        dS[i] = real(inner(U, i, T, i, m))
 
 
 def generators(X, Y, F, n, tall):
@@ -89,6 +99,25 @@ def pullback(U, S, V, F, gU, gS, gV, gA, X, T, m, n):
         divide_columns(gU, F, T, m, n)
     multiply(U, 1, m, False, X, 1, n, False, T, m, n, n, tall)
     multiply(T, 1, m, False, V, n, 1, True, gA, m, n, n, False)
+
+
+def dyads(U, w, V, A, T, m, n):
+    """A = sum_i w_i u_i v_i^H: the pullback where only values have a cotangent. T (m n) is scratch."""
+    for j in range(n):
+        for i in range(j * m, j * m + m):
+            T[i] = U[i] * w[j]
+    multiply(T, 1, m, False, V, n, 1, True, A, m, n, n, False)
+
+
+def phases_free(U, gU, V, gV, limit, m, n):
+    """The mask of lanes in which the cotangents do not depend on common phases of u_i and v_i: |Im(u^H gu + v^H gv)|
+    is at most `limit` of their size."""
+    zero = like(real(U[0]), 0.0)
+    free = zero <= zero
+    for j in range(n):
+        turn = imag(inner(U, j, gU, j, m)) + imag(inner(V, j, gV, j, n))
+        free = free & (turn * turn <= like(zero, limit * limit) * (norm2(gU, j, m) + norm2(gV, j, n)))
+    return free
 
 
 def join(X, Y, gS, F, n, tall):

@@ -56,6 +56,8 @@ def spoil(results: tuple[Any, ...], bad: Any) -> tuple[Any, ...]:
 
 def svd_factors(a: Any, options: Options, full_matrices: bool = False) -> SVDResult:
     """U, S, Vh of plain matrices, by LAPACK or by the Jacobi kernels."""
+    if by_kernels(a, options) and options.algorithm == "auto" and not (full_matrices or options.refine):
+        return packed_factors(a, options)
     finite, bad = finite_part(a, options)
     if by_kernels(finite, options):
         factors = jacobi_factors(finite, options, full_matrices)
@@ -93,14 +95,13 @@ def tail_of(S: Any, options: Options) -> Any:
 
 def singular_values(a: Any, options: Options) -> Any:
     """S of plain matrices, when nobody asks for vectors."""
+    if by_kernels(a, options) and options.algorithm == "auto":
+        S, info = kernels().svdvals(stack_of(a), threads=threads(options))
+        check_report(info, a, options)
+        return S.reshape(*a.shape[:-2], -1)
     finite, bad = finite_part(a, options)
     if by_kernels(finite, options):
-        if options.algorithm == "jacobi":
-            S = jacobi_factors(finite, options, False).S
-        else:
-            S, info = kernels().svdvals(stack_of(finite), threads=threads(options))
-            check_converged(info)
-            S = S.reshape(*finite.shape[:-2], -1)
+        S = jacobi_factors(finite, options, False).S
     else:
         try:
             S = np.abs(np.linalg.svd(finite, compute_uv=False))
@@ -118,6 +119,21 @@ def by_kernels(a: Any, options: Options) -> bool:
     if options.algorithm != "auto":
         return options.algorithm == "jacobi" and a.size > 0
     return a.ndim > 2 and min(a.shape[-2:]) <= KERNEL_SIZE and a.size >= KERNEL_BATCH * a.shape[-2] * a.shape[-1] > 0
+
+
+def packed_factors(a: Any, options: Options) -> SVDResult:
+    """U, S, Vh by SIMD packs, which tell by themselves of matrices that are not finite."""
+    U, S, Vh, info = kernels().svd(stack_of(a), threads=threads(options))
+    check_report(info, a, options)
+    (m, n), batch = a.shape[-2:], a.shape[:-2]
+    return SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
+
+
+def check_report(info: Any, a: Any, options: Options) -> None:
+    """Raise for what the kernels met: entries that are not finite, or an iteration without end."""
+    if not info.clean:
+        finite_part(a, options)
+        check_converged(info)
 
 
 def jacobi_factors(a: Any, options: Options, full_matrices: bool) -> SVDResult:

@@ -40,7 +40,7 @@ def check_converged(info: Any) -> None:
         )
 
 
-def stack_of_directions(a: Any, dA: Any) -> Any:
-    """(N, B, m, n), contiguous: what the kernels take."""
-    dA = np.broadcast_to(dA, (len(dA), *a.shape)).astype(a.dtype, copy=False)
-    return np.ascontiguousarray(dA).reshape(len(dA), -1, *a.shape[-2:])
+def stack_of_directions(shape: tuple[int, ...], dtype: Any, dA: Any) -> Any:
+    """(N, B, m, n), contiguous, along matrices of that shape and type: what the kernels take."""
+    dA = np.broadcast_to(dA, (len(dA), *shape)).astype(dtype, copy=False)
+    return np.ascontiguousarray(dA).reshape(len(dA), -1, *shape[-2:])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..rules.registry import need_all_directions
 from ..settings import Options, get
-from .degeneracy import GRADED, Spectrum, meet_tie, spectrum
+from .degeneracy import GRADED, meet_tie, spectrum
 from .factorise import SVDResult, finite_part, spoil
 from .kernel_calls import (
     KERNEL_BATCH,
@@ -27,27 +27,38 @@ from .matrices import is_plain
 from .ties import Unresolved, lost_directions
 
 
-def fused(at: Spectrum, U: Any, *others: Any) -> bool:
-    """Whether the kernels take this one; they know the same ties and zeros, if those are absolute."""
+def fusible(options: Options, U: Any, *others: Any) -> bool:
+    """Whether the kernels take this one: a large stack of small plain matrices, ties and zeros measured against s_1."""
     return (
         np.ndim(U) > 2
-        and at.absolute
-        and at.tail is None
+        and options.algorithm != "jacobi"
+        and not options.refine
         and is_plain(U, *others)
         and np.size(U) >= KERNEL_BATCH * U.shape[-1] * U.shape[-2] > 0
         and U.shape[-1] <= KERNEL_SIZE
     )
 
 
-def push_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
+# The second result says whether that is the whole derivative: no tie, no zero, no NaN in any matrix, no phase that
+# matters. Where it is not, quotients at ties and zeros count as 0.
+
+
+def push_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[tuple[Any, Any, Any], bool]:
     """(dU, dS, dVh) by (1)-(5)."""
-    a = np.broadcast_to(np.zeros((), U.dtype), (*U.shape[:-1], Vh.shape[-1]))
-    N, stacks = len(dA), (stack_of(U), np.ascontiguousarray(S).reshape(-1, S.shape[-1]), stack_of(Vh))
-    dU, dS, dVh = kernels().svd_pushforward(*stacks, stack_of_directions(a, dA), threads=threads(get()))
-    return dU.reshape(N, *U.shape), dS.reshape(N, *S.shape), dVh.reshape(N, *Vh.shape)
+    N, stacks = len(dA), stacks_of(U, S, Vh)
+    directions = stack_of_directions((*U.shape[:-1], Vh.shape[-1]), U.dtype, dA)
+    (dU, dS, dVh), whole = kernels().svd_pushforward(*stacks, directions, threads=threads(get()))
+    return (dU.reshape(N, *U.shape), dS.reshape(N, *S.shape), dVh.reshape(N, *Vh.shape)), whole
 
 
-def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> Any:
+def slopes_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, bool]:
+    """dS by (1)."""
+    directions = stack_of_directions((*U.shape[:-1], Vh.shape[-1]), U.dtype, dA)
+    dS, whole = kernels().svd_slopes(*stacks_of(U, S, Vh), directions, threads=threads(get()))
+    return dS.reshape(len(dA), *S.shape), whole
+
+
+def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> tuple[Any, bool]:
     """A_bar by (6)-(7)."""
 
     def flat(x: Any, like: Any, axes: int) -> Any:
@@ -56,9 +67,14 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> 
         x = np.broadcast_to(np.asarray(x, dtype=like.dtype), like.shape)
         return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
 
-    stacks = [flat(x, like, axes) for x, like, axes in ((U, U, 2), (S, S, 1), (Vh, Vh, 2))]
-    stacks += [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
-    return kernels().svd_pullback(*stacks, threads=threads(get())).reshape(*U.shape[:-1], Vh.shape[-1])
+    bars = [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
+    A_bar, whole = kernels().svd_pullback(*stacks_of(U, S, Vh), *bars, threads=threads(get()))
+    return A_bar.reshape(*U.shape[:-1], Vh.shape[-1]), whole
+
+
+def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
+    """The factors with one batch axis."""
+    return stack_of(U), np.ascontiguousarray(S).reshape(-1, S.shape[-1]), stack_of(Vh)
 
 
 def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
@@ -66,7 +82,7 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
     finite, bad = finite_part(a, options)
     batch, (m, n), N = a.shape[:-2], a.shape[-2:], dA.shape[0]
     r = min(m, n)
-    directions = stack_of_directions(a, dA)
+    directions = stack_of_directions(a.shape, a.dtype, dA)
     U, S, Vh, dU, dS, dVh, info = kernels().svd_sweeps(stack_of(finite), directions, threads=threads(options))
     check_converged(info)
     y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
@@ -105,7 +121,7 @@ def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
 
 def graded_tangents(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
     """Tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
-    directions = stack_of_directions(a, dA)
+    directions = stack_of_directions(a.shape, a.dtype, dA)
     U, S, Vh, dU, dS, dVh, info = kernels().svd_accurate_lift(stack_of(a), directions, threads=threads(options))
     check_converged(info)
     batch, (m, n), N = a.shape[:-2], a.shape[-2:], len(directions)

@@ -46,7 +46,16 @@ from .degeneracy import (
 )
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
 from .gauge import admit, is_zero
-from .kernel_rules import fused, graded, graded_tangents, pull_fused, push_fused, svd_sweeps, swept_slopes
+from .kernel_rules import (
+    fusible,
+    graded,
+    graded_tangents,
+    pull_fused,
+    push_fused,
+    slopes_fused,
+    svd_sweeps,
+    swept_slopes,
+)
 from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
 from .spectral_rule import dyad_of
 from .ties import Unresolved, follow_direction, lost_directions, split, svd_spectrum
@@ -59,8 +68,8 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
     """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0."""
     if out_of_range(S):
         return push_scaled(U, S, Vh, dA, at)
-    if fused(at, U, dA):
-        return push_fused(U, S, Vh, dA)
+    if fusible(get(), U, Vh, dA) and at.absolute and at.tail is None:
+        return push_fused(U, S, Vh, dA)[0]
     m, r = np.shape(U)[-2:]
     n = np.shape(Vh)[-1]
     UhD, V = adjoint(U) @ dA, adjoint(Vh)
@@ -76,6 +85,11 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
     return dU, np.real(diagonal(M)), dVh
 
 
+def is_thin(y: Any) -> bool:
+    """Whether the factors are without free columns."""
+    return np.shape(y[0])[-1] == np.shape(y[1])[-1] == np.shape(y[2])[-2]
+
+
 def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
     """The same with S and dA brought to order one by powers of two, which is exact."""
     e, f = power_of_two(S[..., None]), power_of_two(dA)
@@ -85,16 +99,17 @@ def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, An
 
 def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
     """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero."""
+    by_kernels = fusible(get(), U, Vh, U_bar, S_bar, Vh_bar) and at.absolute and at.tail is None
     if U_bar is None and Vh_bar is None:
-        return pull_fused(U, S, Vh, None, S_bar, None) if fused(at, U, Vh, S_bar) else dyads(U, S_bar, Vh)
+        return pull_fused(U, S, Vh, None, S_bar, None)[0] if by_kernels else dyads(U, S_bar, Vh)
     if out_of_range(S):
         e = power_of_two(S[..., None])
         S, rescale = scaled(S, -e[..., 0]), -e
         S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
     else:
         rescale = None
-    if fused(at, U, Vh, U_bar, S_bar, Vh_bar):
-        A_bar = pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)
+    if by_kernels:
+        A_bar = pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)[0]
         return A_bar if rescale is None else scaled(A_bar, rescale)
     m, r = np.shape(U)[-2:]
     n = np.shape(Vh)[-1]
@@ -165,6 +180,10 @@ def svd_jvp(
     if options.tangents == "sweeps" and is_plain(a, da) and not full_matrices:
         return svd_sweeps(a, da, options)
     y = SVD(a, full_matrices=full_matrices, options=options)
+    if is_thin(y) and fusible(options, *y, da):
+        dy, whole = push_fused(y.U, y.S, y.Vh, da)
+        if whole:
+            return y, dy
     at = svd_spectrum(y, options)
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
@@ -205,9 +224,13 @@ def svd_pullback_rule(
     """A_bar, after the cotangent has been found independent of gauge and bases."""
     options, factors = options or get(), SVDResult(*y)
     U_bar, S_bar, Vh_bar = (None if x is None or is_zero(x) else x for x in y_bar)
-    at = spectrum(factors.S, options, tail_of(factors.S, options))
     if U_bar is None and S_bar is None and Vh_bar is None:
         return (None,)
+    if is_thin(factors) and fusible(options, *factors, U_bar, S_bar, Vh_bar):
+        A_bar, whole = pull_fused(*factors, U_bar, S_bar, Vh_bar)
+        if whole:
+            return (A_bar,)
+    at = spectrum(factors.S, options, tail_of(factors.S, options))
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
     return (pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at),)
 
@@ -233,6 +256,10 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if options.tangents == "sweeps" and is_plain(a, dA):
         return swept_slopes(a, dA, options)
     factors = svdvals_factors(y, a, options)
+    if fusible(options, *factors, dA):
+        dS, whole = slopes_fused(*factors, dA)
+        if whole:
+            return dS
     at = svd_spectrum(factors, options)
     if np.any(at.degenerate):
         meet_tie(y, at, options)
@@ -254,6 +281,10 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
     (a,), options = operands, options or get()
     if is_plain(a):
         factors: SVDResult = recall(y) or svd_factors(a, options)
+        if fusible(options, *factors, y_bar):
+            A_bar, whole = pull_fused(*factors, None, y_bar, None)
+            if whole:
+                return (A_bar,)
         at = spectrum(factors.S, options)
         if np.any(at.degenerate):
             meet_tie(factors.S, at, options)
@@ -445,6 +476,10 @@ def svd_pushforward(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
     if single:
         dA = dA[None]
     options = get()
+    if is_thin(y) and fusible(options, *y, dA):
+        dy, whole = push_fused(*y, dA)
+        if whole:
+            return tuple(x[0] for x in dy) if single else dy
     at = svd_spectrum(y, options)
     dU, dS, dVh = push_full(*y, dA, at)
     if np.any(at.degenerate):
