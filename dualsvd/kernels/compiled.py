@@ -18,7 +18,7 @@ from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
 from .lanes import read_lanes, write_lanes
 from .protocol import any_true, like, where
-from .scalars import buffer, components, lanes
+from .scalars import buffer, components, integer, lanes
 
 #: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
 FAST = {"contract", "nsz", "arcp"}
@@ -231,12 +231,13 @@ def scale_lanes(tops, exponents, up, down, width, top):
         up[w], down[w] = powers[w], powers[2 * width + w]
 
 
-@once
-def decompose(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
+@jit(nogil=True, **OPTIONS)
+def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S and Vh, or S alone where U is empty. Returns whether anything is to be told of a matrix.
 
     told: for each matrix the sweeps before the last, then |cos|^2, then the verdict, which is 0 if all went well.
     """
+    rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     stride, k, height, batch = planes * width, n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
@@ -304,33 +305,6 @@ def spoil(A, V, S, finite, m, k, n):
         A[e] = where(finite, A[e], nan)
     for e in range(k * k):
         V[e] = where(finite, V[e], nan)
-
-
-@jit(nogil=True, **OPTIONS)
-def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
-    """U, S and Vh, or S alone where U is empty."""
-    return decompose(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit)
-
-
-# The same at sizes known when they are compiled: the loops unroll, and columns stay in registers.
-
-
-@jit(nogil=True, **OPTIONS)
-def svd_2(kind, reals, lane, X, U, S, Vh, told, begin, end, limit):
-    """2 x 2."""
-    return decompose(kind, reals, lane, 2, 2, X, U, S, Vh, told, begin, end, limit)
-
-
-@jit(nogil=True, **OPTIONS)
-def svd_3(kind, reals, lane, X, U, S, Vh, told, begin, end, limit):
-    """3 x 3."""
-    return decompose(kind, reals, lane, 3, 3, X, U, S, Vh, told, begin, end, limit)
-
-
-@jit(nogil=True, **OPTIONS)
-def svd_4(kind, reals, lane, X, U, S, Vh, told, begin, end, limit):
-    """4 x 4."""
-    return decompose(kind, reals, lane, 4, 4, X, U, S, Vh, told, begin, end, limit)
 
 
 # ---- its tangents
@@ -426,7 +400,7 @@ def sweeps(
     X, dX, U, S, Vh, dU, dS, dVh, told, begin, end, limit,
 ):  # fmt: skip
     """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix that is not finite
-    is left out. Returns and tells what `decompose` does."""
+    is left out. Returns and tells what `svd` does."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
@@ -488,6 +462,7 @@ def tell(told, b, batch, sweeps, cos2, verdict):
 def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU, dS, dVh, begin, end):
     """dU, dS, dVh of finished SVDs along `count` directions, by the closed form. Returns whether it left something out:
     a matrix has a tie, a zero, or is not finite."""
+    rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
@@ -526,6 +501,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
 @jit(nogil=True, **OPTIONS)
 def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin, end):
     """The cotangents of the matrices from those of finished SVDs. Returns whether it left something out."""
+    rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes, eps = lanes(kind), components(kind), np.finfo(U.dtype).eps
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
@@ -564,6 +540,7 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
 @jit(nogil=True, **OPTIONS)
 def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, begin, end):
     """dS of finished SVDs along `count` directions. Returns whether it left something out."""
+    rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
@@ -591,6 +568,7 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
 @jit(nogil=True, **OPTIONS)
 def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     """The cotangents of the matrices where only the values have one. Returns whether it left something out."""
+    rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
@@ -634,7 +612,7 @@ def scale_values(S, n, b, factors, width, reach):
 @jit(nogil=True, **OPTIONS)
 def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S, Vh by `qr`: S to high relative accuracy. A matrix that is not finite is left out. Returns and tells what
-    `decompose` does."""
+    `svd` does."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     size, small, batch, anything = m * n * planes, n * n * planes, len(S) // n, False
     a, a0, k, t, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)

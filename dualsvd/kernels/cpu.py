@@ -98,9 +98,8 @@ def _svd(
     told, anything = np.empty((3, len(full)), S.dtype), False
     if S.size:
         kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh, told)]
-        fixed = lanes > 1 and sizes in FIXED
-        kernel, leading = (f"svd_{sizes[0]}", ()) if fixed else ("svd", sizes)
-        anything = _run(kernel, kinds, (*leading, *arrays), len(full), _work(*sizes), lanes, threads, limit)
+        arguments = (*_sizes(*sizes, lanes), *arrays)
+        anything = _run("svd", kinds, arguments, len(full), _work(*sizes), lanes, threads, limit)
     else:
         told[...] = 0
     if out is not None:
@@ -204,9 +203,9 @@ def svd_pushforward(
         lanes = _lanes(da[0])
         given = [*(_filled(x, lanes) for x in (U, S, Vh)), _filled(da, lanes, 1)]
         taken = [_filled(x, lanes, 1) for x in results]
-        sizes, arrays = (*da.shape[2:], len(given[0]), len(da)), [_reals(x) for x in (*given, *taken)]
+        arguments = (*_sizes(*da.shape[2:], lanes), len(given[0]), len(da), *(_reals(x) for x in (*given, *taken)))
         kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
-        left_out = _run("pushforward", kinds, (*sizes, *arrays), len(given[0]), work, lanes, threads)
+        left_out = _run("pushforward", kinds, arguments, len(given[0]), work, lanes, threads)
         _empty(taken, results, 1)
     return results, not left_out
 
@@ -219,9 +218,9 @@ def svd_slopes(
     if da.size:
         lanes = _lanes(da[0])
         given, taken = [*(_filled(x, lanes) for x in (U, S, Vh)), _filled(da, lanes, 1)], _filled(dS, lanes, 1)
-        sizes, arrays = (*da.shape[2:], len(given[0]), len(da)), [_reals(x) for x in (*given, taken)]
+        arguments = (*_sizes(*da.shape[2:], lanes), len(given[0]), len(da), *(_reals(x) for x in (*given, taken)))
         kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
-        left_out = _run("slopes", kinds, (*sizes, *arrays), len(given[0]), work, lanes, threads)
+        left_out = _run("slopes", kinds, arguments, len(given[0]), work, lanes, threads)
         _empty([taken], [dS], 1)
     return dS, not left_out
 
@@ -248,8 +247,8 @@ def svd_pullback(
             kernel = "pullback"
             bars = [np.zeros_like(x) if y is None else y for x, y in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
         arrays = [_filled(x, lanes) for x in (U, S, Vh, *bars, a_bar)]
-        arguments = (*sizes, *map(_reals, arrays))
-        left_out = _run(kernel, _leaf_kinds(U.dtype, lanes), arguments, len(arrays[0]), _work(*sizes), lanes, threads)
+        kinds, arguments = _leaf_kinds(U.dtype, lanes), (*_sizes(*sizes, lanes), *map(_reals, arrays))
+        left_out = _run(kernel, kinds, arguments, len(arrays[0]), _work(*sizes), lanes, threads)
         _empty(arrays[-1:], [a_bar], 0)
     return a_bar, not left_out
 
@@ -348,6 +347,14 @@ def _register() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
+@functools.cache
+def _sizes(m: int, n: int, lanes: int) -> tuple[Any, Any]:
+    """The sizes as packs take them: some have kernels of their own."""
+    from .scalars import Fixed
+
+    return (Fixed(m), Fixed(n)) if lanes > 1 and (m, n) in FIXED else (m, n)
+
+
 def _work(m: int, n: int) -> int:
     """Of the SVD of one matrix, in the unit of GRAIN."""
     return m * n * min(m, n)
@@ -382,13 +389,14 @@ _entries: dict[tuple[Any, ...], Any] = {}
 
 def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
     """The entry point of a kernel: Numba's dispatcher takes longer to find that than a small SVD takes."""
-    entry = _entries.get((kernel, kinds))
+    key = kernel, kinds, *(size for size in arguments[:2] if not isinstance(size, int))
+    entry = _entries.get(key)
     if entry is None:
         from . import compiled
 
         _keep_freed_memory()
         signature = tuple(map(_type, (*kinds, *arguments, 0, 0, *limit)))
-        entry = _entries[kernel, kinds] = getattr(compiled, kernel).compile(signature)
+        entry = _entries[key] = getattr(compiled, kernel).compile(signature)
     return entry
 
 

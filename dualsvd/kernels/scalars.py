@@ -68,7 +68,7 @@ from .staging import (
     real_type,
 )
 
-__all__ = ["Kind", "buffer", "components", "lanes", "leaf_kind", "register"]
+__all__ = ["Fixed", "Kind", "buffer", "components", "integer", "lanes", "leaf_kind", "register"]
 
 
 def register() -> None:
@@ -518,7 +518,35 @@ class BufferType(Versioned):
         super().__init__(f"Buffer({number}, {array})")
 
 
+class Fixed:
+    """An integer that a kernel is compiled for: loops over it unroll. `integer` reads it, and takes plain ones too.
+
+    >>> integer(Fixed(3)), integer(3)
+    (3, 3)
+    """
+
+    __slots__ = ("numba_type", "value")
+
+    def __init__(self, value: int) -> None:
+        self.value, self.numba_type = value, FixedType(value)
+
+    def __repr__(self) -> str:
+        return f"Fixed({self.value})"
+
+    def __reduce__(self) -> Any:
+        return Fixed, (self.value,)
+
+
+class FixedType(Versioned, types.Opaque):
+    """Numba's type of a `Fixed`."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        super().__init__(f"Fixed({value})")
+
+
 register_model(KindType)(models.OpaqueModel)
+register_model(FixedType)(models.OpaqueModel)
 
 
 @register_model(BufferType)
@@ -528,17 +556,20 @@ class _BufferModel(models.StructModel):
 
 
 @typeof_impl.register(Kind)
-def _typeof_kind(kind: Kind, context: Any) -> KindType:
-    return kind.numba_type
+@typeof_impl.register(Fixed)
+def _typeof_known(x: Kind | Fixed, context: Any) -> KindType | FixedType:
+    return x.numba_type
 
 
 @unbox(KindType)
-def _unbox_kind(t: KindType, x: Any, c: Any) -> NativeValue:
+@unbox(FixedType)
+def _unbox_known(t: types.Type, x: Any, c: Any) -> NativeValue:
     return NativeValue(c.context.get_dummy_value())
 
 
 @lower_constant(KindType)
-def _constant_kind(context: Any, builder: Any, t: KindType, x: Any) -> Any:
+@lower_constant(FixedType)
+def _constant_known(context: Any, builder: Any, t: types.Type, x: Any) -> Any:
     return context.get_dummy_value()
 
 
@@ -561,6 +592,11 @@ def components(kind: Kind) -> int:
     return components_of(kind.number)
 
 
+def integer(x: Fixed | int) -> int:
+    """The integer itself."""
+    return x.value if isinstance(x, Fixed) else x
+
+
 def leaf_kind(kind: Kind) -> Kind:
     """The kind of the primal."""
     return Kind.of(leaf_type(kind.number))
@@ -576,6 +612,14 @@ def _lanes(kind):
 def _components(kind):
     count = components_of(kind.number)
     return lambda kind: count
+
+
+@overload(integer)
+def _integer(x):
+    if isinstance(x, FixedType):
+        value = x.value
+        return lambda x: value
+    return lambda x: x
 
 
 @intrinsic
