@@ -9,16 +9,17 @@ number.
 from __future__ import annotations
 
 from types import FunctionType
+from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
+from numba.extending import overload, register_jitable
 
 from . import derivatives, jacobi, qr
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
 from .lanes import read_lanes, write_lanes
 from .protocol import any_true, like, where
-from .scalars import buffer, components, integer, lanes
+from .scalars import buffer, compile_rule, components, integer, lanes, order_of
 
 #: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
 FAST = {"contract", "nsz", "arcp"}
@@ -34,31 +35,32 @@ REACH = 330
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 
+#: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
+STAGED = {"rotation", "angle", "tangent_of_angle", "rebase", "reciprocal"}
+
 #: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not:
 #: it would only make the compiler work.
-HOT = {
-    "dots",
-    "inner",
-    "norm2",
-    "rotation",
-    "angle",
-    "tangent_of_angle",
-    "rotate",
-    "rebase",
-    "turn_pair",
-    "settle_pair",
-    "shear",
-    "shift",
-    "exponent_of",
-}
+HOT = {"dots", "inner", "norm2", "rotate", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
 HOT |= {"converge", "sweep", "normalise", "extent", "raise_lanes"}  # these stand in a kernel once
-HOT |= {"multiply_block", "multiply_entry", "conjugate_if", "reciprocal"}
+HOT |= {"multiply_block", "multiply_entry", "conjugate_if"}
 
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
+TEXT: Any = OPTIONS | {"_nrt": False}
+
 for _text in (jacobi, derivatives, qr):
     for _name, _function in vars(_text).items():
         if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
-            register_jitable(**OPTIONS, _nrt=False, forceinline=_name in HOT)(_function)
+            if _name in STAGED:
+                compile_rule(_function)
+            elif _name != "follow_beyond":
+                register_jitable(**TEXT, forceinline=_name in HOT)(_function)
+
+
+@overload(jacobi.follow_beyond, jit_options=TEXT, strict=False)
+def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
+    """By the order of the derivatives, so that the other way is not compiled."""
+    return jacobi.follow_first if order_of(A.number) == 1 else jacobi.follow_nested
+
 
 inline = register_jitable(**OPTIONS)
 once = register_jitable(**OPTIONS, forceinline=True)

@@ -453,16 +453,9 @@ def subtract(A, p, B, q, g, m):
 
 
 def settle(A, V, S0, m, n, tie):
-    """Give every pair the rotation that its tangents are still owed. The primal stays."""
-    if order(A[0]) == 1:
-        infinitesimal_sweep(A, V, S0, m, n, tie)
-    else:
-        for _ in range(order(A[0])):
-            tangent_sweep(A, V, S0, m, n, tie)
+    """Give every pair the rotation that its tangents are still owed; the primal stays. First order:
 
-
-def infinitesimal_sweep(A, V, S0, m, n, tie):
-    """First order: [x, y] + [conj(t) y, -t x] with t = dg / (s_p^2 - s_q^2).
+        [x, y] + [conj(t) y, -t x],     t = dg / (s_p^2 - s_q^2)
 
     A tied pair gets no rotation. What is left in its dg belongs to a later direction than the one that settled the
     basis: u makes the columns of U orthogonal to first order without turning either.
@@ -474,7 +467,7 @@ def infinitesimal_sweep(A, V, S0, m, n, tie):
 
 
 def settle_pair(A, V, S0, p, q, m, n, tie, near):
-    """One pair of the infinitesimal sweep; values closer than `near` times the larger, or than `tie`, are tied."""
+    """One pair of the tangent sweep; values closer than `near` times the larger, or than `tie`, are tied."""
     one, sp, sq = like(tie, 1.0), S0[p], S0[q]
     gap, sum, least = sp - sq, sp + sq, maximum(tie, sp * near)
     g = inner(A, p, A, q, m)
@@ -495,8 +488,8 @@ def shear(A, p, q, right, left, m):
         A[Q + i] = infsub(y, left, x)
 
 
-def tangent_sweep(A, V, S0, m, n, tie):
-    """Any order: full dual rotations whose primal is the identity."""
+def settle_nested(A, V, S0, m, n, tie):
+    """The same at any order: full dual rotations whose primal is the identity."""
     floor = tie * tie + tie * tie
     for p in range(n - 1):
         for q in range(p + 1, n):
@@ -521,10 +514,25 @@ def follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
     `phases` (for complex numbers) brings the result to the symmetric gauge, Im(u^H du + v^H dv) = 0.
     """
     if order(A[0]) == 1:
-        slopes(A, S, U0, S0, m, n)
+        follow_first(A, V, S, U0, S0, m, n, tie, phases)
+    else:
+        follow_nested(A, V, S, U0, S0, m, n, tie, phases)
+
+
+def follow_first(A, V, S, U0, S0, m, n, tie, phases):
+    """`follow_beyond` at first order: infinitesimal rotations."""
+    slopes(A, S, U0, S0, m, n)
     settle(A, V, S0, m, n, tie)
-    if order(A[0]) > 1:
-        lengths(A, S, U0, S0, m, n, tie)
+    unit_columns(A, S, U0, S0, m, n, tie)
+    if phases:
+        balance_phases(A, V, m, n)
+
+
+def follow_nested(A, V, S, U0, S0, m, n, tie, phases):
+    """`follow_beyond` at any order: whole rotations whose primal is the identity."""
+    for _ in range(order(A[0])):
+        settle_nested(A, V, S0, m, n, tie)
+    lengths(A, S, U0, S0, m, n, tie)
     unit_columns(A, S, U0, S0, m, n, tie)
     if phases:
         balance_phases(A, V, m, n)

@@ -225,11 +225,15 @@ def _partial(x: Any, k: Any) -> Any:
 
 def _register_protocol() -> None:
     """The functions of `protocol`, at plain numbers too: one kernel text serves float64 and Dual."""
-    functions = {name: getattr(protocol, name) for name in protocol.__all__ if name != "Buffer"}
-    staged = functions | {"partial": _partial}
-    for name, function in functions.items():
-        form = (types.Any,) * arity(function)
-        compile_as(function, staged[name], form, accepts=lambda *ts: all(map(_is_number, ts)))
+    for name in protocol.__all__:
+        if name != "Buffer":
+            compile_rule(getattr(protocol, name), _partial if name == "partial" else None)
+
+
+def compile_rule(function: Callable[..., Any], rule: Callable[..., Any] | None = None) -> None:
+    """Let Numba compile calls of a function of numbers by running it, or another `rule`, on staged ones."""
+    form = (types.Any,) * arity(function)
+    compile_as(function, rule or function, form, accepts=lambda *ts: all(map(_is_number, ts)))
 
 
 # ---- Dual in compiled code: construction, attributes, casts
@@ -580,6 +584,11 @@ def lanes_of(number: types.Type) -> int:
 
 def components_of(number: types.Type) -> int:
     return _size(number) * (2 if is_complex_type(number) else 1)
+
+
+def order_of(number: types.Type) -> int:
+    """How many levels of derivatives a number has."""
+    return len(_levels(number))
 
 
 def lanes(kind: Kind) -> int:

@@ -605,7 +605,9 @@ class Emitter:
         return Leaf(self, types.unliteral(t), value)
 
     def unwrap(self, t: Any, x: Any) -> Any:
-        """The value of Numba's type t that a number stands for."""
+        """The value of Numba's type t that a number, or a tuple of numbers, stands for."""
+        if isinstance(x, tuple):
+            return self.context.make_tuple(self.builder, t, [self.unwrap(part, y) for part, y in zip(t.types, x)])
         x = self.convert(x, t)
         if isinstance(t, DualType):
             aggregate = cgutils.get_null_value(self.context.get_value_type(t))
@@ -619,7 +621,9 @@ class Emitter:
         return x.value
 
     def typeof(self, x: Any) -> Any:
-        """Numba's type of a number."""
+        """Numba's type of a number, or of a tuple of numbers."""
+        if isinstance(x, tuple):
+            return types.BaseTuple.from_types(tuple(map(self.typeof, x)))
         if isinstance(x, Dual):
             parts = functools.reduce(join, map(self.typeof, (x.value, *x.partials)))
             return DualType(parts, len(x.partials), x.tag)
