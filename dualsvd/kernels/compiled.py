@@ -328,22 +328,42 @@ def take_directions(dx, batch, b, first, count, exponents, layout, T, A, stride)
         take(dx, (first + j) * batch + b, layout, scale, T, A, (j + 1) * layout[3], stride)
 
 
-@inline
-def adapt(U, W, S, V, D, Dr, R, T, group, tie, dx, batch, b, count, exponents, layout, m, n):
-    """Turn the columns of U and W inside ties, where U S V^H is the matrix and W is V or rides along; whether there
-    were any. D, and Dr as its reals, is scratch for the directions."""
-    zeros = jacobi.tie_groups(S, group, n, tie)
-    tied = zeros < n
-    for p in range(n):
-        tied = tied or group[p] != p
-    if tied:
-        planes = layout[3]
+@jit(nogil=True, **OPTIONS)
+def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begin, end):
+    """Turn the vectors of ties to follow `count` directions: those of the longer side, U or Vh, in place; Q receives
+    the rotations that those of the shorter side are owed."""
+    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
+    planes, eps = components(leaf), np.finfo(U.dtype).eps
+    forms, of_q = layouts(rows, columns, planes), (n, n, False, planes)
+    size, square = m * n * planes, n * n * planes
+    u, v, q, s, r = memory(size, U), memory(square, U), memory(square, U), memory(n, U), memory(n * planes, U)
+    d, t, group = memory(count * size, U), memory(8, U), np.empty(n, np.int64)
+    U0, V0, W, S0, R, D = (
+        buffer(u, leaf), buffer(v, leaf), buffer(q, leaf), buffer(s, lane), buffer(r, leaf), buffer(d, leaf)
+    )  # fmt: skip
+    T, Dr, Wr = buffer(t, lane), buffer(d, lane), buffer(q, lane)
+    left, right = (buffer(v, lane), buffer(u, lane)) if wide else (buffer(u, lane), buffer(v, lane))
+    x, y, z, dx, turns = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(Q, lane)
+    one = unscaled(S0[0])
+    for b in range(begin, end):
+        exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
+        take(x, b, forms[2], scaling(S0[0], exponent), T, S0, 0, 1)
+        take(y, b, forms[1], one, T, left, 0, planes)
+        take(z, b, forms[3], one, T, right, 0, planes)
+        identity(W, n)
+        zeros = jacobi.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n))
         for j in range(count):
-            scale = scaling(T[0], exponents[j])
-            take(dx, j * batch + b, layout, scale, T, Dr, j * m * n * planes, planes)
-            jacobi.times(D, j * n, V, R, m, n)
-        jacobi.adapt(U, W, D, group, zeros, m, n, n, count)
-    return tied
+            big = largest(dx, (j * batch + b) * size, size)
+            scale = scaling(S0[0], jacobi.power_of_two(big, 0) if big < np.inf else 0)
+            take(dx, j * batch + b, forms[0], scale, T, Dr, j * size, planes)
+            jacobi.times(D, j * n, V0, R, m, n)
+        jacobi.adapt(U0, W, D, group, zeros, m, n, n, count)
+        if wide:
+            put(right, 0, planes, one, z, b, forms[3], T)
+        else:
+            put(left, 0, planes, one, y, b, forms[1], T)
+        put(Wr, 0, planes, one, turns, b, of_q, T)
+    return False
 
 
 @inline
@@ -360,7 +380,7 @@ def put_tangents(A, V, S, stride, dy, dvalues, dz, batch, b, first, count, expon
 
 @jit(nogil=True, **OPTIONS)
 def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, dU, dS, dVh, begin, end):
-    """The tangents of finished SVDs along `count` directions. At ties U and Vh are turned in place.
+    """The tangents of finished SVDs, whose vectors follow the directions at ties, along `count` directions.
 
     If the matrices are graded, values far below s_1 are no noise: only equal ones are tied, and only zero is zero.
     """
@@ -368,15 +388,14 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
-    u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
-    d, t = memory(count * size, U), memory(8, U)
+    u0, v0, s0, t = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(8, U)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, V0, S0, R0, D = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(d, leaf)
-    Ar, Vr, Sr, Dr, T = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(d, lane), buffer(t, lane)
+    U0, V0, S0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(t, lane)
+    Ar, Vr, Sr = buffer(a, lane), buffer(v, lane), buffer(s, lane)
     left, right = (buffer(v0, lane), buffer(u0, lane)) if wide else (buffer(u0, lane), buffer(v0, lane))
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(S0[0])
-    group, exponents = np.empty(n, np.int64), np.empty(count, np.int64)
+    exponents = np.empty(count, np.int64)
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
         take(x, b, forms[2], scaling(S0[0], exponent), T, S0, 0, 1)
@@ -384,9 +403,6 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
         take(z, b, forms[3], one, T, right, 0, planes)
         scale_directions(dx, size, batch, b, count, exponents, 0)
         tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
-        if adapt(U0, V0, S0, V0, D, Dr, R0, T, group, tie, dx, batch, b, count, exponents, forms[0], m, n):
-            put(left, 0, planes, one, y, b, forms[1], T)
-            put(right, 0, planes, one, z, b, forms[3], T)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
             a[:] = 0.0
@@ -398,31 +414,33 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
 
 @jit(nogil=True, **OPTIONS)
 def sweeps(
-    kind, reals, leaf, lane, rows, columns, batch, count,
-    X, dX, U, S, Vh, dU, dS, dVh, told, begin, end, limit,
+    kind, reals, leaf, lane, rows, columns, batch, count, turned,
+    X, dX, Q, U, S, Vh, dU, dS, dVh, told, begin, end, limit,
 ):  # fmt: skip
     """U, S, Vh and their tangents along `count` directions, carried through every rotation. A matrix that is not finite
-    is left out. Returns and tells what `svd` does."""
+    is left out. Returns and tells what `svd` does.
+
+    If `turned`, U or Vh and Q are those of `adapt`, for the very matrices.
+    """
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
-    u0, v0, s0, r0 = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(n * planes, U)
-    d, q, t, facts = memory(count * size, U), memory(n * n * planes, U), memory(8, U), memory(2, U)
+    u0, q, s0 = memory(size, U), memory(n * n * planes, U), memory(n, U)
+    t, facts, exponents = memory(8, U), memory(2, U), np.empty(count, np.int64)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, V0, S0, R0, D = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(r0, leaf), buffer(d, leaf)
-    Ar, Vr, Sr, Dr, T = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(d, lane), buffer(t, lane)
+    U0, W, S0, T, info = buffer(u0, leaf), buffer(q, leaf), buffer(s0, lane), buffer(t, lane), buffer(facts, lane)
+    Ar, Vr, Sr, Ur, Wr = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(u0, lane), buffer(q, lane)
     left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, dx = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(dX, lane)
-    dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(S0[0])
-    Q, info, anything, top = buffer(q, leaf), buffer(facts, lane), False, jacobi.headroom(eps)
-    group, exponents = np.empty(n, np.int64), np.empty(count, np.int64)
+    dy, dvalues, dz, turns = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), buffer(Q, lane)
+    one, anything, top = unscaled(S0[0]), False, jacobi.headroom(eps)
     for b in range(begin, end):
         big = largest(x, b * size, size)
         if big == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
-        exponent, tied = jacobi.power_of_two(big, top), False
+        exponent = jacobi.power_of_two(big, top)
         scale_directions(dx, size, batch, b, count, exponents, top)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
@@ -433,13 +451,11 @@ def sweeps(
             jacobi.converge(A, V, info, m, n, n, limit)
             if first == 0:
                 jacobi.primal_columns(A, U0, S0, m, n)
-                jacobi.primals(V, V0, n * n)
-                identity(Q, n)
-                tie = S0[0] * jacobi.tie_tolerance(eps, n)
-                tied = adapt(U0, Q, S0, V0, D, Dr, R0, T, group, tie, dx, batch, b, count, exponents, forms[0], m, n)
-            if tied:
-                jacobi.times(A, 0, Q, R, m, n)
-                jacobi.times(V, 0, Q, R, n, n)
+            if turned:
+                take(z if wide else y, b, forms[3] if wide else forms[1], one, T, Ur, 0, planes)
+                take(turns, b, (n, n, False, planes), one, T, Wr, 0, planes)
+                jacobi.times(A, 0, W, R, m, n)
+                jacobi.times(V, 0, W, R, n, n)
             jacobi.follow(A, V, Sb, U0, S0, m, n, planes == 2)
             put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms, T)
         put(Sr, 0, stride // planes, scaling(S0[0], -exponent), values, b, forms[2], T)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .jacobi import MAX_SWEEPS
+from .jacobi import MAX_SWEEPS, tie_tolerance
 
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 48
@@ -145,14 +145,28 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
         U, S, Vh, info = svd(a, limit=limit, threads=threads)
         return U, S, Vh, *factors(a, len(da)), info
     results = (*factors(a), *factors(a, len(da)))
-    told = np.zeros((3, len(a)), results[1].dtype)
-    sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(x) for x in (a, da, *results, told)]
-    kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
-    anything = _run("sweeps", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
-    info = Info(told, not anything)
-    for k, x in enumerate(results if anything else ()):
+    info = _sweeps(a, da, results, None, limit, threads)
+    U, S, Vh = results[:3]
+    tied = np.flatnonzero(_tied(S, False))
+    if tied.size:
+        some, along = a[tied], da[:, tied]
+        again = [x[tied] for x in results[:3]] + [x[:, tied] for x in results[3:]]
+        turns = _adapt(again[0], again[1], again[2], along, False, threads)
+        _sweeps(some, along, again, turns, limit, threads)
+        for k, (x, y) in enumerate(zip(results, again)):
+            x[(slice(None),) * (k > 2) + (tied,)] = y
+    for k, x in enumerate(() if info.clean else results):
         x[(slice(None),) * (k > 2) + (info.nonfinite,)] = np.nan
     return *results, info
+
+
+def _sweeps(a: np.ndarray, da: np.ndarray, results: Any, turns: np.ndarray | None, limit: int, threads: int) -> Info:
+    """Fill the results, U, S, Vh and their tangents; where turned, U or Vh holds what `_adapt` made of it."""
+    told = np.zeros((3, len(a)), results[1].dtype)
+    arrays = [_reals(x) for x in (a, da, a[:0] if turns is None else turns, *results, told)]
+    arguments = (*a.shape[1:], len(a), len(da), turns is not None, *arrays)
+    kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+    return Info(told, not _run("sweeps", kinds, arguments, len(a), work, 1, threads, limit))
 
 
 def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
@@ -176,11 +190,38 @@ def lift(
     If `graded`, small values are no noise: only equal ones are tied, and only zero is zero.
     """
     dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
+    tied = np.flatnonzero(_tied(S, graded))
+    if da.size and tied.size:
+        some = U[tied], S[tied], Vh[tied]
+        turns = _adapt(*some, da[:, tied], graded, threads)
+        if U.shape[1] < Vh.shape[2]:
+            U[tied], Vh[tied] = some[0] @ turns, some[2]
+        else:
+            U[tied], Vh[tied] = some[0], np.conj(turns).swapaxes(1, 2) @ some[2]
     if da.size:
         sizes, arrays = (U.shape[1], Vh.shape[2], len(U), len(da)), [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
         kinds, work = _dual_kinds(U.dtype, len(da)), len(da) * _work(*da.shape[2:])
         _run("lift", kinds, (*sizes, graded, *arrays), len(U), work, 1, threads)
     return dU, dS, dVh
+
+
+def _tied(S: np.ndarray, graded: bool) -> np.ndarray:
+    """Which matrices have a tie or a zero, as `jacobi.tie_groups` sees them."""
+    tolerance = S.dtype.type(tie_tolerance(float(np.finfo(S.dtype).eps), S.shape[1]))
+    least = S[:, :1] * (0 if graded else tolerance)
+    zero = S[:, -1:] <= least
+    return np.any(zero, axis=1) | np.any(S[:, :-1] - S[:, 1:] <= np.maximum(least, S[:, :-1] * tolerance), axis=1)
+
+
+def _adapt(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, graded: bool, threads: int) -> np.ndarray:
+    """Turn U or Vh, that of the longer side, in place, to follow the directions at ties; returns the turns that the
+    other is owed, from the right for U."""
+    turns = np.empty((len(S), S.shape[1], S.shape[1]), U.dtype)
+    da = np.ascontiguousarray(da)
+    arguments = (U.shape[1], Vh.shape[2], len(U), len(da), graded, *(_reals(x) for x in (U, S, Vh, da, turns)))
+    kinds, work = _leaf_kinds(U.dtype, 1)[::2], len(da) * _work(*da.shape[2:])
+    _run("adapt", kinds, arguments, len(U), work, 1, threads)
+    return turns
 
 
 # ---- closed forms
