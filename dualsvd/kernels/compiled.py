@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba.extending import overload, register_jitable
 
-from . import derivatives, jacobi, qr
+from . import derivatives, householder, jacobi, qr
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
 from .lanes import read_lanes, write_lanes
@@ -41,13 +41,22 @@ STAGED = {"rotation", "angle", "tangent_of_angle", "rebase", "reciprocal"}
 #: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not:
 #: it would only make the compiler work.
 HOT = {"dots", "inner", "norm2", "rotate", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
-HOT |= {"converge", "sweep", "normalise", "extent", "raise_lanes"}  # these stand in a kernel once
+HOT |= {
+    "converge",
+    "sweep",
+    "converge_in_fronts",
+    "sweep_in_fronts",
+    "turn_front",
+    "normalise",
+    "extent",
+    "raise_lanes",
+}  # these stand in a kernel once
 HOT |= {"multiply_block", "multiply_entry", "conjugate_if"}
 
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
 TEXT: Any = OPTIONS | {"_nrt": False}
 
-for _text in (jacobi, derivatives, qr):
+for _text in (jacobi, derivatives, qr, householder):
     for _name, _function in vars(_text).items():
         if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
             if _name in STAGED:
@@ -622,130 +631,3 @@ def scale_values(S, n, b, factors, width, reach):
         factors[w], factors[width + w] = powers(exponent)
         far |= abs(exponent) > reach
     return far
-
-
-# ---- high relative accuracy
-
-
-@jit(nogil=True, **OPTIONS)
-def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
-    """U, S, Vh by `qr`: S to high relative accuracy. A matrix that is not finite is left out. Returns and tells what
-    `svd` does."""
-    wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
-    size, small, batch, anything = m * n * planes, n * n * planes, len(S) // n, False
-    a, a0, k, t, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
-    u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
-    d, sigma, r, h = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X), memory(m, X)
-    A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
-    Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
-    D, W, R, H = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf), buffer(h, lane)
-    source, values, T, Ar = buffer(X, lane), buffer(S, lane), buffer(t, lane), buffer(a, lane)
-    y_all, z_all, one, forms = buffer(U, lane), buffer(Vh, lane), unscaled(Sb[0]), layouts(rows, columns, planes)
-    e, c, c0, f, f0 = (
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-    )
-    order, places = np.empty(n, np.int64), np.empty(m, np.int64)
-    left, right = (buffer(v, lane), buffer(u, lane)) if wide else (buffer(u, lane), buffer(v, lane))
-    for b in range(begin, end):
-        if largest(source, b * size, size) == np.inf:
-            anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
-            continue
-        take(source, b, forms[0], one, T, Ar, 0, planes)
-        identity(Y, n)
-        qr.decompose(A, A0, H, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
-        qr.expand(A, W, e, Y, Ub, places, R, m, n)
-        for p in range(n):
-            values[b * n + p] = qr.shift(Sb[p], f[p])
-            for j in range(n):
-                Vb[p * n + order[j]] = L[p * n + j]
-        jacobi.complete(Ub, m, n)
-        jacobi.complete(Vb, n, n)
-        put(left, 0, planes, one, y_all, b, forms[1], T)
-        put(right, 0, planes, one, z_all, b, forms[3], T)
-        if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
-            anything = True
-    return anything
-
-
-@jit(nogil=True, **OPTIONS)
-def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, dS, begin, end, limit):
-    """dS along `count` directions, taken at the triangular factor; left as it is for zeros, and where it is not
-    resolved."""
-    wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
-    stride, size, small = components(kind), m * n * planes, n * n * planes
-    chunk, real_stride = stride // planes - 1, stride // planes
-    a, a0, k, b8, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
-    x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
-    t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
-    o, da, dl, dd, dw = (
-        memory(m, X),
-        memory(m * n * stride, X),
-        memory(n * n * stride, X),
-        memory(n * stride, X),
-        memory(n * stride, X),
-    )
-    A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
-    L, Y, D, W, T, H = (
-        buffer(x, leaf),
-        buffer(y, leaf),
-        buffer(d, leaf),
-        buffer(w, leaf),
-        buffer(t, leaf),
-        buffer(h, leaf),
-    )
-    Z, G, dA, dL, dD, dW = (
-        buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
-    )  # fmt: skip
-    source, tangents, slopes, O = buffer(X, lane), buffer(dX, lane), buffer(dS, lane), buffer(o, lane)
-    Ar, Hr, B8, one, form = (
-        buffer(a, lane),
-        buffer(h, lane),
-        buffer(b8, lane),
-        unscaled(S[0]),
-        (rows, columns, wide, planes),
-    )
-    c, c0, f, f0, e = (
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-    )
-    order, places, group = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(n, np.int64)
-    grades, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-    g[:] = 0.0
-    for j in range(chunk):
-        g[j * real_stride + j + 1] = 1.0
-    for b in range(begin, end):
-        if largest(source, b * size, size) == np.inf:
-            continue
-        take(source, b, form, one, B8, Ar, 0, planes)
-        identity(Y, n)
-        rank = qr.decompose(A, A0, O, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
-        for first in range(0, count, chunk):
-            some = min(chunk, count - first)
-            qr.seed(dA, A0, order, m, n)
-            for j in range(some):
-                at = (first + j) * batch + b
-                take(tangents, at, form, one, B8, Hr, 0, planes)
-                grades[first + j] = qr.grading(O, H, c0, places, m, n)
-                sizes[first + j] = -jacobi.power_of_two(largest(tangents, at * size, size), 0)
-                qr.seed_direction(dA, G[j], H, c0, places, order, grades[first + j], m, n)
-            qr.refactor(dA, D, dD, dW, e, rank, m, n)
-            qr.triangle(dA, dD, c, dL, f0, m, n, False)
-            for p in range(n):
-                if S[p] > 0.0:
-                    qr.quotients(K, L, Y, S, f, f0, Z, p, n)
-                    for j in range(some):
-                        qr.slopes(dL, Z, T, (first + j) * n + p, p, n, j)
-        zeros = qr.relative_groups(S, f, group, n)
-        qr.adapt(L, Y, T, group, zeros, n, count)
-        for j in range(count):
-            for p in range(zeros):
-                if qr.resolved(sizes[j], f[p], grades[j]):
-                    slope = S[p] * jacobi.slope(L, T, p, j * n, n)
-                    slopes[(j * batch + b) * n + p] = qr.shift(slope, f[p] + grades[j])

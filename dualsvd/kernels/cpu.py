@@ -26,6 +26,12 @@ FIXED = ((2, 2), (3, 3), (4, 4))
 #: Matrices from which a pack is filled up rather than taking them one by one.
 MIN_PER_PACK = 3
 
+#: Registers that hold rows of one column, each with a chain of sums of its own.
+ROW_REGISTERS = 2
+
+#: Pairs of columns of one matrix that are under way at a time.
+FRONT = 8
+
 #: Directions that one dual number carries; more are taken in turns.
 CHUNKS = (1, 4)
 
@@ -116,9 +122,17 @@ def svd_accurate(
     results, anything = factors(x), False
     told = np.zeros((3, len(a)), results[1].dtype)
     if results[1].size:
-        arrays, kinds = [_reals(y) for y in (x, *results, told)], _leaf_kinds(x.dtype, 1)[::2]
-        sizes = a.shape[1:]
-        anything = _run("graded", kinds, (*sizes, *arrays), len(a), 10 * _work(*sizes), 1, threads, limit)
+        arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], 10 * _work(*a.shape[1:])
+        anything = _run("preconditioned", _row_kinds(x.dtype), (*sizes, *arrays), len(a), work, 1, threads, limit)
+        far = np.flatnonzero(told[2] == FAR) if anything else ()
+        if len(far):
+            again = x[far], *(y[far] for y in results), told[:, far].copy()
+            arguments = (*sizes, *map(_reals, again))
+            anything = _run("graded", _leaf_kinds(x.dtype, 1)[::2], arguments, len(far), work, 1, threads, limit)
+            for y, z in zip(results, again[1:]):
+                y[far] = z
+            told[:, far] = again[-1]
+            anything = bool(told[2].any())
     info = Info(told, not anything)
     if anything:
         for y in results:
@@ -345,8 +359,8 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
 
 
-#: What the verdict of a kernel says of a matrix.
-NONFINITE, UNCONVERGED = 1, 2
+#: What the verdict of a kernel says of a matrix. FAR: it spans more than the kernel can hold.
+NONFINITE, UNCONVERGED, FAR = 1, 2, 4
 
 
 # ---- kernels
@@ -364,6 +378,15 @@ def _leaf_kinds(dtype: np.dtype, lanes: int) -> tuple[Any, ...]:
     """The kinds of entries, of reals, and of one lane of reals."""
     real = np.empty(0, dtype).real.dtype
     return _kind(dtype, 0, lanes), _kind(real, 0, lanes), _kind(real, 0, 1)
+
+
+@functools.cache
+def _row_kinds(dtype: np.dtype) -> tuple[Any, ...]:
+    """The kinds of packs of rows, of entries and reals, and of packs of them, a pair of columns a lane."""
+    from .scalars import Kind
+
+    rows = Kind(dtype, rows=ROW_REGISTERS * _register() // dtype.itemsize)
+    return rows, *_leaf_kinds(dtype, 1)[::2], *_leaf_kinds(dtype, FRONT)[:2]
 
 
 @functools.cache
@@ -433,11 +456,12 @@ def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
     key = kernel, kinds, *(size for size in arguments[:2] if not isinstance(size, int))
     entry = _entries.get(key)
     if entry is None:
-        from . import compiled
+        from . import accurate, compiled
 
         _keep_freed_memory()
         signature = tuple(map(_type, (*kinds, *arguments, 0, 0, *limit)))
-        entry = _entries[key] = getattr(compiled, kernel).compile(signature)
+        dispatcher = getattr(compiled, kernel, None) or getattr(accurate, kernel)
+        entry = _entries[key] = dispatcher.compile(signature)
     return entry
 
 

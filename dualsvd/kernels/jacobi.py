@@ -28,6 +28,7 @@ from .protocol import (
     absolute,
     any_true,
     conj,
+    entry,
     eps_of,
     infadd,
     infdiv,
@@ -38,9 +39,11 @@ from .protocol import (
     order,
     primal,
     real,
+    set_entry,
     sqrt,
     squelch,
     tiny_of,
+    total,
     where,
 )
 
@@ -103,7 +106,7 @@ def dots(A, p, q, m):
         alpha = alpha + abs2(x)
         beta = beta + abs2(y)
         g = g + conj(x) * y
-    return alpha, beta, g
+    return total(alpha), total(beta), total(g)
 
 
 def inner(A, p, B, q, m):
@@ -112,7 +115,7 @@ def inner(A, p, B, q, m):
     g = conj(A[P]) * B[Q]
     for i in range(1, m):
         g = g + conj(A[P + i]) * B[Q + i]
-    return g
+    return total(g)
 
 
 def norm2(A, p, m):
@@ -121,7 +124,7 @@ def norm2(A, p, m):
     alpha = abs2(A[P])
     for i in range(1, m):
         alpha = alpha + abs2(A[P + i])
-    return alpha
+    return total(alpha)
 
 
 def rotation(alpha, beta, g, floor):
@@ -176,7 +179,7 @@ def sweep(A, V, m, k, n, tol2, floor):
     An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, none
     to leave it out.
     """
-    zero = like(primal(real(A[0])), 0.0)
+    zero = like(primal(real(total(A[0]))), 0.0)
     least = like(zero, flush(eps_of(zero)))
     moved, off = zero > zero, zero
     for p in range(n - 1):
@@ -206,7 +209,7 @@ def converge(A, V, info, m, k, n, limit):
     info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2 of
     the last sweep. Stopping earlier, because convergence is quadratic, is unsafe on clusters.
     """
-    zero = like(primal(real(A[0])), 0.0)
+    zero = like(primal(real(total(A[0]))), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
     tol2 = like(zero, squared_tolerance(eps, m))
     floor = like(zero, SMOOTH) * size2(A, m * n)
@@ -222,10 +225,77 @@ def converge(A, V, info, m, k, n, limit):
 
 def size2(A, size):
     """Squared Frobenius norm of the primal."""
-    total = abs2(primal(A[0]))
+    sum = abs2(primal(A[0]))
     for i in range(1, size):
-        total = total + abs2(primal(A[i]))
-    return total
+        sum = sum + abs2(primal(A[i]))
+    return total(sum)
+
+
+# ---- the same, several pairs at a time
+#
+# Pairs with equal p + q, a front, share no column, and the fronts follow each other as the pairs of a row by row sweep
+# must: each after all that share a column with it and come before. So `width` rows of a sweep are taken together, front
+# after front, and the angles of a front are found at once, a pair a lane. The rotations are those of `sweep`, to the
+# bit; what is gained is that a processor need not wait for one angle before it begins with the next, and that a column
+# is fetched once for `width` rotations.
+
+
+def converge_in_fronts(A, V, R, C, info, m, k, n, rows, limit, width):
+    """`converge` for one matrix of columns of m numbers, or `rows` rows. R and C are scratch: 3 reals and 3 entries of
+    `width` lanes."""
+    tol2 = like(R[0], squared_tolerance(eps_of(R[0]), rows))
+    zero = like(primal(entry(R, 0, 0)), 0.0)
+    floor = like(zero, SMOOTH) * size2(A, m * n)
+    info[0] = zero
+    going, sweeps = True, 0
+    while going and sweeps < limit:
+        moved, off = sweep_in_fronts(A, V, R, C, m, k, n, tol2, floor, width)
+        going = any_true(moved)
+        sweeps += 1
+        R[0] = off
+        for i in range(width):
+            info[1] = entry(R, 0, i) if i == 0 else maximum(info[1], entry(R, 0, i))
+        if going:
+            info[0] = like(zero, sweeps)
+
+
+def sweep_in_fronts(A, V, R, C, m, k, n, tol2, floor, width):
+    """One sweep over all pairs. Returns the mask of lanes that changed and the largest |cos|^2 of each."""
+    zero = like(R[0], 0.0)
+    least = like(zero, flush(eps_of(zero)))
+    moved, off = zero > zero, zero
+    for first in range(0, n - 1, width):
+        last = min(first + width, n - 1)
+        for front in range(2 * first + 1, last + n - 1):
+            low, high = max(first, front - n + 1), min(last, (front + 1) // 2)
+            moved, off = turn_front(A, V, R, C, low, high, front, m, k, tol2, floor, least, moved, off)
+    return moved, off
+
+
+def turn_front(A, V, R, C, low, high, front, m, k, tol2, floor, least, moved, off):
+    """`turn_pair` for the pairs (p, front - p), low <= p < high."""
+    zero = like(R[0], 0.0)
+    R[0], R[1], C[0] = zero, zero, like(C[0], 0.0)
+    for p in range(low, high):
+        alpha, beta, g = dots(A, p, front - p, m)
+        set_entry(R, 0, p - low, alpha)
+        set_entry(R, 1, p - low, beta)
+        set_entry(C, 0, p - low, g)
+    alpha, beta, g = R[0], R[1], C[0]
+    a, b = primal(alpha), primal(beta)
+    cos2 = abs2(primal(g)) / ((a + least) * (b + least))
+    need = cos2 > tol2
+    change = need | (b > a)
+    moved, off = moved | change, maximum(off, cos2)
+    if any_true(change):
+        C[1], C[2] = rotation(alpha, beta, squelch(need, g), floor)
+        R[2] = where(change, like(zero, 1.0), zero)
+        for p in range(low, high):
+            if any_true(entry(R, 2, p - low) > like(floor, 0.0)):
+                c, s = entry(C, 1, p - low), entry(C, 2, p - low)
+                rotate(A, p, front - p, c, s, m)
+                rotate(V, p, front - p, c, s, k)
+    return moved, off
 
 
 # ---- the primal SVD: steps 1 and 4
@@ -264,7 +334,7 @@ def svdvals(A, S, info, m, n, limit):
 
 def normalise(A, S, m, n):
     """S = norms of the columns, which become unit columns; a vanished column becomes exactly zero."""
-    zero = like(real(A[0]), 0.0)
+    zero = like(real(total(A[0])), 0.0)
     one, least = like(zero, 1.0), like(zero, flush(eps_of(zero)))
     for p in range(n):
         alpha = norm2(A, p, m)
@@ -581,6 +651,7 @@ def balance_phases(U, V, m, n):
             z = z + conj(U[i]) * primal(U[i])
         for i in range(p * n, p * n + n):
             z = z + conj(V[i]) * primal(V[i])
+        z = total(z)
         z = z / absolute(z)
         phase = z + (like(primal(z), 1.0) - primal(z))
         scale_column(U, p, phase, m)
@@ -604,10 +675,10 @@ def times(A, first, W, row, m, n):
     start = first * m
     for i in range(start, start + m):
         for p in range(n):
-            total = A[i] * W[p * n]
+            x = A[i] * W[p * n]
             for j in range(1, n):
-                total = total + A[j * m + i] * W[p * n + j]
-            row[p] = total
+                x = x + A[j * m + i] * W[p * n + j]
+            row[p] = x
         for p in range(n):
             A[p * m + i] = row[p]
 

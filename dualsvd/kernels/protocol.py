@@ -10,6 +10,7 @@ only and give a bool, or a mask of lanes on a pack. So that every scalar takes t
 
 * decide with `where(mask, a, b)` and `any_true(mask)`, combine masks by & and |, never by `and`, `or`, `not`;
 * write constants as `like(x, c)`: a bare literal would turn float32 into float64;
+* end sums over rows with `total`: a number may be a pack of several rows of a column;
 * keep matrices in buffers (`Buffer` here): one flat index, no slices.
 """
 
@@ -28,6 +29,7 @@ __all__ = [
     "any_true",
     "conj",
     "count",
+    "entry",
     "eps_of",
     "imag",
     "infadd",
@@ -40,10 +42,12 @@ __all__ = [
     "partial",
     "primal",
     "real",
+    "set_entry",
     "setprimal",
     "sqrt",
     "squelch",
     "tiny_of",
+    "total",
     "where",
 ]
 
@@ -60,6 +64,14 @@ def like(x: Any, constant: float) -> Any:
     if isinstance(x, Staged):
         return x.like(constant)
     return type(x)(constant)  # float, complex or a NumPy scalar
+
+
+def total(x: Any) -> Any:
+    """The sum over the rows of a column that x holds side by side; a number of one row, or of a matrix a lane, is its
+    own. So a text sums over rows: over the numbers of a column, and then by this."""
+    if isinstance(x, Dual):
+        return Dual(total(x.value), map(total, x.partials), x.tag)
+    return x.emitter.total(x) if isinstance(x, Staged) and hasattr(x, "emitter") else x
 
 
 def abs2(x: Any) -> Any:
@@ -160,6 +172,16 @@ def eps_of(x: Any) -> float:
 def tiny_of(x: Any) -> float:
     """A square below this has lost digits to underflow, a Python float."""
     return _TINY[_precision(x)]
+
+
+def entry(store: Any, start: int, i: int) -> Any:
+    """Row i of the column that starts at number `start` of a buffer, whose numbers may be packs of rows."""
+    return store[start + i]
+
+
+def set_entry(store: Any, start: int, i: int, x: Any) -> None:
+    """Write row i of the column that starts at number `start`."""
+    store[start + i] = x
 
 
 class Buffer:

@@ -58,6 +58,7 @@ from .staging import (
     Leaf,
     MaskType,
     PackType,
+    RowsType,
     ScalarType,
     Versioned,
     is_complex_type,
@@ -226,7 +227,7 @@ def _partial(x: Any, k: Any) -> Any:
 def _register_protocol() -> None:
     """The functions of `protocol`, at plain numbers too: one kernel text serves float64 and Dual."""
     for name in protocol.__all__:
-        if name != "Buffer":
+        if name not in ("Buffer", "entry", "set_entry"):
             compile_rule(getattr(protocol, name), _partial if name == "partial" else None)
 
 
@@ -476,18 +477,19 @@ class Kind:
 
     dtype     type of the leaves
     partials  number of partials of each level of derivatives, the innermost first
-    lanes     numbers side by side in a SIMD register
+    lanes     numbers of different matrices side by side in SIMD registers
+    rows      or numbers of different rows of one column
 
-    >>> Kind("float64", partials=(4,), lanes=8)
-    Kind(Dual(Pack(8 x float64), 4))
+    >>> Kind("float64", partials=(4,), lanes=8), Kind("float32", rows=16)
+    (Kind(Dual(Pack(8 x float64), 4)), Kind(Rows(16 x float32)))
     """
 
     __slots__ = ("numba_type", "number")
 
-    def __init__(self, dtype: Any, partials: tuple[int, ...] = (), lanes: int = 1) -> None:
+    def __init__(self, dtype: Any, partials: tuple[int, ...] = (), lanes: int = 1, rows: int = 1) -> None:
         number: types.Type = numba.from_dtype(np.dtype(dtype))
-        if lanes > 1:
-            number = PackType(lanes, number)
+        if lanes > 1 or rows > 1:
+            number = PackType(lanes, number) if lanes > 1 else RowsType(rows, number)
         for count in partials:
             number = DualType(number, count)
         self.number, self.numba_type = number, KindType(number)
@@ -703,17 +705,19 @@ def _overload_buffer(array, kind):
 
 
 class _Memory:
-    """Loads and stores of numbers by a pointer to reals."""
+    """Loads and stores of numbers by a pointer to reals; of single ones out of packs, if it points to a lane."""
 
-    def __init__(self, emitter: Emitter, number: types.Type, pointer: Any) -> None:
+    def __init__(self, emitter: Emitter, number: types.Type, pointer: Any, single: bool = False) -> None:
         self.emitter, self.pointer = emitter, pointer
         self.plane = real_type(leaf_type(number))
-        self.position = 0
+        self.step, self.position = lanes_of(self.plane), 0
+        if single:
+            self.plane = lane_type(self.plane)
 
     def _next(self) -> Any:
         builder = self.emitter.builder
         offset = ir.Constant(ir.IntType(64), self.position)
-        self.position += lanes_of(self.plane)
+        self.position += self.step
         pointer = builder.gep(self.pointer, [offset], inbounds=True)
         if isinstance(self.plane, PackType):
             pointer = builder.bitcast(pointer, self.emitter.context.get_value_type(self.plane).as_pointer())
@@ -773,6 +777,60 @@ def _store(typing: Any, store: BufferType, k: types.Integer, x: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(store, types.intp, types.unliteral(x)), generate
+
+
+def single_of(number: types.Type) -> Any:
+    """The number that one lane of a number is."""
+    return (
+        DualType(single_of(number.part), number.count, number.level)
+        if isinstance(number, DualType)
+        else lane_type(number)
+    )
+
+
+def _entry_memory(context: Any, builder: Any, t: BufferType, value: Any, start: Any, i: Any) -> _Memory:
+    lanes = ir.Constant(i.type, lanes_of(t.number))
+    base = memory_at(context, builder, t, value, builder.add(start, builder.sdiv(i, lanes)))
+    pointer = builder.gep(base, [builder.srem(i, lanes)], inbounds=True)
+    return _Memory(Emitter(context.typing_context, context, builder), t.number, pointer, single=True)
+
+
+@intrinsic
+def _load_entry(typing: Any, store: BufferType, start: types.Integer, i: types.Integer) -> Any:
+    t = single_of(store.number)
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        memory = _entry_memory(context, builder, store, *values)
+        return memory.emitter.unwrap(t, memory.load(t))
+
+    return t(store, types.intp, types.intp), generate
+
+
+@intrinsic
+def _store_entry(typing: Any, store: BufferType, start: types.Integer, i: types.Integer, x: Any) -> Any:
+    t = single_of(store.number)
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        memory = _entry_memory(context, builder, store, *values[:3])
+        number = memory.emitter.wrap(sig.args[3], values[3])
+        memory.store(t, memory.emitter.convert(number, t))
+        return context.get_dummy_value()
+
+    return types.void(store, types.intp, types.intp, types.unliteral(x)), generate
+
+
+@overload(protocol.entry)
+def _entry(store, start, i):
+    if isinstance(store, BufferType):
+        return lambda store, start, i: _load_entry(store, start, i)  # type: ignore[call-arg]
+    return None
+
+
+@overload(protocol.set_entry)
+def _set_entry(store, start, i, x):
+    if isinstance(store, BufferType) and _is_number(x):
+        return lambda store, start, i, x: _store_entry(store, start, i, x)  # type: ignore[call-arg]
+    return None
 
 
 @overload(operator.getitem)

@@ -87,9 +87,21 @@ class PackType(ScalarType):
         self.lanes, self.lane = lanes, lane
         super().__init__(f"Pack({lanes} x {lane})")
 
+    def of(self, lane: Any) -> PackType:
+        """As many numbers of another type."""
+        return type(self)(self.lanes, lane)
+
     @property
     def bitwidth(self) -> int:
         return self.lanes * self.lane.bitwidth
+
+
+class RowsType(PackType):
+    """A pack whose lanes are rows of one column: what is said of the column is the `total` over its lanes."""
+
+    def __init__(self, lanes: int, lane: Any = types.float64) -> None:
+        super().__init__(lanes, lane)
+        self.name = f"Rows({lanes} x {lane})"
 
 
 class MaskType(Versioned):
@@ -107,6 +119,7 @@ class _DualModel(models.StructModel):
 
 
 @register_model(PackType)
+@register_model(RowsType)
 class _PackModel(models.PrimitiveModel):
     def __init__(self, manager: Any, t: PackType) -> None:
         super().__init__(manager, t, _vector(t))
@@ -147,13 +160,13 @@ def precision(t: types.Type) -> int:
 def real_type(t: types.Type) -> Any:
     """The leaf type of the real part."""
     if isinstance(t, PackType):
-        return PackType(t.lanes, real_type(t.lane))
+        return t.of(real_type(t.lane))
     return REAL[precision(t)] if isinstance(t, types.Complex) else t
 
 
 def complex_type(t: types.Type) -> Any:
     """The leaf type whose real part has the type t."""
-    return PackType(t.lanes, complex_type(t.lane)) if isinstance(t, PackType) else COMPLEX[precision(t)]
+    return t.of(complex_type(t.lane)) if isinstance(t, PackType) else COMPLEX[precision(t)]
 
 
 def join(a: Any, b: Any) -> Any:
@@ -415,7 +428,7 @@ class Mask(Staged):
         if isinstance(t, types.Integer) and any(isinstance(x, float) for x in (a, b)):
             t = types.float64
         if isinstance(self.origin, PackType):
-            t = join(real_type(PackType(self.origin.lanes, lane_type(t))), t)
+            t = join(real_type(self.origin.of(lane_type(t))), t)
         a, b = self.emitter.convert(a, t), self.emitter.convert(b, t)
         if isinstance(a, Complex):
             return Complex(self.select(a.re, b.re), self.select(a.im, b.im))
@@ -721,6 +734,23 @@ class Emitter:
 
         return self.record(x.type, record)
 
+    def total(self, x: Any) -> Any:
+        """The sum over the rows that a number stands for; any other number is its own."""
+        if isinstance(x, Complex):
+            return Complex(self.total(x.re), self.total(x.im))
+        if not isinstance(x.type, RowsType):
+            return x
+
+        def record(builder: Any) -> Any:
+            sum, index = x.value, ir.IntType(32)
+            for half in (2**k for k in reversed(range(x.type.lanes.bit_length() - 1))):
+                parts = (range(half), range(half, 2 * half))
+                low, high = (ir.Constant(ir.VectorType(index, half), list(part)) for part in parts)
+                sum = builder.fadd(builder.shuffle_vector(sum, sum, low), builder.shuffle_vector(sum, sum, high))
+            return builder.extract_element(sum, ir.Constant(index, 0))
+
+        return self.record(x.type.lane, record)
+
     # -- functions of the table
 
     def function(self, name: str, arguments: Sequence[Any]) -> Any:
@@ -783,8 +813,7 @@ class Emitter:
         pack = next((x.type for x in xs if isinstance(x.type, PackType)), None)
         if pack is None:
             return function(name, xs)
-        results = [function(name, [self._lane(x, k) for x in xs]) for k in range(pack.lanes)]
-        return self._gather(results)
+        return self._gather(pack, [function(name, [self._lane(x, k) for x in xs]) for k in range(pack.lanes)])
 
     def _lane(self, x: Any, k: int) -> Any:
         if isinstance(x, Complex):
@@ -794,10 +823,10 @@ class Emitter:
         index = ir.Constant(ir.IntType(32), k)
         return self.record(x.type.lane, lambda builder: builder.extract_element(x.value, index))
 
-    def _gather(self, lanes: list[Any]) -> Any:
+    def _gather(self, pack: PackType, lanes: list[Any]) -> Any:
         if isinstance(lanes[0], Complex):
-            return Complex(self._gather([x.re for x in lanes]), self._gather([x.im for x in lanes]))
-        t = PackType(len(lanes), lanes[0].type)
+            return Complex(self._gather(pack, [x.re for x in lanes]), self._gather(pack, [x.im for x in lanes]))
+        t = pack.of(lanes[0].type)
 
         def record(builder: Any) -> Any:
             vector = ir.Constant(_vector(t), ir.Undefined)

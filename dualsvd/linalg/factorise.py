@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConvergenceError, NonFiniteError
 from ..rules.registry import primal
 from ..settings import Options
-from .degeneracy import TIE, power_of_two, same_group, scaled, spectrum, tolerance
+from .degeneracy import power_of_two, same_group, scaled, spectrum
 from .kernel_calls import KERNEL_BATCH, KERNEL_SIZE, check_converged, kernels, stack_of, threads
 from .matrices import with_complement
 from .refine import refine
@@ -145,37 +145,7 @@ def jacobi_factors(a: Any, options: Options, full_matrices: bool) -> SVDResult:
     U, S, Vh = U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n)
     if full_matrices:
         U, Vh = with_complement(U), np.conj(np.swapaxes(with_complement(np.conj(np.swapaxes(Vh, -1, -2))), -1, -2))
-    return SVDResult(U, deflated(a, S, options), Vh)
-
-
-def deflated(a: Any, S: Any, options: Options) -> Any:
-    """S with exact zeros for what a lacks in rank, where "jacobi" promises every value relative to itself.
-
-    A small value may be rounding noise of a deficient matrix, or true to the last digit in a graded one. Equilibration
-    tells: it keeps the rank and undoes the grading, so that what is then small is noise.
-    """
-    if options.algorithm != "jacobi":
-        return S
-    r = S.shape[-1]
-    suspect = np.less_equal(S[..., -1], tolerance(TIE, r, S.dtype) * S[..., 0])
-    for index in np.argwhere(suspect).tolist() if S.ndim > 1 else [()] * bool(suspect):
-        s = np.linalg.svd(equilibrated(a[tuple(index)]), compute_uv=False)
-        rank = int(np.sum(s > tolerance(TIE, r, S.dtype) * s[:1]))
-        S[tuple(index)][rank:] = 0
-    return S
-
-
-def equilibrated(a: Any) -> Any:
-    """D_1 A D_2 with powers of two such that rows and columns have entries of order one."""
-    parts = [np.frexp(part) for part in ((a.real, a.imag) if np.iscomplexobj(a) else (a,))]
-    mantissas = [x for x, _ in parts]
-    exponents = [np.where(x == 0, -(1 << 20), e) for x, e in parts]
-    for axis in (0, 1, 0, 1):
-        top = np.max(exponents, axis=0).max(axis=axis, keepdims=True)
-        top = np.where(top <= -(1 << 19), 0, top)
-        exponents = [np.where(e <= -(1 << 19), e, e - top) for e in exponents]
-    scaled_parts = [np.ldexp(x, np.maximum(e, -2000)) for x, e in zip(mantissas, exponents)]
-    return scaled_parts[0] + 1j * scaled_parts[1] if len(parts) == 2 else scaled_parts[0]
+    return SVDResult(U, S, Vh)
 
 
 def eigh_factors(a: Any, options: Options) -> EighResult:

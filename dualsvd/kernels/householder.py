@@ -1,0 +1,159 @@
+"""The QR factorisation with pivoting that goes before Jacobi, over the scalar protocol: A P = Q R.
+
+With rows in descending order of their largest entries and columns pivoted (Powell and Reid 1969; Cox and Higham 1998),
+R^H keeps the small singular values of a badly scaled A to high relative accuracy, and Jacobi on its columns finds them
+in a few sweeps (Drmac and Veselic 2008):
+
+    R^H Y = X S,     A = Q R P^T = (Q Y) S (P X)^H.
+
+Buffers hold columns one after the other, M numbers each; a number may be a pack of rows, the last ones padded with
+zeros, and `entry` reads one row of a column. Columns come raised to one height by powers of two; `scale` undoes that.
+All entries are in range for squares: `qr` is for matrices where they cannot be.
+"""
+
+from __future__ import annotations
+
+from .jacobi import norm2, tie_tolerance
+from .protocol import abs2, absolute, any_true, conj, entry, eps_of, imag, like, maximum, real, set_entry, sqrt, total
+
+#: Columns that a reflector meets one after the other.
+TOGETHER = 4
+
+#: A squared norm that has lost this much to subtractions is computed again.
+STALE = 1e-4
+
+
+def factor(A, W, d, tau, norms, scale, columns, h, m, M, n, width):
+    """A, of m rows, `width` to a number, becomes R above the diagonal; d its diagonal; W the reflectors. Returns the
+    rank.
+
+    H = I - w tau w^H with w = x - beta e_1, 1/tau = |x|^2 - beta x_1, beta = -+|x| real, is unitary and H x = beta
+    e_1; no phase of x is divided by. `columns` receives the pivoting, along which `scale` goes. What falls below the
+    rounding errors of every row, of heights h, is zero. `norms` is scratch of 2 n.
+    """
+    for j in range(n):
+        columns[j] = j
+        norms[j] = norm2(A, j, M)
+        norms[n + j] = norms[j]
+    for k in range(n):
+        exchange(A, norms, scale, columns, k, pivot(norms, scale, k, n), M, n)
+        if exhausted(A, h, k, m, M, n):
+            return k
+        d[k] = reflector(A, W, tau, k, M, width)
+        for j in range(k + 1, n):
+            reflect(W, k, tau[k], A, j, k // width, M)
+            shorten(A, norms, j, k, m, M, n)
+    return n
+
+
+def pivot(norms, scale, k, n):
+    """The column with the largest norm from row k on, in the scale of the matrix."""
+    best, most = k, norms[k] * scale[k] * scale[k]
+    for j in range(k + 1, n):
+        size = norms[j] * scale[j] * scale[j]
+        if any_true(size > most):
+            best, most = j, size
+    return best
+
+
+def exchange(A, norms, scale, columns, j, k, M, n):
+    """Columns j and k change places."""
+    columns[j], columns[k] = columns[k], columns[j]
+    scale[j], scale[k] = scale[k], scale[j]
+    norms[j], norms[k] = norms[k], norms[j]
+    norms[n + j], norms[n + k] = norms[n + k], norms[n + j]
+    for i in range(M):
+        A[j * M + i], A[k * M + i] = A[k * M + i], A[j * M + i]
+
+
+def exhausted(A, h, k, m, M, n):
+    """Whether what is left from row and column k on is rounding errors of the rows."""
+    least = like(h[0], tie_tolerance(eps_of(h[0]), n))
+    for j in range(k, n):
+        for i in range(k, m):
+            x = entry(A, j * M, i)
+            if any_true(maximum(absolute(real(x)), absolute(imag(x))) > h[i] * least):
+                return False
+    return True
+
+
+def reflector(A, W, tau, k, M, width):
+    """The reflector of column k, to W; returns beta."""
+    P, first = k * M, k // width
+    for i in range(first, M):
+        W[P + i] = A[P + i]
+    x = entry(A, P, k)
+    for i in range(first * width, k):
+        set_entry(W, P, i, like(x, 0.0))
+    square = abs2(W[P + first])
+    for i in range(first + 1, M):
+        square = square + abs2(W[P + i])
+    square = total(square)
+    norm = sqrt(square)
+    beta = -norm if any_true(real(x) > like(norm, 0.0)) else norm
+    tau[k] = like(x, 1.0) / (square - x * beta)
+    set_entry(W, P, k, x - beta)
+    return like(x, 1.0) * beta
+
+
+def reflect(W, k, tau, B, j, first, M):
+    """Column j of B minus w tau (w^H b), from number `first` on; conj(tau) gives the inverse."""
+    P, Q = k * M, j * M
+    g = conj(W[P + first]) * B[Q + first]
+    for i in range(first + 1, M):
+        g = g + conj(W[P + i]) * B[Q + i]
+    g = total(g) * tau
+    for i in range(first, M):
+        B[Q + i] = B[Q + i] - W[P + i] * g
+
+
+def shorten(A, norms, j, k, m, M, n):
+    """Take row k from the squared norm of column j; where little is left of it, sum it afresh."""
+    norms[j] = norms[j] - abs2(entry(A, j * M, k))
+    if any_true(norms[j] <= norms[n + j] * like(norms[j], STALE)):
+        square = like(norms[j], 0.0)
+        for i in range(k + 1, m):
+            square = square + abs2(entry(A, j * M, i))
+        norms[j] = square
+        norms[n + j] = square
+
+
+def triangle(A, d, scale, L, rank, M, N, n):
+    """L = R^H in the scale of the matrix, columns of N numbers; zero from column `rank` on."""
+    for e in range(n * N):
+        L[e] = like(L[e], 0.0)
+    for i in range(rank):
+        set_entry(L, i * N, i, conj(d[i]) * scale[i])
+        for j in range(i + 1, n):
+            set_entry(L, i * N, j, conj(entry(A, j * M, i)) * scale[j])
+
+
+def expand(W, tau, Y, U, rank, M, N, n, width):
+    """U = Q Y, a few columns at a time: a processor works on all of them, and fetches a reflector once."""
+    for p in range(n):
+        for i in range(M):
+            U[p * M + i] = Y[p * N + i] if i < N else like(Y[0], 0.0)
+    for first in range(0, n, TOGETHER):
+        for k in range(rank - 1, -1, -1):
+            for p in range(first, min(first + TOGETHER, n)):
+                reflect(W, k, conj(tau[k]), U, p, k // width, M)
+
+
+# ---- rows in order
+
+
+def order_rows(sizes, rows, m):
+    """rows: the places of the sizes, in descending order (Shell 1959, gaps of Knuth)."""
+    for i in range(m):
+        rows[i] = i
+    gap = 1
+    while 3 * gap + 1 < m:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, m):
+            row, j = rows[i], i
+            while j >= gap and any_true(sizes[rows[j - gap]] < sizes[row]):
+                rows[j] = rows[j - gap]
+                j -= gap
+            rows[j] = row
+        gap //= 3
