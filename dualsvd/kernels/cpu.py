@@ -188,11 +188,19 @@ def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS,
     x, dx = _doubled(a), _doubled(da)
     U, S, Vh, info = svd_accurate(x, limit=limit, threads=threads)
     dU, dS, dVh = lift(U, S, Vh, dx, graded=True, threads=threads)
-    if dS.size:
-        sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(y) for y in (x, dx, dS)]
-        kinds, work = _dual_kinds(x.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
-        _run("graded_slopes", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
+    sharpen_slopes(x, dx, dS, limit=limit, threads=threads)
     return *(_like(a, y) for y in (U, S, Vh, dU, dS, dVh)), info
+
+
+def sharpen_slopes(
+    a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1
+) -> None:
+    """Put in dS the derivatives taken at the triangular factor, which are right relative to themselves. Double
+    precision only. Those of zeros, and those far below their values, stay as they are."""
+    if dS.size:
+        sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(y) for y in (a, da, dS)]
+        kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+        _run("graded_slopes", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
 
 
 def lift(

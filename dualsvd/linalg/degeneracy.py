@@ -155,10 +155,10 @@ def inverse_values(S: Any, at: Spectrum) -> Any:
 
 
 def reciprocal(wanted: Any, x: Any) -> Any:
-    """1/x where it is wanted, else 0; the largest number where 1/x of a subnormal one would be infinite."""
+    """1/x where it is wanted, else 0; the largest number where x is so small that 1/x would be infinite."""
     if isinstance(x, Tracer):
         return wanted / x
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         y = wanted / x
     top = np.finfo(y.dtype).max
     return np.clip(y, -top, top)

@@ -119,11 +119,10 @@ def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
     )
 
 
-def graded_tangents(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
-    """Tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
-    directions = stack_of_directions(a.shape, a.dtype, dA)
-    U, S, Vh, dU, dS, dVh, info = kernels().svd_accurate_lift(stack_of(a), directions, threads=threads(options))
-    check_converged(info)
-    batch, (m, n), N = a.shape[:-2], a.shape[-2:], len(directions)
-    y = SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
-    return y, (dU.reshape(N, *y.U.shape), dS.reshape(N, *y.S.shape), dVh.reshape(N, *y.Vh.shape))
+def graded_slopes(a: Any, dA: Any, dS: Any, options: Options) -> Any:
+    """dS with tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
+    double = np.result_type(a, np.float64)
+    sharp = np.ascontiguousarray(dS, np.float64).reshape(len(dA), -1, dS.shape[-1]).copy()
+    directions = stack_of_directions(a.shape, double, dA)
+    kernels().sharpen_slopes(stack_of(a.astype(double, copy=False)), directions, sharp, threads=threads(options))
+    return sharp.reshape(dS.shape).astype(dS.dtype, copy=False)

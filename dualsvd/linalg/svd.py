@@ -49,7 +49,7 @@ from .gauge import admit, is_zero
 from .kernel_rules import (
     fusible,
     graded,
-    graded_tangents,
+    graded_slopes,
     pull_fused,
     push_fused,
     slopes_fused,
@@ -190,9 +190,10 @@ def svd_jvp(
         if len(da) > 1:  # one direction alone asks for the factors that follow it, whatever the others do
             need_all_directions()
         y = follow_direction(y, da, at)
-    elif graded(y, a, da, options) and not full_matrices:
-        return graded_tangents(a, da, options)
-    return y, svd_push(y, da, at)
+    dU, dS, dVh = svd_push(y, da, at)
+    if not np.any(at.degenerate) and graded(y, a, da, options):
+        dS = graded_slopes(a, da, dS, options)
+    return y, (dU, dS, dVh)
 
 
 def svd_push(y: SVDResult, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
@@ -266,7 +267,7 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
         need_all_directions()
         factors = follow_direction(factors, dA, at)
     elif graded(factors, a, dA, options):
-        return graded_tangents(a, dA, options)[1][1]
+        return graded_slopes(a, dA, value_slopes(factors, dA), options)
     return value_slopes(factors, dA)
 
 
