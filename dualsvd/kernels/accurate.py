@@ -217,14 +217,14 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
 
 @jit(nogil=True, **OPTIONS)
 def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, dS, begin, end, limit):
-    """dS along `count` directions, taken at the triangular factor; left as it is for zeros, and where it is not
-    resolved."""
+    """dS along `count` directions, taken at the triangular factor; left as it is for zeros, for ties, and where it is
+    not resolved."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     stride, size, small = components(kind), m * n * planes, n * n * planes
     chunk, real_stride = stride // planes - 1, stride // planes
     a, a0, k, b8, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
     x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
-    t, h, z, g = memory(count * small, X), memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
+    h, z, g = memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
     o, da, dl, dd, dw = (
         memory(m, X),
         memory(m * n * stride, X),
@@ -233,14 +233,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         memory(n * stride, X),
     )
     A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
-    L, Y, D, W, T, H = (
-        buffer(x, leaf),
-        buffer(y, leaf),
-        buffer(d, leaf),
-        buffer(w, leaf),
-        buffer(t, leaf),
-        buffer(h, leaf),
-    )
+    L, Y, D, W, H = buffer(x, leaf), buffer(y, leaf), buffer(d, leaf), buffer(w, leaf), buffer(h, leaf)
     Z, G, dA, dL, dD, dW = (
         buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
     )  # fmt: skip
@@ -259,7 +252,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         np.empty(n, np.int64),
         np.empty(n, np.int64),
     )
-    order, places, group = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(n, np.int64)
+    order, places = np.empty(n, np.int64), np.empty(m, np.int64)
     grades, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
     g[:] = 0.0
     for j in range(chunk):
@@ -282,14 +275,10 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
             qr.refactor(dA, D, dD, dW, e, rank, m, n)
             qr.triangle(dA, dD, c, dL, f0, m, n, False)
             for p in range(n):
-                if S[p] > 0.0:
+                if qr.apart(S, f, p, n):
                     qr.quotients(K, L, Y, S, f, f0, Z, p, n)
                     for j in range(some):
-                        qr.slopes(dL, Z, T, (first + j) * n + p, p, n, j)
-        zeros = qr.relative_groups(S, f, group, n)
-        qr.adapt(L, Y, T, group, zeros, n, count)
-        for j in range(count):
-            for p in range(zeros):
-                if qr.resolved(sizes[j], f[p], grades[j]):
-                    slope = S[p] * jacobi.slope(L, T, p, j * n, n)
-                    slopes[(j * batch + b) * n + p] = qr.shift(slope, f[p] + grades[j])
+                        grade = grades[first + j]
+                        if qr.resolved(sizes[first + j], f[p], grade):
+                            slope = S[p] * qr.slope(dL, Z, L, p, n, j)
+                            slopes[((first + j) * batch + b) * n + p] = qr.shift(slope, f[p] + grade)

@@ -54,7 +54,7 @@ HOT |= {
 HOT |= {"multiply_block", "multiply_entry", "conjugate_if"}
 
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
-TEXT: Any = OPTIONS | {"_nrt": False}
+TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
 
 for _text in (jacobi, derivatives, qr, householder):
     for _name, _function in vars(_text).items():
@@ -71,8 +71,8 @@ def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
     return jacobi.follow_first if order_of(A.number) == 1 else jacobi.follow_nested
 
 
-inline = register_jitable(**OPTIONS)
-once = register_jitable(**OPTIONS, forceinline=True)
+inline = register_jitable(**OPTIONS, no_cfunc_wrapper=True)
+once = register_jitable(**OPTIONS, no_cfunc_wrapper=True, forceinline=True)
 
 
 # ---- memory

@@ -192,9 +192,7 @@ def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS,
     return *(_like(a, y) for y in (U, S, Vh, dU, dS, dVh)), info
 
 
-def sharpen_slopes(
-    a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1
-) -> None:
+def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> None:
     """Put in dS the derivatives taken at the triangular factor, which are right relative to themselves. Double
     precision only. Those of zeros, and those far below their values, stay as they are."""
     if dS.size:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 
-from .jacobi import adapt_groups, dots, norm2, rotate, scale_column, squared_tolerance, tie_tolerance
+from .jacobi import dots, norm2, rotate, scale_column, squared_tolerance, tie_tolerance
 from .protocol import abs2, absolute, any_true, conj, eps_of, imag, like, maximum, partial, primal, real, sqrt, where
 
 #: The exponent to which the columns are raised before the QR.
@@ -387,14 +387,15 @@ def quotients(K, X, Y, S, f, f0, z, p, n):
             z[k] = shift(Y[p * n + k], f0[k] - f[p]) / S[p]
 
 
-def slopes(L, z, T, first, p, n, k):
-    """Column `first` of T: partial k of L z, for the dual L: dL diag(2^-f) y_p / s_p, of which Re x_p^H T is ds_p /
-    s_p."""
+def slope(L, z, X, p, n, k):
+    """Re x_p^H dL z, dL partial k of the dual L: with z = diag(2^-f) y_p / s_p that is ds_p / s_p."""
+    sum = like(z[0], 0.0)
     for j in range(n):
-        total = L[j] * z[0]
+        x = partial(L[j], k) * z[0]
         for i in range(1, n):
-            total = total + L[i * n + j] * z[i]
-        T[first * n + j] = partial(total, k)
+            x = x + partial(L[i * n + j], k) * z[i]
+        sum = sum + conj(X[p * n + j]) * x
+    return real(sum)
 
 
 def resolved(size, f, grade):
@@ -405,25 +406,12 @@ def resolved(size, f, grade):
     return size - f - grade > -960
 
 
-def relative_groups(S, f, group, n):
-    """`jacobi.tie_groups` of S 2^f, where only zero is a zero and a tie is relative to the value."""
-    zeros, near = n, like(S[0], tie_tolerance(eps_of(S[0]), n))
-    for p in range(n):
-        group[p] = p
-        if not any_true(S[p] > like(near, 0.0)):
-            zeros = min(zeros, p)
-        elif p > 0 and abs(f[p] - f[p - 1]) < 2:
-            before = shift(S[p - 1], f[p - 1] - f[p])
-            if any_true(before - S[p] <= before * near):
-                group[p] = group[p - 1]
-    return zeros
-
-
-def adapt(X, Y, T, group, zeros, n, count):
-    """`jacobi.adapt` for the tied groups before `zeros`, T in units of the values."""
-    for j in range(count):
-        total = norm2(T, j * n, n)
-        for p in range(1, zeros):
-            total = total + norm2(T, j * n + p, n)
-        noise = sqrt(total) * like(total, tie_tolerance(eps_of(total), n))
-        adapt_groups(X, Y, T, group, n, n, n, count, j, zeros, noise)
+def apart(S, f, p, n):
+    """Whether value p, S 2^f, is neither zero nor tied with its neighbours, relative to itself."""
+    near = like(S[0], tie_tolerance(eps_of(S[0]), n))
+    free = any_true(S[p] > like(near, 0.0))
+    for q in range(max(p, 1), min(p + 2, n)):
+        if free and abs(f[q] - f[q - 1]) < 2:
+            before = shift(S[q - 1], f[q - 1] - f[q])
+            free = any_true(before - S[q] > before * near)
+    return free

@@ -191,7 +191,7 @@ def svd_jvp(
             need_all_directions()
         y = follow_direction(y, da, at)
     dU, dS, dVh = svd_push(y, da, at)
-    if not np.any(at.degenerate) and graded(y, a, da, options):
+    if graded(y, a, da, options):
         dS = graded_slopes(a, da, dS, options)
     return y, (dU, dS, dVh)
 
@@ -266,9 +266,8 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
         meet_tie(y, at, options)
         need_all_directions()
         factors = follow_direction(factors, dA, at)
-    elif graded(factors, a, dA, options):
-        return graded_slopes(a, dA, value_slopes(factors, dA), options)
-    return value_slopes(factors, dA)
+    dS = value_slopes(factors, dA)
+    return graded_slopes(a, dA, dS, options) if graded(factors, a, dA, options) else dS
 
 
 def value_slopes(factors: SVDResult, dA: Any) -> Any:
