@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..linalg.lanczos import top_singular_triplet as top_singular_triplet
 from .convolution import conv_opnorm as conv_opnorm
-from .lanczos import top_singular_triplet as top_singular_triplet
 from .layers import Dense as Dense
 from .layers import Sequential as Sequential
 from .normalization import spectral_normalize as spectral_normalize

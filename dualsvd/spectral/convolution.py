@@ -31,8 +31,9 @@ from ..errors import (
     ShapeError,
 )
 from ..linalg.degeneracy import TIE, tolerance
+from ..linalg.lanczos import DENSE, Leading, Triplet, dense_triplet, krylov
+from ..linalg.operators import Array, Operator
 from ..rules.registry import Operands, Rule, Tracer, as_inexact, primal
-from .lanczos import DENSE, Array, Leading, Operator, Triplet, dense_triplet, krylov
 
 #: entries of the largest matrix of a convolution that is formed: 32 MiB of float64
 FORMED = 1 << 22

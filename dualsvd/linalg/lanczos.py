@@ -33,43 +33,43 @@ Wozniakowski, SIAM J. Matrix Anal. 13 (1992), 1094-1122.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConvergenceError, DTypeError, MissingRuleError, NonFiniteError, ShapeError
-from ..rules.registry import Tracer
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from ..errors import ConvergenceError, DTypeError, NonFiniteError, ShapeError
+from .operators import SEED, Array, Operator, conj
 
 #: columns of the random start: two, the fewest that see a double top
 BLOCK = 2
 #: the probability that the certificate is wrong, over the draw of the start, for the worst of matrices
 FAILURE = 1e-6
-#: seed of the start: results are reproducible
-SEED = 20201117
 #: default tolerance in units of eps, some times above what (2) allows
 TOLERANCE = 16384
-#: the Ritz vector's residual may be the bound of sigma over this: 64 eps by default
-VECTORS = 256
-#: ||F|| in (2), in units of eps ||M||: measured 0.2 to 3.1 on the families of the tests, up to n = 1000; and as much
+#: the same in eps of the array, where that is in single precision and the work in double
+TOLERANCE_GIVEN = 16
+#: the Ritz vector's residual may be the bound of sigma over this: 128 eps by default, which turns u and v by no more
+#: than 64 eps over the relative gap below sigma, 1.4e-14 over the gap
+VECTORS = 128
+#: ||F|| in (2), in units of eps ||M||: measured 0.2 to 3.6 on the families of the tests, up to n = 1000; and as much
 #: again for the Ritz pairs
 NOISE = 8
 #: an array whose shorter side is at most this goes to the SVD, which is faster there; an operator is made dense
 DENSE = 64
+#: the step after which T is looked at first: few matrices are done earlier
+FIRST_LOOK = 6
 #: steps allowed, per cube root of the shorter side: random square matrices, whose top is as crowded as that of any
 #: generic matrix, take 7 to 8 of them; beyond twice that the SVD is the better way
 STEPS = 15
-#: bytes of A multiplied at a time: what stays in the second-level cache between the product with A and that with A^H
-SLAB = 1 << 19
-#: exponents of max |A| that need no scaling: the squares in the length of M v are fourth powers, and stay in range
-UNSCALED = {np.dtype(np.float64): 100, np.dtype(np.float32): 8}
 #: beta at most this many eps ||M|| sqrt(n) is rounding: the Krylov space is exhausted
 EXHAUSTED = 8
 #: the least share of a row that must be left beside the rows before it: one pass of Gram-Schmidt loses one digit then
 INDEPENDENT = 0.1
+#: a row from which a pass of Gram-Schmidt took this many times what it left needs another ("twice is enough")
+SHRUNK = 2
 
 
 class Triplet(NamedTuple):
@@ -101,7 +101,8 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
 
     A      an array, or anything with `shape`, `@` and `.T` (complex: `.H` or `.conj().T`): a sparse array, a SciPy
            `LinearOperator`. One that has `matmat` or `toarray` is applied to blocks of vectors, others to one by one
-    tol    residual <= tol * sigma is asked for; by default 16384 eps (3.6e-12), about the least that rounding allows
+    tol    residual <= tol * sigma is asked for; by default 16384 eps (3.6e-12), about the least that rounding allows;
+           for an array in single precision, which is multiplied in double, 16 eps of its own (1.9e-6)
     u0     a guess of u, from the step before in a training loop: the nearer, the fewer steps
 
     The bound, |sigma - true| <= residual, is a certificate that sigma is the *largest* value, whatever the matrix: it
@@ -124,11 +125,12 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
         found = krylov(operator, tol=tol, u0=u0)
         if isinstance(found, Leading):
             return found.triplet
-        if operator.array is None:
+        if operator.X is None:
+            wanted = relative_tolerance(operator, tol) * found.sigma
             raise ConvergenceError(
                 f"the top of the spectrum was not resolved in {found.steps} steps: the largest singular value is at "
                 f"least {found.sigma:.6g}, but its error is bounded by {found.residual:.1e} only, and "
-                f"{operator.tolerance(tol) * found.sigma:.1e} was asked for; raise tol, or pass an array, for the SVD"
+                f"{wanted:.1e} was asked for; raise tol, or pass an array, for the SVD"
             )
     return dense_triplet(operator)
 
@@ -142,148 +144,10 @@ def leading(A: Any, tol: float | None = None, u0: Any = None) -> Leading | None:
     return found if isinstance(found, Leading) else None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is multiplied
-
-
-class Operator:
-    """A matrix as the process sees it: products with blocks of vectors, scaled by a power of two where need be.
-
-    Vectors are the rows of a block. `shape` is that of A; the basis is made of vectors of the shorter side, so the
-    process multiplies by M = A^H A, or by A A^H where A is wide. `dtype` is None until a first product shows it.
-    """
-
-    def __init__(self, A: Any) -> None:
-        if isinstance(A, Tracer):
-            raise MissingRuleError(
-                "top_singular_triplet gives numbers without derivatives; differentiate dualsvd.opnorm instead, which "
-                "uses it for large matrices"
-            )
-        if isinstance(A, (list, tuple, np.ndarray)):
-            A = np.asarray(A)
-        shape = getattr(A, "shape", None)
-        if shape is None or len(shape) != 2 or not hasattr(A, "__matmul__"):
-            raise ShapeError(
-                f"expected a matrix: an array with two axes, or an operator with shape (m, n) and @; got "
-                f"{type(A).__name__} of shape {shape}"
-            )
-        if 0 in shape:
-            raise ShapeError(f"a matrix of shape {tuple(shape)} has no singular values")
-        self.shape = (int(shape[0]), int(shape[1]))
-        self.exponent = 0  # the process sees 2^-exponent A
-        self.array: Array | None = None
-        if isinstance(A, np.ndarray):
-            self.array = self._scaled(A)
-            self.dtype = self.array.dtype
-        else:
-            self.operand = A
-            self.dtype = self._probe(A)
-        self.real = np.dtype(self.dtype.char.lower())
-        self.eps = float(np.finfo(self.dtype).eps)
-
-    def _scaled(self, A: Array) -> Array:
-        if A.dtype.kind in "iub":
-            A = A.astype(np.float64)
-        if A.dtype.char not in "fdFD":
-            raise DTypeError(f"expected float32, float64, complex64 or complex128 numbers, got {A.dtype}")
-        if not (A.flags.c_contiguous or A.flags.f_contiguous):
-            A = np.ascontiguousarray(A)
-        parts = A.T if A.flags.f_contiguous else A
-        parts = parts.view(parts.real.dtype)  # minimum and maximum of the parts need no temporary, and see every NaN
-        peak = float(max(-parts.min(), parts.max()))
-        if not math.isfinite(peak) or not math.isfinite(parts.min()):
-            raise NonFiniteError(f"the matrix holds {A.size - int(np.isfinite(A).sum())} numbers that are not finite")
-        exponent = math.frexp(peak)[1]
-        if abs(exponent) > UNSCALED[parts.dtype]:
-            self.exponent = exponent
-            half = parts.dtype.type(2.0) ** (-exponent // 2)  # in two steps: 2^1074 alone would overflow
-            A = A * half * parts.dtype.type(2.0) ** (-exponent - -exponent // 2)
-        return A
-
-    def _probe(self, A: Any) -> np.dtype[Any]:
-        """dtype and scale of an operator, from its product with one vector of each side that no pattern is tuned to."""
-        n = self.shape[1]
-        known = getattr(A, "dtype", None)
-        real = np.dtype(np.dtype(known).char.lower()) if known is not None and np.dtype(known).char in "fdFD" else float
-        y = np.asarray(apply(A, np.random.default_rng(SEED + 1).standard_normal((1, n)).astype(real)))
-        dtype = np.result_type(y.dtype, np.dtype(known).type if known is not None else y.dtype)
-        if dtype.kind in "iub":
-            dtype = np.dtype(np.float64)
-        if dtype.char not in "fdFD":
-            raise DTypeError(f"expected an operator on float32, float64 or complex numbers, its products are {dtype}")
-        peak = float(np.abs(y).max())
-        if not math.isfinite(peak):
-            raise NonFiniteError("the operator's product with a vector is not finite")
-        exponent = math.frexp(peak)[1]
-        if abs(exponent) > UNSCALED[np.dtype(dtype.char.lower())] // 2:
-            self.exponent = exponent
-        return dtype
-
-    def tolerance(self, tol: float | None) -> float:
-        """The relative bound asked for, or the rounding of sigma where that is more."""
-        return max(TOLERANCE * self.eps if tol is None else float(tol), 2 * self.rounding)
-
-    @property
-    def rounding(self) -> float:
-        """What rounding in the products may do to sigma, relative: errors of eps add up like a random walk."""
-        return self.eps * math.sqrt(sum(self.shape))
-
-    @property
-    def wide(self) -> bool:
-        return self.shape[0] < self.shape[1]
-
-    def forward(self, V: Array) -> Array:
-        """A v for every row v of V."""
-        if self.array is not None:
-            return V @ self.array.T
-        return self._shifted(apply(self.operand, V))
-
-    def backward(self, U: Array) -> Array:
-        """A^H u for every row u of U."""
-        if self.array is not None:
-            return conj(conj(U) @ self.array)
-        return self._shifted(apply(adjoint(self.operand, self.dtype.kind == "c"), U))
-
-    def _shifted(self, Y: Array) -> Array:
-        if self.exponent:
-            half = -self.exponent // 2
-            Y = Y * 2.0**half * 2.0 ** (-self.exponent - half)
-        return Y
-
-    def gram(self, V: Array) -> Array:
-        """M v for every row v of V. An array is read once: each slab of it serves both products from the cache."""
-        if self.array is None:
-            return self.forward(self.backward(V)) if self.wide else self.backward(self.forward(V))
-        A = dagger(self.array) if self.wide else self.array
-        slab = max(1, SLAB // (A.shape[1] * A.itemsize))
-        slabs = (A[i : i + slab] for i in range(0, A.shape[0], slab))
-        return reduce(np.add, (conj(conj(V @ rows.T) @ rows) for rows in slabs))
-
-
-def dagger(X: Array) -> Array:
-    """X^H, without a copy where X is real."""
-    return np.conj(X.T) if X.dtype.kind == "c" else X.T
-
-
-def conj(X: Array) -> Array:
-    """The conjugate, without a copy where X is real."""
-    return np.conj(X) if X.dtype.kind == "c" else X
-
-
-def apply(A: Any, V: Array) -> Array:
-    """A v for every row v of V: at once if A is known to take blocks, else one after the other."""
-    if hasattr(A, "matmat") or hasattr(A, "toarray"):
-        return np.asarray(A @ V.T).T
-    return np.stack([np.asarray(A @ v) for v in V])
-
-
-def adjoint(A: Any, complex_: bool) -> Any:
-    """A^H of an operator, by whichever name it has one."""
-    if hasattr(A, "H"):
-        return A.H
-    if complex_ and not hasattr(A, "conj"):
-        raise DTypeError(f"a complex operator needs .H or .conj().T for its adjoint, {type(A).__name__} has neither")
-    return A.conj().T if complex_ else A.T
+def relative_tolerance(operator: Operator, tol: float | None) -> float:
+    """The relative bound asked for, or the rounding of sigma where that is more."""
+    default = max(TOLERANCE * operator.eps, TOLERANCE_GIVEN * float(np.finfo(operator.given).eps))
+    return max(default if tol is None else float(tol), 2 * operator.rounding)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -318,42 +182,68 @@ class Basis:
         return self.rows[self.size : self.size + self.b]
 
     def extend(self, W: Array) -> None:
-        """Take in W = M V_k: two passes of classical Gram-Schmidt against all rows, the rest made orthonormal."""
+        """Take in W = M V_k: what it has in the space so far is removed, and what is left made orthonormal.
+
+        But for rounding all of that lies in the last two blocks. So these go first; then rounding is all that the pass
+        over all rows removes, and one such pass leaves rows as orthogonal as two would.
+        """
         b, low = self.b, self.size
-        V = self.rows[: low + b]
-        Vh = dagger(V)
-        H = W @ Vh
-        W = W - H @ V
-        again = W @ Vh
-        W -= again @ V
-        Q, R = orthonormal_rows(W, V)
-        alpha = H[:, low:] + again[:, low:]
-        self.beta = R.astype(self.T.dtype)
-        self.T[low : low + b, low : low + b] = (alpha.T + conj(alpha)) / 2
+        V, beta = self.rows[: low + b], np.zeros((b, b), self.T.dtype)
+        last = V[max(low - b, 0) :]
+        lengths = []
+        for w, row in zip(W, self.T[low : low + b]):
+            coefficients, left = clear(w, V, last)
+            row[low : low + b] = conj(coefficients[-b:])  # what is read of T is the lower triangle
+            lengths.append(left)
+        orthonormal_rows(W, lengths, V, self.rows[low + b : low + 2 * b], beta)
+        self.beta = beta
         if low + b < len(self.T):
-            self.T[low + b : low + 2 * b, low : low + b] = self.beta  # the lower triangle is all that eigh reads
-        self.rows[low + b : low + 2 * b] = Q
+            self.T[low + b : low + 2 * b, low : low + b] = beta
         self.k += 1
 
 
-def orthonormal_rows(W: Array, V: Array) -> tuple[Array, Array]:
-    """Q with orthonormal rows, orthogonal to those of V as W is, and R with W^T = Q^T R."""
-    Q, R = np.empty_like(W), np.zeros((len(W), len(W)), W.dtype)
-    for i, w in enumerate(W):
-        length = np.linalg.norm(w)
+def clear(w: Array, V: Array, last: Array) -> tuple[Array, float]:
+    """Take from w its part in the span of V, that of the last rows first: their coefficients, and the length left."""
+    h = take(w, last)
+    rounding = take(w, V)
+    h += rounding[-len(h) :]
+    left = length(w)
+    if length(rounding) > SHRUNK * left:
+        h += take(w, V)[-len(h) :]
+        left = length(w)
+    return h, left
+
+
+def take(w: Array, V: Array) -> Array:
+    """Take from w, in place, its part in the span of the orthonormal rows of V, and return its coefficients."""
+    h = conj(V.dot(conj(w)))
+    w -= h.dot(V)
+    return h
+
+
+def length(w: Array) -> float:
+    """The Euclidean norm, without ado."""
+    return math.sqrt(np.vdot(w, w).real)
+
+
+def orthonormal_rows(W: Array, lengths: list[float], V: Array, Q: Array, R: Array) -> None:
+    """W^T = Q^T R, written to Q and R, with orthonormal rows Q, orthogonal to those of V as W is."""
+    for i, (w, whole) in enumerate(zip(W, lengths)):
+        left = whole
         if i:
-            R[:i, i] = conj(Q[:i]) @ w
-            w = w - R[:i, i] @ Q[:i]
-        R[i, i] = left = np.linalg.norm(w)
-        if not left > INDEPENDENT * length:
+            R[:i, i] = take(w, Q[:i])
+            left = length(w)
+        if not left > INDEPENDENT * whole:
             break
-        Q[i] = w / left
+        R[i, i] = left
+        np.divide(w, left, out=Q[i])
     else:
-        return Q, R
-    Q, R = np.linalg.qr(W.T)
-    Q = Q - V.T @ (np.conj(V) @ Q)  # dependent rows: the QR magnified what the two passes had left
-    Q, S = np.linalg.qr(Q)
-    return Q.T, S @ R
+        return
+    W[: i + 1] += np.triu(R[:i, : i + 1], 1).T @ Q[:i]  # what the loop took
+    P, first = np.linalg.qr(W.T)
+    P = P - V.T @ (np.conj(V) @ P)  # dependent rows: the QR magnified what the passes had left
+    P, second = np.linalg.qr(P)
+    Q[:], R[:] = P.T, second @ first
 
 
 def krylov(
@@ -368,12 +258,13 @@ def krylov(
     random = V1.shape[0] - (u0 is not None and start is None)
     part = likely_part(random, n, operator.dtype.kind == "c")
     steps = min(math.ceil(STEPS * n ** (1 / 3)), n // V1.shape[0] - 1)
-    tolerance = operator.tolerance(tol) - operator.rounding
+    tolerance = relative_tolerance(operator, tol) - operator.rounding
     basis = Basis(V1, steps)
-    look, before, bound = 4, None, math.inf
+    looks: list[tuple[int, float]] = []
+    look, bound = FIRST_LOOK, math.inf
     while True:
         basis.extend(operator.gram(basis.last()))
-        beta = float(np.linalg.norm(basis.beta))
+        beta = length(basis.beta)
         if basis.k == 1:
             noise = EXHAUSTED * operator.eps * math.sqrt(n) * float(np.linalg.norm(basis.T[: basis.b, : basis.b]))
         exhausted = beta <= noise
@@ -384,7 +275,7 @@ def krylov(
         ritz, S = np.linalg.eigh(basis.T[: basis.size, : basis.size])
         top, second = float(ritz[-1]), float(ritz[-2])
         if top <= 0.0:
-            return zero_triplet(operator, V1)
+            return zero_triplet(operator)
         in_start = float(np.linalg.norm(S[: basis.b, -1]))
         finest = NOISE * operator.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
         allowed = max(tolerance, finest)
@@ -395,26 +286,44 @@ def krylov(
             bound = certify(basis, ritz, S, part, finest, allowed)
             if bound <= allowed or exhausted:
                 return finish(operator, basis, S[:, -1], second, bound)
-        if basis.k == steps:
+        looks.append((basis.k, missing))
+        if basis.k == steps or (operator.X is not None and hopeless(looks, steps)):
             sigma = math.ldexp(math.sqrt(top), operator.exponent)
-            return Unresolved(sigma, bound * sigma, steps)
-        look, before = min(next_look(basis.k, missing, before), steps), (basis.k, missing)
+            return Unresolved(sigma, bound * sigma, basis.k)
+        look = min(next_look(looks), steps)
 
 
-def next_look(k: int, missing: float, before: tuple[int, float] | None) -> int:
-    """Where `missing`, which at last falls linearly, should reach zero: two steps on at least, half of k at most."""
-    if missing <= 0 or before is None or before[1] <= missing:
-        return k + 2 if missing <= 0 else k + max(2, k // 2)
-    rate = (before[1] - missing) / (k - before[0])
-    return k + min(max(2, math.ceil(missing / rate)), max(2, k // 2))
+def hopeless(looks: list[tuple[int, float]], steps: int) -> bool:
+    """Whether the steps will not do, by the last looks; an array then goes to the SVD before all are spent.
+
+    Above a spectrum that reaches up to x (1 - g) the best polynomial of degree k grows at first like exp(2 g k^2), and
+    then more slowly. So that what is missing falls like k^2 is the best that may be hoped for.
+    """
+    if len(looks) < 3:
+        return False
+    (i, old), (k, missing) = looks[-3], looks[-1]
+    return missing * (k**2 - i**2) > (old - missing) * (steps**2 - k**2)
+
+
+def next_look(looks: list[tuple[int, float]]) -> int:
+    """The step at which what is missing should come to zero, from the last looks: (step, missing) each.
+
+    It falls faster and faster at first and at a steady rate at last. So the mean rate still to come is taken to exceed
+    that since the last look by half of what that exceeded the one before. Two steps on at least, and half of k at most:
+    a look costs as much as several steps.
+    """
+    k, missing = looks[-1]
+    rates = [(old - new) / (j - i) for (i, old), (j, new) in itertools.pairwise(looks[-3:])]
+    rate = rates[-1] + max(rates[-1] - rates[0], 0) / 2 if rates else 0.0
+    if missing > 0 and not rate > 0:
+        return k + k // 2
+    return k + min(max(2, math.ceil(missing / rate)), k // 2) if missing > 0 else k + 2
 
 
 def starting_block(operator: Operator, u0: Any) -> Array:
     """Orthonormal rows: those of the guess, if one is given, and random ones, uniform among all such."""
     n, complex_ = min(operator.shape), operator.dtype.kind == "c"
-    rng = np.random.default_rng(SEED)
-    block = rng.standard_normal((BLOCK, n)) + (1j * rng.standard_normal((BLOCK, n)) if complex_ else 0.0)
-    block = block.astype(operator.dtype)
+    block = random_rows(n, operator.dtype)
     if u0 is not None:
         guess = np.asarray(u0)
         if guess.shape != operator.shape[:1]:
@@ -426,12 +335,21 @@ def starting_block(operator: Operator, u0: Any) -> Array:
         if not complex_ and np.iscomplexobj(guess):
             raise DTypeError("u0 is complex but the matrix is real; pass its real part")
         peak = float(np.abs(guess).max())
-        row = (guess / (peak or 1.0)).astype(operator.dtype)[None]
-        if not operator.wide:
-            row = operator.backward(row)
+        row = operator.guess((guess / (peak or 1.0)).astype(operator.dtype))
         if np.any(row):
-            block = np.concatenate([row / np.abs(row).max(), block])
-    return np.linalg.qr(block.T)[0].T.copy()
+            block = np.concatenate([row[None] / np.abs(row).max(), block])
+            block = np.linalg.qr(block.T)[0].T.copy()
+    return block
+
+
+@functools.lru_cache(maxsize=8)  # training asks for the same few sizes again and again
+def random_rows(n: int, dtype: np.dtype[Any]) -> Array:
+    """BLOCK orthonormal rows of length n, uniform among all such."""
+    rng = np.random.default_rng(SEED)
+    block = rng.standard_normal((BLOCK, n)) + (1j * rng.standard_normal((BLOCK, n)) if dtype.kind == "c" else 0.0)
+    rows = np.linalg.qr(block.astype(dtype).T)[0].T.copy()
+    rows.flags.writeable = False
+    return rows
 
 
 def likely_part(columns: int, n: int, complex_: bool) -> float:
@@ -456,8 +374,8 @@ def certify(basis: Basis, ritz: Array, S: Array, part: float, finest: float, all
     x = ritz[-1] * (1 + e) ** 2
     first, last = S[: basis.b], basis.beta @ S[-basis.b :]
     poles = 1 / (x[:, None] - ritz)
-    G = np.einsum("ij,xj,kj->xik", first, poles, np.conj(last), optimize=True)
-    rounding = NOISE * basis.eps * ritz[-1] * np.linalg.norm(np.linalg.norm(first, axis=0) * poles, axis=-1)
+    G = np.matmul(first * poles[:, None], last.conj().T)
+    rounding = NOISE * basis.eps * ritz[-1] * np.sqrt(poles**2 @ np.sum(np.abs(first) ** 2, axis=0))
     possible = np.flatnonzero(np.linalg.norm(G, axis=(-2, -1)) + rounding > part)
     if len(possible) == 0:
         return float(e[0])
@@ -470,29 +388,23 @@ def certify(basis: Basis, ritz: Array, S: Array, part: float, finest: float, all
 
 def finish(operator: Operator, basis: Basis, s: Array, second: float, bound: float) -> Leading:
     """The Ritz vector, its image, and sigma as the length of that image."""
-    near = basis.rows[: basis.size].T @ s.astype(operator.dtype)
-    near /= np.linalg.norm(near)
-    far = (operator.backward if operator.wide else operator.forward)(near[None])[0]
-    length = float(np.linalg.norm(far))
-    far = far / length
-    u, v = (near, far) if operator.wide else (far, near)
-    sigma = math.ldexp(length, operator.exponent)
+    near = np.dot(s.astype(operator.dtype), basis.rows[: basis.size])
+    size, u, v = operator.pair(near / length(near))
+    sigma = math.ldexp(size, operator.exponent)
     residual = max((bound + operator.rounding) * sigma, math.ulp(sigma))
     second_value = math.ldexp(math.sqrt(max(second, 0.0)), operator.exponent)
     return Leading(sigma, u, v, residual, second_value, basis.k)
 
 
-def zero_triplet(operator: Operator, start: Array) -> Leading:
+def zero_triplet(operator: Operator) -> Leading:
     """Any unit vectors: here the first axes."""
-    u, v = (np.eye(1, size, dtype=operator.dtype)[0] for size in operator.shape)
+    u, v = (np.eye(1, size, dtype=operator.given)[0] for size in operator.shape)
     return Leading(0.0, u, v, 0.0, 0.0, 1)
 
 
 def dense_triplet(operator: Operator) -> Triplet:
-    """By the SVD of the matrix, which an operator gives by its product with the identity."""
-    A = operator.array
-    if A is None:
-        A = operator.forward(np.eye(operator.shape[1], dtype=operator.dtype)).T
-    U, S, Vh = np.linalg.svd(A, full_matrices=False)
+    """By the SVD of the matrix."""
+    U, S, Vh = np.linalg.svd(operator.dense(), full_matrices=False)
     sigma = math.ldexp(float(S[0]), operator.exponent)
-    return Triplet(sigma, U[:, 0], np.conj(Vh[0]), max(operator.rounding * sigma, math.ulp(sigma)))
+    u, v = (x.astype(operator.given, copy=False) for x in (U[:, 0], np.conj(Vh[0])))
+    return Triplet(sigma, u, v, max(operator.rounding * sigma, math.ulp(sigma)))
