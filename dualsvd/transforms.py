@@ -30,26 +30,28 @@ _TANGENTS_ALIVE = 16
 # Arguments and results
 
 
-def _variable(x: Any, name: str) -> Any:
-    """A leaf that can be differentiated by, as a floating-point array of its own (f may write into it)."""
+def _variable(x: Any, name: str, own: bool = True) -> Any:
+    """A leaf that can be differentiated by, as a floating-point array; of its own where f may write into it."""
     x = as_inexact(x, name)
-    return x if isinstance(x, Tracer) else np.array(x)
+    return np.array(x) if own and not isinstance(x, Tracer) else x
 
 
-def _variables(tree: Any, name: str) -> tuple[list[Any], Rebuild]:
+def _variables(tree: Any, name: str, own: bool = True) -> tuple[list[Any], Rebuild]:
     leaves, rebuild = flatten(tree)
     if not leaves:
         raise ShapeError(f"{name} holds no array to differentiate by, got {describe(tree)}")
-    return [_variable(leaf, name) for leaf in leaves], rebuild
+    return [_variable(leaf, name, own) for leaf in leaves], rebuild
 
 
-def _of_argument(f: Callable[..., Any], x: Any, args: tuple[Any, ...], argnum: int) -> tuple[Any, Any, Any]:
+def _of_argument(
+    f: Callable[..., Any], x: Any, args: tuple[Any, ...], argnum: int, own: bool = True
+) -> tuple[Any, Any, Any]:
     """f as a function of the leaves of its argument `argnum`; those leaves; and how to put results in their place."""
     everything = (x, *args)
     if not isinstance(argnum, int) or not -len(everything) <= argnum < len(everything):
         raise ShapeError(f"argnum must name one of the {len(everything)} arguments, got {argnum!r}")
     argnum %= len(everything)
-    leaves, rebuild = _variables(everything[argnum], f"argument {argnum}")
+    leaves, rebuild = _variables(everything[argnum], f"argument {argnum}", own)
 
     def of_leaves(*variables: Any) -> Any:
         return f(*everything[:argnum], rebuild(variables), *everything[argnum + 1 :])
@@ -101,6 +103,18 @@ def _scalar(y: Any, real: bool = True) -> Any:
 def _tidy(x: Any) -> Any:
     """0-d arrays as NumPy's scalars, as NumPy's own functions return them."""
     return x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x
+
+
+def _apart(parts: list[Any], leaves: Sequence[Any]) -> list[Any]:
+    """The parts, copied where one lies in the memory of a leaf: reverse mode writes into none, but its caller may."""
+    owners = {id(_owner(leaf)) for leaf in leaves}
+    return [part.copy() if id(_owner(part)) in owners and not isinstance(part, Tracer) else part for part in parts]
+
+
+def _owner(x: Any) -> Any:
+    """The array whose memory this one looks into: NumPy's views know the first."""
+    base = getattr(x, "base", None)
+    return x if base is None else base
 
 
 def _check_mode(mode: str) -> None:
@@ -342,11 +356,12 @@ def value_and_gradient(
     (np.float64(8.0), np.float64(12.0))
     """
     _check_mode(mode)
-    of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
-    if not _prefers_forward(f, mode):
+    forward = _prefers_forward(f, mode)
+    of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum, own=forward)
+    if not forward:
         recording = _Recording(of_leaves, leaves)
         y = _scalar(_single(recording.y, "gradient"))
-        parts = recording.pull([np.ones((), dtype=primal(y).dtype)])
+        parts = _apart(recording.pull([np.ones((), dtype=primal(y).dtype)]), leaves)
         return _tidy(y), rebuild([_tidy(part) for part in parts])
     y, J = _jacobian_forward(of_leaves, leaves, chunk, False)
     _scalar(y)

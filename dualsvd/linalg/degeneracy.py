@@ -170,6 +170,14 @@ def power_of_two(x: Any) -> Any:
     return np.frexp(np.where(np.isfinite(largest), largest, 1.0))[1]
 
 
+def largest_part(a: Any) -> Any:
+    """The largest real or imaginary part (...) of the entries of plain matrices, by modulus, without a copy of them."""
+    parts = (a.real, a.imag) if np.iscomplexobj(a) else (a,)
+    return np.maximum.reduce(
+        [x for part in parts for x in (part.max(axis=(-2, -1), initial=0), -part.min(axis=(-2, -1), initial=0))]
+    )
+
+
 def scaled(x: Any, e: Any) -> Any:
     """x 2^e, by two factors, so that neither leaves the range of the numbers."""
     half = e // 2
@@ -182,7 +190,7 @@ def in_range(a: Any) -> tuple[Any, Any]:
 
     A matrix that spans more than one power of two can bring into range stays as it is (e = 0).
     """
-    top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
+    top = largest_part(primal(a))
     if not out_of_range(top[..., None]):
         return a, None
     e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]

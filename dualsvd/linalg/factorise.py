@@ -72,6 +72,11 @@ def svd_factors(a: Any, options: Options, full_matrices: bool = False) -> SVDRes
     return factors if bad is None else SVDResult(*spoil(factors, bad))
 
 
+def factors_at(y: Any, a: Any, options: Options) -> SVDResult:
+    """The factors of the primal of a: those remembered with y, if they are."""
+    return recall(y) or svd_factors(primal(a), options)
+
+
 def refined(a: Any, factors: SVDResult, options: Options) -> SVDResult:
     """The factors after some steps of refinement, the tail of S remembered beside it."""
     r = factors.S.shape[-1]

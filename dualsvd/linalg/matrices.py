@@ -47,6 +47,11 @@ def hermitian_part(a: Any) -> Any:
     return (a + adjoint(a)) * 0.5
 
 
+def inner(X: Any, Y: Any) -> Any:
+    """Re tr(X^H Y)."""
+    return np.real(np.sum(np.conj(X) * Y, axis=(-2, -1)))
+
+
 def diagonal(x: Any) -> Any:
     """The diagonal of the last two axes."""
     return np.diagonal(x, axis1=-2, axis2=-1)

@@ -1,12 +1,11 @@
 """Norms of matrices and vectors, condition and rank: the gradients are spectral functions, exact through ties.
 
-    ||A||_2      gradient U_k V_k^H / k, k the multiplicity of s_1: the least of all subgradients                    (1)
-    ||A||_*      gradient U_r V_r^H over the positive values: the least of all subgradients                          (2)
-    ||A||_p^p    gradient U (p S^(p-1)) V^H                                                                          (3)
+    ||A||_2      the largest singular value: see `extremes`
+    ||A||_*      gradient U_r V_r^H over the positive values: the least of all subgradients                          (1)
+    ||A||_p^p    gradient U (p S^(p-1)) V^H                                                                          (2)
 
 (Watson 1992, "Characterization of the subdifferential of some matrix norms".) Forward mode gives the one-sided
-directional derivative: the largest eigenvalue of the Hermitian part of U_k^H D V_k for (1), <U_r V_r^H, D> and the
-nuclear norm of D between the null spaces for (2).
+directional derivative: <U_r V_r^H, D> and the nuclear norm of D between the null spaces for (1).
 """
 
 from __future__ import annotations
@@ -21,89 +20,13 @@ from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_dire
 from ..settings import Options, get, resolve
 from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance
 from .divided_differences import Kept, Power
-from .factorise import SVDResult, recall, remember, singular_values, svd_factors
+from .extremes import EXTREME, extreme_value
+from .factorise import factors_at, remember, singular_values, svd_factors
 from .kernel_rules import swept_slopes
-from .matrices import as_matrix, dyads, is_plain, operand_examples
+from .matrices import as_matrix, inner, is_plain, operand_examples
 from .solve import inv
 from .spectral_rule import SPECTRAL
-from .svd import SVD, value_slopes
-from .ties import follow_direction, svd_spectrum
-
-
-def inner(X: Any, Y: Any) -> Any:
-    """Re tr(X^H Y)."""
-    return np.real(np.sum(np.conj(X) * Y, axis=(-2, -1)))
-
-
-def factors_at(y: Any, a: Any, options: Options) -> SVDResult:
-    """The factors of the primal of a: those remembered with y, if they are."""
-    return recall(y) or svd_factors(primal(a), options)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The largest and the smallest singular value
-
-
-def extreme_function(a: Any, *, which: str, options: Options | None = None) -> Any:
-    """s_1 or s_r of plain matrices, with the factors remembered beside it."""
-    factors = svd_factors(a, options or get())
-    return remember(factors.S[..., 0 if which == "largest" else -1].copy(), factors)
-
-
-def extreme_gradient(a: Any, factors: SVDResult, which: str, options: Options) -> Any:
-    """(1): U_k V_k^H / k, and 0 where the value is zero."""
-    at = spectrum(factors.S, options)
-    end = at.group[..., :1] if which == "largest" else at.group[..., -1:]
-    k = (at.group == end).sum(axis=-1)[..., None, None].astype(factors.S.dtype)
-    if is_plain(a) and np.all(k == 1):
-        i = 0 if which == "largest" else -1
-        return (factors.U[..., :, i] * ~at.null[..., i, None])[..., :, None] * factors.Vh[..., None, i, :]
-    if is_plain(a):
-        weights = np.where((at.group == end) & ~at.null, 1 / k[..., 0], 0.0).astype(factors.S.dtype)
-        return dyads(factors.U, weights, factors.Vh)
-    return SPECTRAL(a, family=Kept("one", which), factors=factors, options=options) / k
-
-
-def extreme_pushforward(y: Any, operands: Any, tangents: Any, *, which: str, options: Options | None = None) -> Any:
-    """Re u^H dA v, in the basis that follows the direction if the value is tied or zero."""
-    (a,), (dA,), options = operands, tangents, options or get()
-    if options.tangents == "sweeps" and is_plain(a, dA):
-        return swept_slopes(a, dA, options)[..., 0 if which == "largest" else -1]
-    factors = factors_at(y, a, options)
-    at = spectrum(factors.S, options)
-    i, j = (0, 1) if which == "largest" else (-1, -2)
-    kinks = at.null[..., i]
-    if at.group.shape[-1] > 1:
-        kinks = kinks | (at.group[..., i] == at.group[..., j])
-    if not np.any(kinks):
-        return inner(extreme_gradient(a, factors, which, options), dA)
-    meet_tie(factors.S, at, options)
-    need_all_directions()
-    return turned_slopes(a, factors, dA, options)[..., i]
-
-
-def turned_slopes(a: Any, factors: SVDResult, dA: Any, options: Options) -> Any:
-    """The slopes of all singular values in the basis that follows dA."""
-    y = factors if is_plain(a) else SVD(a, options=options)
-    at = svd_spectrum(y, options)
-    return value_slopes(follow_direction(y, dA, at) if np.any(at.degenerate) else y, dA)
-
-
-def extreme_pullback(y_bar: Any, y: Any, operands: Any, *, which: str, options: Options | None = None) -> tuple[Any]:
-    (a,), options = operands, options or get()
-    factors = factors_at(y, a, options)
-    if options.ties != "directional":
-        meet_tie(factors.S, spectrum(factors.S, options), options)
-    return (y_bar[..., None, None] * extreme_gradient(a, factors, which, options),)
-
-
-def extreme_jacobian(y: Any, operands: Any, *, which: str, out: Any = None, options: Options | None = None) -> Any:
-    """The gradient itself."""
-    (a,), options = operands, options or get()
-    if np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a):
-        return None
-    return extreme_gradient(a, factors_at(y, a, options), which, options)
-
+from .svd import turned_slopes
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Sums over the singular values: nuclear norm, Schatten norms
@@ -198,12 +121,6 @@ def euclidean_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
 # Registration
 
 
-def extreme_examples(rng: np.random.Generator) -> Iterator[Any]:
-    for operands, _ in operand_examples(rng):
-        yield operands, {"which": "largest"}
-        yield operands, {"which": "smallest"}
-
-
 def power_examples(rng: np.random.Generator) -> Iterator[Any]:
     for operands, _ in operand_examples(rng):
         yield operands, {"p": 3.0 if operands[0].shape[-1] % 2 else 1.5}
@@ -216,14 +133,6 @@ def vector_examples(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.standard_normal(3).astype(np.float32),), {}
 
 
-EXTREME = Rule(
-    "extreme_singular_value",
-    extreme_function,
-    extreme_pushforward,
-    extreme_pullback,
-    extreme_examples,
-    jacobian=extreme_jacobian,
-)
 NUCLEAR = Rule("nuclear_norm", nuclear_function, nuclear_pushforward, nuclear_pullback, operand_examples)
 POWER_SUM = Rule("power_sum", power_sum_function, power_sum_pushforward, power_sum_pullback, power_examples)
 EUCLIDEAN = Rule("euclidean_norm", euclidean_function, euclidean_pushforward, euclidean_pullback, vector_examples)
@@ -269,7 +178,7 @@ def opnorm(
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
     a = nonempty(a)
     if not isinstance(a, Tracer):
-        return singular_values(a, chosen)[..., 0]
+        return extreme_value(a, "largest", chosen)
     return homogeneous(EXTREME, a, which="largest", options=chosen)
 
 
@@ -277,7 +186,7 @@ def smallest_singular_value(a: Any) -> Any:
     """s_r (...), with the same conventions as `opnorm`."""
     a = nonempty(a)
     if not isinstance(a, Tracer):
-        return singular_values(a, get())[..., -1]
+        return extreme_value(a, "smallest", get())
     return homogeneous(EXTREME, a, which="smallest", options=get())
 
 

@@ -31,13 +31,19 @@ from .degeneracy import judge, spectrum
 from .divided_differences import Family, Kept, UserFunction, divided_differences
 from .factorise import SVDResult, recall, remember, svd_factors
 from .matrices import adjoint, dyads, matrix_examples
+from .tops import Tops, moved_dyads, top_dyads
 
 
 def spectral_function_of(
-    a: Any, *directions: Any, family: Family, factors: SVDResult | None = None, options: Options | None = None
+    a: Any, *directions: Any, family: Family, factors: SVDResult | Tops | None = None, options: Options | None = None
 ) -> Any:
-    """D^k F(A) [D_1 ... D_k] for plain arrays."""
+    """D^k F(A) [D_1 ... D_k] for plain arrays; `factors` may be `Tops` where F is the gradient of s_1, all simple."""
     options = options or get()
+    if isinstance(factors, Tops):
+        y = by_pairs(factors, a, directions)
+        if y is not None:
+            return remember(y, factors)
+        factors = factors.factors(a, options)
     factors = factors or svd_factors(a, options)
     at = spectrum(factors.S, options)
     nodes, pieces = family.nodes(factors.S, at), family.pieces(factors.S, at)
@@ -50,6 +56,13 @@ def spectral_function_of(
     derivative = first_derivative if len(directions) == 1 else higher_derivative
     with np.errstate(invalid="ignore"):  # NaN stays in its matrix of the stack
         return remember(derivative(factors, nodes, pieces, directions, family), factors)
+
+
+def by_pairs(tops: Tops, a: Any, directions: Any) -> Any:
+    """The gradient of s_1 and its first derivative; None where all vectors are needed."""
+    if len(directions) > 1:
+        return None
+    return moved_dyads(tops.pairs, a, directions[0]) if directions else top_dyads(tops.pairs, a)
 
 
 def first_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: Any, family: Family) -> Any:

@@ -276,6 +276,13 @@ def value_slopes(factors: SVDResult, dA: Any) -> Any:
     return np.real(np.sum((adjoint(U) @ dA) * np.conj(Vh), axis=-1))
 
 
+def turned_slopes(a: Any, factors: SVDResult, dA: Any, options: Options) -> Any:
+    """The slopes of all singular values in the basis that follows dA."""
+    y = factors if is_plain(a) else SVD(a, options=options)
+    at = svd_spectrum(y, options)
+    return value_slopes(follow_direction(y, dA, at) if np.any(at.degenerate) else y, dA)
+
+
 def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
     """sum_i y_bar_i u_i v_i^H; at a tie the element of least norm of the generalised gradient."""
     (a,), options = operands, options or get()
