@@ -384,6 +384,58 @@ def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Results into arrays of the caller's
+
+
+def into(name: str, a: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A function of out=, and what it gives without."""
+    y = ds.svd(a)
+    bars = tuple(np.roll(x, 1, axis=0) for x in y)
+    if np.iscomplexobj(a):
+        bars = (None, y.S, None)  # no cotangent that depends on phases
+    call = {
+        "svd": lambda out=None: ds.svd(a, out=out),
+        "svdvals": lambda out=None: ds.svdvals(a, out=out[0] if out else None),
+        "svd_pushforward": lambda out=None: ds.linalg.svd_pushforward(*y, a[::-1], out=out),
+        "several": lambda out=None: ds.linalg.svd_pushforward(*y, np.stack([a, a[::-1]]), out=out),
+        "svd_pullback": lambda out=None: ds.linalg.svd_pullback(*y, *bars, out=out[0] if out else None),
+    }[name]
+    plain = call()
+    return call, plain if isinstance(plain, tuple) else (plain,)
+
+
+@pytest.mark.parametrize("name", ["svd", "svdvals", "svd_pushforward", "several", "svd_pullback"])
+@pytest.mark.parametrize("shape", [(100, 3, 3), (3, 4, 2), (100, 2, 5)], ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("dtype", ["float64", "float32", "complex128"])
+def test_results_go_where_they_are_told(name, shape, dtype, rng):
+    call, plain = into(name, random(rng, shape, dtype))
+    for make in (np.empty_like, lambda x: np.empty((*x.shape, 2), x.dtype)[..., 0], lambda x: np.empty_like(x)[::-1]):
+        out = tuple(map(make, plain))
+        result = call(out)
+        result = result if isinstance(result, tuple) else (result,)
+        assert all(x is y for x, y in zip(result, out))
+        assert all(np.array_equal(x, y) for x, y in zip(out, plain))
+    with pytest.raises(ds.ShapeError, match=r"must have shape \("):
+        call(tuple(x[..., :1] for x in plain))
+    with pytest.raises(ds.DTypeError, match="must hold"):
+        call(tuple(x.astype(np.result_type(x, np.longdouble)) for x in plain))
+    with pytest.raises(ds.DTypeError, match="plain arrays, got list"):
+        call(tuple(x.tolist() for x in plain))
+
+
+def test_results_may_go_where_the_matrices_are(rng):
+    a = random(rng, (100, 3, 3), "float64")
+    plain, U = ds.svd(a), a.copy()
+    ds.svd(U, out=(U, np.empty((100, 3)), np.empty_like(a)))
+    assert np.array_equal(U, plain.U)
+
+
+def test_a_traced_matrix_takes_no_array_for_its_results():
+    with pytest.raises(ds.DTypeError, match="differentiate without it"):
+        ds.jvp(lambda a: ds.svdvals(a, out=np.empty(2)), (np.eye(2),), (np.eye(2),))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Rules and reports
 
 

@@ -86,9 +86,12 @@ def svd(
     return _svd(a, True, limit, threads, out)
 
 
-def svdvals(a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[np.ndarray, Info]:
-    """S and how it went."""
-    _, S, _, info = _svd(a, False, limit, threads)
+def svdvals(
+    a: np.ndarray, *, out: np.ndarray | None = None, limit: int = MAX_SWEEPS, threads: int = 1
+) -> tuple[np.ndarray, Info]:
+    """S, in `out` if given, and how it went."""
+    no_U, S, no_Vh = _values_only(a)
+    _, S, _, info = _svd(a, False, limit, threads, None if out is None else (no_U, out, no_Vh))
     return S, info
 
 

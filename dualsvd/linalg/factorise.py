@@ -14,6 +14,7 @@ from ..settings import Options
 from .degeneracy import power_of_two, same_group, scaled, spectrum
 from .kernel_calls import KERNEL_BATCH, KERNEL_SIZE, check_converged, kernels, stack_of, threads
 from .matrices import with_complement
+from .outputs import stacked
 from .refine import refine
 
 
@@ -54,10 +55,10 @@ def spoil(results: tuple[Any, ...], bad: Any) -> tuple[Any, ...]:
     return tuple(np.where(bad.reshape(bad.shape + (1,) * (x.ndim - bad.ndim)), np.nan, x) for x in results)
 
 
-def svd_factors(a: Any, options: Options, full_matrices: bool = False) -> SVDResult:
-    """U, S, Vh of plain matrices, by LAPACK or by the Jacobi kernels."""
+def svd_factors(a: Any, options: Options, full_matrices: bool = False, out: Any = None) -> SVDResult:
+    """U, S, Vh of plain matrices, by LAPACK or by the Jacobi kernels; perhaps in `out`, where the kernels can."""
     if by_kernels(a, options) and options.algorithm == "auto" and not (full_matrices or options.refine):
-        return packed_factors(a, options)
+        return packed_factors(a, options, out)
     finite, bad = finite_part(a, options)
     if by_kernels(finite, options):
         factors = jacobi_factors(finite, options, full_matrices)
@@ -98,10 +99,11 @@ def tail_of(S: Any, options: Options) -> Any:
     return recall(S) if options.refine else None
 
 
-def singular_values(a: Any, options: Options) -> Any:
-    """S of plain matrices, when nobody asks for vectors."""
+def singular_values(a: Any, options: Options, out: Any = None) -> Any:
+    """S of plain matrices, when nobody asks for vectors; perhaps in `out`, where the kernels can."""
     if by_kernels(a, options) and options.algorithm == "auto":
-        S, info = kernels().svdvals(stack_of(a), threads=threads(options))
+        place = None if out is None else stacked((out,), (1,), (a,))
+        S, info = kernels().svdvals(stack_of(a), out=place and place[0], threads=threads(options))
         check_report(info, a, options)
         return S.reshape(*a.shape[:-2], -1)
     finite, bad = finite_part(a, options)
@@ -126,9 +128,9 @@ def by_kernels(a: Any, options: Options) -> bool:
     return a.ndim > 2 and min(a.shape[-2:]) <= KERNEL_SIZE and a.size >= KERNEL_BATCH * a.shape[-2] * a.shape[-1] > 0
 
 
-def packed_factors(a: Any, options: Options) -> SVDResult:
+def packed_factors(a: Any, options: Options, out: Any = None) -> SVDResult:
     """U, S, Vh by SIMD packs, which tell by themselves of matrices that are not finite."""
-    U, S, Vh, info = kernels().svd(stack_of(a), threads=threads(options))
+    U, S, Vh, info = kernels().svd(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
     check_report(info, a, options)
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     return SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))

@@ -24,6 +24,7 @@ from .kernel_calls import (
     threads,
 )
 from .matrices import is_plain
+from .outputs import stacked
 from .ties import Unresolved, lost_directions
 
 
@@ -43,11 +44,12 @@ def fusible(options: Options, U: Any, *others: Any) -> bool:
 # matters. Where it is not, quotients at ties and zeros count as 0.
 
 
-def push_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[tuple[Any, Any, Any], bool]:
-    """(dU, dS, dVh) by (1)-(5)."""
+def push_fused(U: Any, S: Any, Vh: Any, dA: Any, out: Any = None) -> tuple[tuple[Any, Any, Any], bool]:
+    """(dU, dS, dVh) by (1)-(5), perhaps in `out`."""
     N, stacks = len(dA), stacks_of(U, S, Vh)
     directions = stack_of_directions((*U.shape[:-1], Vh.shape[-1]), U.dtype, dA)
-    (dU, dS, dVh), whole = kernels().svd_pushforward(*stacks, directions, threads=threads(get()))
+    place = stacked(out, (2, 1, 2), (U, S, Vh, dA), leading=1)
+    (dU, dS, dVh), whole = kernels().svd_pushforward(*stacks, directions, out=place, threads=threads(get()))
     return (dU.reshape(N, *U.shape), dS.reshape(N, *S.shape), dVh.reshape(N, *Vh.shape)), whole
 
 
@@ -58,8 +60,8 @@ def slopes_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, bool]:
     return dS.reshape(len(dA), *S.shape), whole
 
 
-def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> tuple[Any, bool]:
-    """A_bar by (6)-(7)."""
+def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out: Any = None) -> tuple[Any, bool]:
+    """A_bar by (6)-(7), perhaps in `out`."""
 
     def flat(x: Any, like: Any, axes: int) -> Any:
         if x is None:
@@ -68,7 +70,8 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any) -> 
         return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
 
     bars = [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
-    A_bar, whole = kernels().svd_pullback(*stacks_of(U, S, Vh), *bars, threads=threads(get()))
+    place = None if out is None else stacked((out,), (2,), (U, S, Vh, U_bar, S_bar, Vh_bar))
+    A_bar, whole = kernels().svd_pullback(*stacks_of(U, S, Vh), *bars, out=place and place[0], threads=threads(get()))
     return A_bar.reshape(*U.shape[:-1], Vh.shape[-1]), whole
 
 

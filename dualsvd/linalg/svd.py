@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
@@ -57,6 +57,7 @@ from .kernel_rules import (
     swept_slopes,
 )
 from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
+from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
 from .ties import Unresolved, follow_direction, lost_directions, split, svd_spectrum
 
@@ -220,15 +221,15 @@ def svd_pushforward_rule(
 
 
 def svd_pullback_rule(
-    y_bar: Any, y: Any, operands: Any, *, full_matrices: bool = False, options: Options | None = None
+    y_bar: Any, y: Any, operands: Any, *, full_matrices: bool = False, options: Options | None = None, out: Any = None
 ) -> tuple[Any]:
-    """A_bar, after the cotangent has been found independent of gauge and bases."""
+    """A_bar, perhaps in `out`, after the cotangent has been found independent of gauge and bases."""
     options, factors = options or get(), SVDResult(*y)
     U_bar, S_bar, Vh_bar = (None if x is None or is_zero(x) else x for x in y_bar)
     if U_bar is None and S_bar is None and Vh_bar is None:
         return (None,)
     if is_thin(factors) and fusible(options, *factors, U_bar, S_bar, Vh_bar):
-        A_bar, whole = pull_fused(*factors, U_bar, S_bar, Vh_bar)
+        A_bar, whole = pull_fused(*factors, U_bar, S_bar, Vh_bar, out)
         if whole:
             return (A_bar,)
     at = spectrum(factors.S, options, tail_of(factors.S, options))
@@ -408,6 +409,7 @@ def svd(
     tangents: str | None = None,
     ties: str | None = None,
     refine: int | None = None,
+    out: tuple[Any, Any, Any] | None = None,
 ) -> SVDResult:
     """The singular value decomposition A = U diag(S) Vh of a matrix or a stack (..., m, n).
 
@@ -415,6 +417,8 @@ def svd(
     Differentiable in both modes where singular values are distinct and nonzero. Elsewhere forward mode along one
     direction is exact (the vectors follow the direction); reverse mode raises GaugeError or DegenerateError unless the
     cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
+
+    `out`, for plain a: three arrays that receive the results. A loop over batches then allocates nothing.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
     Source: Townsend 2016, "Differentiating the singular value decomposition"; see the head of this module.
@@ -426,7 +430,10 @@ def svd(
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
     a, full_matrices = as_matrix(a), bool(full_matrices)
     if not isinstance(a, Tracer):
-        return svd_factors(a, chosen, full_matrices)
+        if out is not None:
+            check_outputs(out, factor_shapes(a, full_matrices))
+        return SVDResult(*deliver(svd_factors(a, chosen, full_matrices, out), out))
+    refuse_outputs(out)
     a, e = in_range(a)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
     return SVDResult(U, S if e is None else scaled(S, e[..., None]), Vh)
@@ -439,11 +446,14 @@ def svdvals(
     tangents: str | None = None,
     ties: str | None = None,
     refine: int | None = None,
+    out: Any = None,
 ) -> Any:
     """The singular values (..., r) of a matrix or a stack (..., m, n), descending and >= 0.
 
     Forward mode gives the exact one-sided directional derivative, at repeated and zero values too (several partials:
     the lexicographic derivative); reverse mode the element of least norm of the generalised gradient.
+
+    `out`, for plain a: an array that receives the result.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
     Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
@@ -456,18 +466,38 @@ def svdvals(
     a = as_matrix(a)
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
     if not isinstance(a, Tracer):
-        return singular_values(a, chosen)
+        if out is None:
+            return singular_values(a, chosen)
+        check_outputs(out, {"S": ((*a.shape[:-2], min(a.shape[-2:])), a.real.dtype)})
+        return deliver((singular_values(a, chosen, out),), (out,))[0]
+    refuse_outputs(out)
     a, e = in_range(a)
     S = SVDVALS(a, options=chosen)
     return S if e is None else scaled(S, e[..., None])
 
 
-def svd_pushforward(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
+def factor_shapes(a: Any, full_matrices: bool) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of each factor of a."""
+    *batch, m, n = a.shape
+    r = min(m, n)
+    k, l = (m, n) if full_matrices else (r, r)
+    return {"U": ((*batch, m, k), a.dtype), "S": ((*batch, r), a.real.dtype), "Vh": ((*batch, l, n), a.dtype)}
+
+
+def refuse_outputs(out: Any) -> None:
+    """Traced results carry their tangents: no array of the caller's could take them."""
+    if out is not None:
+        raise DTypeError("out= takes the results of plain arrays; differentiate without it")
+
+
+def svd_pushforward(
+    U: Any, S: Any, Vh: Any, dA: Any, *, out: tuple[Any, Any, Any] | None = None
+) -> tuple[Any, Any, Any]:
     """(dU, dS, dVh) along dA, from the factors (thin or full) of a matrix or a stack.
 
     dA has the shape of the matrix, or one more leading axis: a direction each. At a tie dS is the derivative of the
     ordered values (lexicographic for several directions), and dU, dVh lack what lies inside the tie; `svd` on a
-    DualArray turns the basis first, so that nothing is lost.
+    DualArray turns the basis first, so that nothing is lost. `out`: three arrays that receive the results.
 
     >>> import numpy as np, dualsvd as ds
     >>> U, S, Vh = ds.svd(np.diag([3.0, 2.0]))
@@ -479,24 +509,37 @@ def svd_pushforward(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, Any, Any]:
     shape = (*np.shape(y.U)[:-1], np.shape(y.Vh)[-1])
     if np.shape(dA) != shape and np.shape(dA)[1:] != shape:
         raise ShapeError(f"dA must have the shape {shape} of the matrix, or (N, *{shape}), got {np.shape(dA)}")
-    single = np.shape(dA) == shape
-    if single:
-        dA = dA[None]
+    if np.shape(dA) == shape:
+        single = None if out is None else tuple(x[None] if isinstance(x, np.ndarray) else x for x in out)
+        dU, dS, dVh = pushed_along(y, dA[None], single)
+        return out or (dU[0], dS[0], dVh[0])
+    return pushed_along(y, dA, out)
+
+
+def pushed_along(y: SVDResult, dA: Any, out: Any) -> tuple[Any, Any, Any]:
+    """`svd_pushforward` for directions with their leading axis."""
+    if out is not None:
+        shapes = {f"d{name}": ((len(dA), *np.shape(x)), x.dtype) for name, x in zip(y._fields, y)}
+        check_outputs(out, shapes)
     options = get()
     if is_thin(y) and fusible(options, *y, dA):
-        dy, whole = push_fused(*y, dA)
+        dy, whole = push_fused(*y, dA, out)
         if whole:
-            return tuple(x[0] for x in dy) if single else dy
+            return deliver(dy, out)
     at = svd_spectrum(y, options)
     dU, dS, dVh = push_full(*y, dA, at)
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
         dS = push_full(*follow_direction(y, dA, at), dA, at)[1]
-    return (dU[0], dS[0], dVh[0]) if single else (dU, dS, dVh)
+    return deliver((dU, dS, dVh), out)
 
 
-def svd_pullback(U: Any, S: Any, Vh: Any, U_bar: Any = None, S_bar: Any = None, Vh_bar: Any = None) -> Any:
+def svd_pullback(
+    U: Any, S: Any, Vh: Any, U_bar: Any = None, S_bar: Any = None, Vh_bar: Any = None, *, out: Any = None
+) -> Any:
     """A_bar, the cotangent of the matrix, from its factors (thin or full) and their cotangents; None stands for zero.
+
+    `out`: an array that receives the result.
 
     Raises GaugeError where the cotangents depend on arbitrary phases or bases, DegenerateError where a tie leaves the
     answer open, both naming what to use instead.
@@ -512,11 +555,13 @@ def svd_pullback(U: Any, S: Any, Vh: Any, U_bar: Any = None, S_bar: Any = None, 
     for name, x, bar in zip(("U_bar", "S_bar", "Vh_bar"), y, bars):
         if bar is not None and np.shape(bar) != np.shape(x):
             raise ShapeError(f"{name} must have the shape {np.shape(x)} of its factor, got {np.shape(bar)}")
-    A_bar = svd_pullback_rule(bars, y, (None,), options=get())[0]
+    shape, dtype = (*np.shape(y.U)[:-1], np.shape(y.Vh)[-1]), np.result_type(primal(y.U), primal(y.Vh))
+    if out is not None:
+        check_outputs(out, {"A_bar": (shape, dtype)})
+    A_bar = svd_pullback_rule(bars, y, (None,), options=get(), out=out)[0]
     if A_bar is None:
-        dtype = np.result_type(primal(y.U), primal(y.Vh))
-        return np.zeros((*np.shape(y.U)[:-1], np.shape(y.Vh)[-1]), dtype=dtype)
-    return A_bar
+        A_bar = np.zeros(shape, dtype=dtype)
+    return A_bar if out is None else deliver((A_bar,), (out,))[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
