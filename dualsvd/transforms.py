@@ -254,9 +254,9 @@ class _Recording:
     def whole_jacobian(self, out: Any) -> Any:
         """The Jacobian in one stroke, where f is a single rule that offers it; else None."""
         slot = self.slots[0]
-        if slot is None or slot[1] is not None or len(self.inputs) != 1:
+        if slot is None or len(self.inputs) != 1:
             return None
-        node = self.tape.nodes[slot[0]]
+        node, part = self.tape.nodes[slot[0]], slot[1]
         if node.rule is None or node.rule.jacobian is None or node.parents[0] != self.inputs[0]:
             return None
         if any(parent is not None for parent in node.parents[1:]):
@@ -264,7 +264,7 @@ class _Recording:
         shape = np.shape(self.y[0]) + np.shape(self.values[0])
         if out is not None and np.shape(out) != shape:
             raise ShapeError(f"out must have shape {shape}, got {np.shape(out)}")
-        whole = node.rule.jacobian(node.output, node.operands, out=out, **node.params)
+        whole = node.rule.jacobian(node.output, node.operands, part=part, out=out, **node.params)
         if whole is None or out is None or whole is out:
             return whole
         out[...] = whole
@@ -440,11 +440,10 @@ def value_and_jacobian(
     if not _prefers_forward(f, mode):
         recording = _Recording(of_leaves, leaves)
         y = _single(recording.y, "jacobian")
-        size = math.prod(np.shape(y))
-        if mode == "reverse" or size < sum(math.prod(np.shape(leaf)) for leaf in leaves):
-            whole = recording.whole_jacobian(out)
-            if whole is not None:
-                return _tidy(y), rebuild([whole])
+        whole = recording.whole_jacobian(out)
+        if whole is not None:
+            return _tidy(y), rebuild([whole])
+        if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
             return _tidy(y), _deliver(_jacobian_reverse(recording, progress, holomorphic), rebuild, out)
     y, J = _jacobian_forward(of_leaves, leaves, chunk, progress)
     return _tidy(y), _deliver(_cut(J, leaves), rebuild, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -381,6 +382,36 @@ def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
         np.testing.assert_allclose(y[others], expected[others], atol=1e-13)
         np.testing.assert_allclose(dy[others], dexpected[others], atol=1e-10)
         assert np.isnan(y[1]).all() and np.isnan(dy[1]).all() and np.isfinite(g[others]).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Jacobians without waste
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 5), (1, 4), (4, 1), (1, 1)], ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["U", "S", "Vh"])
+def test_jacobians_of_the_factors_are_those_of_their_columns(part, shape, dtype, rng):
+    a = random(rng, shape, dtype)
+    f = lambda x: ds.svd(x)[part]  # noqa: E731
+    whole, columns = ds.jacobian(f, a), ds.jacobian(f, a, mode="forward")
+    assert whole.dtype == a.dtype and whole.shape == columns.shape
+    np.testing.assert_allclose(whole, columns, atol=100 * np.finfo(dtype).eps * np.abs(columns).max())
+    out = np.empty_like(columns)[::-1]
+    assert ds.jacobian(f, a, out=out) is out and np.array_equal(out, whole)
+
+
+@pytest.mark.parametrize("name", ["svdvals", "U", "Vh", "opnorm"])
+def test_jacobians_take_little_more_memory_than_they_fill(name, rng):
+    f = {"svdvals": ds.svdvals, "U": lambda x: ds.svd(x).U, "Vh": lambda x: ds.svd(x).Vh, "opnorm": ds.opnorm}[name]
+    a = random(rng, (40, 30) if name != "opnorm" else (300, 200), "float64")
+    ds.jacobian(f, a)
+    tracemalloc.start()
+    J = ds.jacobian(f, a)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    rest = 6 * a.nbytes if name != "opnorm" else 20 * a.nbytes  # the variable, the factors, LAPACK's workspace
+    assert peak <= 1.2 * J.nbytes + rest
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -156,7 +156,9 @@ def extreme_pullback(y_bar: Any, y: Any, operands: Any, *, which: str, options: 
     return (factored_cotangent(y_bar, a, known, which, options),)
 
 
-def extreme_jacobian(y: Any, operands: Any, *, which: str, out: Any = None, options: Options | None = None) -> Any:
+def extreme_jacobian(
+    y: Any, operands: Any, *, which: str, part: int | None = None, out: Any = None, options: Options | None = None
+) -> Any:
     """The gradient itself."""
     (a,) = operands
     if np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a):

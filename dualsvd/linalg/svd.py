@@ -351,7 +351,9 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
     return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(at.null, plain.dtype.type(0), S_bar))
 
 
-def svdvals_jacobian(y: Any, operands: Any, *, out: Any = None, options: Options | None = None) -> Any:
+def svdvals_jacobian(
+    y: Any, operands: Any, *, part: int | None = None, out: Any = None, options: Options | None = None
+) -> Any:
     """The dyads u_i v_i^H themselves, (..., r) + (..., m, n)."""
     (a,), options = operands, options or get()
     if np.iscomplexobj(a) or not is_plain(a):
@@ -364,7 +366,7 @@ def svdvals_jacobian(y: Any, operands: Any, *, out: Any = None, options: Options
         return np.moveaxis(columns, 0, -1).reshape(y.shape + a.shape)
     U, S, Vh = factors
     if a.ndim == 2:
-        return np.multiply(U.T[:, :, None], Vh[:, None, :], out=out)
+        return np.einsum("ki,il->ikl", U, Vh, out=out)
     batch, (m, n), r = a.shape[:-2], a.shape[-2:], S.shape[-1]
     B = int(np.prod(batch))
     J = np.zeros((B, r, B, m, n), dtype=a.dtype)
@@ -373,11 +375,53 @@ def svdvals_jacobian(y: Any, operands: Any, *, out: Any = None, options: Options
     return J.reshape((*batch, r, *batch, m, n))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Tangents carried through every rotation of the Jacobi sweeps
+def svd_jacobian(
+    y: Any,
+    operands: Any,
+    *,
+    part: int | None = None,
+    out: Any = None,
+    full_matrices: bool = False,
+    options: Options | None = None,
+) -> Any:
+    """The Jacobian of U, S or Vh alone, for one real matrix with distinct positive values.
+
+    Along the unit matrix e_k e_l^T M is the dyad of row k of U and row l of V, so that (2)-(4) are two outer products:
+
+        dU_pj / dA_kl = B_pjk V_lj + C_pjl U_kj,        P, Q = (1/(s_j - s_i) +- 1/(s_j + s_i)) / 2,
+        B_pjk = sum_i U_pi P_ij U_ki + (I - U U^T)_pk / s_j,     C_pjl = sum_i U_pi Q_ij V_li;
+
+    for V the same with A^T.
+    """
+    (a,), factors, options = operands, SVDResult(*y), options or get()
+    if part is None or np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a) or not is_thin(factors):
+        return None
+    at = spectrum(factors.S, options, tail_of(factors.S, options))
+    if np.any(at.degenerate) or out_of_range(factors.S):
+        return None
+    U, S, Vh = factors
+    if part == 1:
+        return np.einsum("ki,il->ikl", U, Vh, out=out)
+    shape = (*np.shape(y[part]), *np.shape(a))
+    J = np.empty(shape, a.dtype) if out is None else out
+    if part == 0:
+        motion_of_vectors(U, S, Vh.T, at, J)
+    else:
+        motion_of_vectors(Vh.T, S, U, at, J.transpose(1, 0, 3, 2))
+    return J
 
 
-# Badly scaled matrices: derivatives to high relative accuracy
+def motion_of_vectors(U: Any, S: Any, V: Any, at: Spectrum, J: Any) -> None:
+    """J_pjkl = dU_pj / dA_kl, row by row, so that no second array of that size is made."""
+    gaps, sums = inverse_gaps(S, at), inverse_sums(S, at)
+    P, Q = (gaps + sums) * 0.5, (gaps - sums) * 0.5
+    rest = np.eye(len(U), dtype=U.dtype) - U @ U.T
+    over_s = inverse_values(S, at) if len(U) > len(S) else np.zeros_like(S)
+    for p, row in enumerate(U):
+        B = (row[:, None] * P).T @ U.T + over_s[:, None] * rest[p]
+        C = (row[:, None] * Q).T @ V.T
+        np.einsum("jk,lj->jkl", B, V, out=J[p])
+        J[p] += C[:, None, :] * U.T[:, :, None]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -391,7 +435,9 @@ def svd_examples(rng: np.random.Generator) -> Iterator[Any]:
             yield (a,), {}
 
 
-SVD = Rule("svd", svd_function, svd_pushforward_rule, svd_pullback_rule, svd_examples, jvp=svd_jvp)
+SVD = Rule(
+    "svd", svd_function, svd_pushforward_rule, svd_pullback_rule, svd_examples, jvp=svd_jvp, jacobian=svd_jacobian
+)
 SVDVALS = Rule(
     "svdvals", svdvals_function, svdvals_pushforward, svdvals_pullback, operand_examples, jacobian=svdvals_jacobian
 )

@@ -124,7 +124,8 @@ class Rule:
     pullback     (y_bar, y, operands, **params) -> a tuple, one cotangent or None per operand
     examples     rng -> (operands, params) pairs, at which validation tests the rule
     jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction
-    jacobian     (y, operands, **params) -> the whole Jacobian by the first operand, where that is cheaper than columns
+    jacobian     (y, operands, part=, out=, **params) -> the whole Jacobian by the first operand, of output `part` where
+                 there are several, in `out` if it is given; None where rows or columns are as cheap
     """
 
     __slots__ = ("__weakref__", "examples", "function", "jacobian", "jvp", "name", "pullback", "pushforward")
