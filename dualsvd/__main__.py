@@ -166,13 +166,13 @@ def measure(given: argparse.Namespace) -> int:
     from . import bench
 
     show = (lambda line: print(line, file=sys.stderr)) if given.json else (lambda line: print(line, flush=True))
-    results = bench.measure(largest=given.largest, single=not given.all_threads, progress=show)
+    report = bench.measure(largest=given.largest, single=not given.all_threads, progress=show)
     if given.json:
-        print(bench.to_json(results))
+        print(report.to_json())
     if given.plot:
         from . import plots
 
-        plots.draw_bench(results, given.plot)
+        plots.draw_bench(report, given.plot)
     return 0
 
 

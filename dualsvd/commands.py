@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import bench, files, linalg
+from . import files, linalg
+from .bench import machine
 from .errors import MissingRuleError, ShapeError
 from .files import Matrix
 from .settings import options
@@ -240,7 +241,7 @@ OPTIONAL = {
 def information() -> dict[str, str]:
     """Versions, the machine, and which optional packages there are: what a report of a problem needs."""
     facts = {"dualsvd": _version("dualsvd") or "not installed, run from its sources"}
-    facts |= {key: value for key, value in bench.machine().items() if key in ("python", "processor", "cores")}
+    facts |= {key: value for key, value in machine().items() if key in ("python", "processor", "cores")}
     facts |= {name: str(_version(name)) for name in ("numpy", "numba")}
     for name, extra in OPTIONAL.items():
         facts[name] = _version(name) or f"not installed: pip install 'dualsvd[{extra}]'"

@@ -167,8 +167,51 @@ def draw_spectra(matrices: Sequence[Matrix], path: Path) -> None:
         _save(figure, pyplot, path)
 
 
-def draw_bench(results: Sequence[bench.Measurement], path: Path) -> None:
-    """The ratios of `bench`."""
-    _matplotlib()
-    with files.replacing(path) as temporary:
-        bench.plot(list(results), temporary)
+def draw_bench(report: bench.Report, path: Path) -> None:
+    """Speed against the size, the batch and the number of directions, and memory against the size."""
+    pyplot = _matplotlib()
+    with pyplot.rc_context(STYLE):
+        figure, panels = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
+        speeds(panels[0, 0], report)
+        curves(panels[0, 1], report.batches, "batch", "ns a matrix", "full SVD: time a matrix against the batch")
+        title = "pushforward: N directions over N times one"
+        curves(panels[1, 0], report.directions, "directions N", "time / (N times one)", title, low=0.0)
+        title = "peak of what is allocated over the bytes of the results"
+        curves(panels[1, 1], report.memory, "n", "peak / results", title, low=0.0)
+        _save(figure, pyplot, path)
+
+
+def speeds(axes: Any, report: bench.Report) -> None:
+    """Times faster than the best peer, a line a regime."""
+    for name in dict.fromkeys(m.regime for m in report.measurements if m.regime in bench.REGIMES):
+        points = [(m.size, m.ratio) for m in report.measurements if m.regime == name and m.peer]
+        if points:
+            axes.plot(*zip(*points), marker="o", markersize=3.5, linewidth=1.4, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted({m.size for m in report.measurements})
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.minorticks_off()
+    axes.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+    axes.axhline(1, color=INK, linewidth=0.8)
+    axes.grid(color=QUIET, alpha=0.25)
+    axes.set_xlabel("n (matrices n x n)")
+    axes.set_ylabel("times faster")
+    axes.set_title("against the best of the other libraries")
+    axes.legend(fontsize=6.5, frameon=False)
+
+
+def curves(axes: Any, lines: Sequence[Any], x: str, y: str, title: str, low: float | None = None) -> None:
+    """A line each, on a logarithmic axis of x."""
+    for line in lines:
+        axes.plot(line.x, line.y, marker="o", markersize=3.5, linewidth=1.4, label=line.name)
+    axes.set_xscale("log")
+    if low is None:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(low, 1.25 * max([1.0, *(max(line.y) for line in lines)]))
+    axes.grid(color=QUIET, alpha=0.25)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title)
+    axes.legend(fontsize=7, frameon=False)

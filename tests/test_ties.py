@@ -469,3 +469,25 @@ def test_single_precision_ties_are_ties_of_single_precision(dtype):
     G = ds.gradient(ds.opnorm, a)
     assert G.dtype == a.dtype
     np.testing.assert_allclose(G, ds.polar(a)[0] / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (8, 6), (6, 8)], ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("small", [1e-3, 1e-5, 1e-7])
+def test_null_vectors_that_barely_leave_zero_stay_orthogonal(shape, small, rng):
+    """tau = `small` along D: its left vector is B v / tau, and with it the rounding errors of B over tau."""
+    m, n = shape
+    a = cases.spectrum(m, n, [2.0, 1.0])
+    U, _, Vh = np.linalg.svd(a)
+    k = min(m, n) - 2
+    B = np.zeros((m - 2, n - 2))
+    B[:k, :k] = cases.spectrum(k, k, [*np.linspace(2, 1, k - 1), small])
+    D = rng.standard_normal(shape)
+    D = D - U[:, 2:] @ U[:, 2:].T @ D @ Vh[2:].T @ Vh[2:] + U[:, 2:] @ B @ Vh[2:]
+
+    def put_together(x):
+        u, s, vh = ds.linalg.svd(x)
+        return (u * s) @ vh
+
+    np.testing.assert_allclose(ds.jvp(put_together, (a,), (D,))[1], D, atol=1e-13)
+    u, _, vh = ds.linalg.svd(ds.DualArray(a, D[None]))
+    np.testing.assert_allclose(u.value.T @ u.value, np.eye(len(vh.value)), atol=1e-14)

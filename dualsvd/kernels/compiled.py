@@ -496,7 +496,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     d, du, dv, ds = memory(size, U), memory(size, U), memory(n * n * stride, U), memory(n * width, U)
     p, q, h = memory(n * n * stride, U), memory(n * n * stride, U), memory(size, U)
-    t, factors = memory(8 * width, U), memory(2 * width, U)
+    t, up, down = memory(8 * width, U), memory(2 * width, U), memory(2 * width, U)
     Ub, Vb, Sb, F, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals), buffer(t, reals)
     D, dUb, dVb, dSb = buffer(d, kind), buffer(du, kind), buffer(dv, kind), buffer(ds, reals)
     P, Q, H, Dr = buffer(p, kind), buffer(q, kind), buffer(h, kind), buffer(d, reals)
@@ -504,17 +504,17 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     left, right, dleft, dright = (vr, ur, dvr, dur) if wide else (ur, vr, dur, dvr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
-    shrink, none, left_out = buffer(factors, reals), like(Sb[0], 0.0), False
-    reach = REACH if np.finfo(U.dtype).eps < 1e-10 else REACH // 8
+    raised, none, left_out = buffer(up, reals), like(Sb[0], 0.0), False
+    tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take(y, b, forms[1], one, T, left, 0, planes)
         take(z, b, forms[3], one, T, right, 0, planes)
-        left_out |= scale_values(S, n, b, factors, width, reach)
-        scale = shrink[0], shrink[1]
-        take(x, b, forms[2], scale, T, Sb, 0, 1)
+        take(x, b, forms[2], one, T, Sb, 0, 1)
+        near = scale_values(Sb, s, n, tops, exponents, up, down, raised, width)
+        scale = raised[0], raised[1]
         derivatives.coefficients(Sb, F, n)
-        left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
+        left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
         for k in range(count):
             i = k * batch + b
             take(dx, i, forms[0], one, T, Dr, 0, planes)
@@ -534,7 +534,8 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     gu, gv, gs, gx = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(size, U)
-    p, h, t, factors = memory(n * n * stride, U), memory(size, U), memory(8 * width, U), memory(2 * width, U)
+    p, h, t = memory(n * n * stride, U), memory(size, U), memory(8 * width, U)
+    up, down = memory(2 * width, U), memory(2 * width, U)
     Ub, Vb, Sb, F, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals), buffer(t, reals)
     gUb, gVb, gSb, gXb = buffer(gu, kind), buffer(gv, kind), buffer(gs, reals), buffer(gx, kind)
     P, H, gXr = buffer(p, kind), buffer(h, kind), buffer(gx, reals)
@@ -542,17 +543,17 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     left, right, gleft, gright = (vr, ur, gvr, gur) if wide else (ur, vr, gur, gvr)
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
-    shrink, none, left_out = buffer(factors, reals), like(Sb[0], 0.0), False
-    reach = REACH if np.finfo(U.dtype).eps < 1e-10 else REACH // 8
+    raised, none, left_out = buffer(up, reals), like(Sb[0], 0.0), False
+    tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take(y, b, forms[1], one, T, left, 0, planes)
         take(z, b, forms[3], one, T, right, 0, planes)
-        left_out |= scale_values(S, n, b, factors, width, reach)
-        scale = shrink[0], shrink[1]
-        take(x, b, forms[2], scale, T, Sb, 0, 1)
+        take(x, b, forms[2], one, T, Sb, 0, 1)
+        near = scale_values(Sb, s, n, tops, exponents, up, down, raised, width)
+        scale = raised[0], raised[1]
         derivatives.coefficients(Sb, F, n)
-        left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
+        left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
         take(gvalues, b, forms[2], one, T, gSb, 0, 1)
         take(gy, b, forms[1], scale, T, gleft, 0, planes)
         take(gz, b, forms[3], scale, T, gright, 0, planes)
@@ -619,15 +620,16 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
 
 
 @once
-def scale_values(S, n, b, factors, width, reach):
-    """Two factors a lane that bring s_1 into [1/2, 1); a lane that is not finite stays.
+def scale_values(S, s, n, tops, exponents, up, down, factors, width):
+    """Bring s_1 into [1/2, 1) by `factors`, two a lane; s is S as reals, the others are scratch.
 
-    Returns whether an exponent was beyond `reach`: then products with directions or cotangents may leave the range.
+    Returns the mask of lanes where it was not far: beyond, products with directions or cotangents may leave the range.
     """
-    far = False
+    reach = 2.0**REACH if np.finfo(s.dtype).eps < 1e-10 else 2.0 ** (REACH // 8)
+    near = (S[0] < like(S[0], reach)) & (S[0] > like(S[0], 1.0 / reach))
     for w in range(width):
-        top = S[(b + w) * n]
-        exponent = jacobi.power_of_two(top, 0) if top < np.inf else 0
-        factors[w], factors[width + w] = powers(exponent)
-        far |= abs(exponent) > reach
-    return far
+        tops[w] = s[w]
+    scale_lanes(tops, exponents, up, down, width, 0)
+    for p in range(n):
+        S[p] = S[p] * factors[0] * factors[1]
+    return near

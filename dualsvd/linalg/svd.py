@@ -225,13 +225,13 @@ def svd_pullback_rule(
 ) -> tuple[Any]:
     """A_bar, perhaps in `out`, after the cotangent has been found independent of gauge and bases."""
     options, factors = options or get(), SVDResult(*y)
+    if is_thin(factors) and fusible(options, *factors, *(x for x in y_bar if x is not None)):
+        A_bar, whole = pull_fused(*factors, y_bar[0], y_bar[1], y_bar[2], out)
+        if whole:
+            return (A_bar,)
     U_bar, S_bar, Vh_bar = (None if x is None or is_zero(x) else x for x in y_bar)
     if U_bar is None and S_bar is None and Vh_bar is None:
         return (None,)
-    if is_thin(factors) and fusible(options, *factors, U_bar, S_bar, Vh_bar):
-        A_bar, whole = pull_fused(*factors, U_bar, S_bar, Vh_bar, out)
-        if whole:
-            return (A_bar,)
     at = spectrum(factors.S, options, tail_of(factors.S, options))
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
     return (pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at),)

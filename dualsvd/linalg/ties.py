@@ -72,12 +72,13 @@ def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> 
         bounds = [0, *(np.flatnonzero((tau[:-1] - tau[1:] > noise) | (tau[1:] <= noise)) + 1).tolist(), len(tau)]
         Y = np.conj(Yh.T)
         grown = int(np.sum(tau > noise))
+        X = orthogonal_to(taken, X[:, :grown])
         for a, b in itertools.pairwise(bounds):
             if b <= grown:
                 u, v = follow(X[:, a:b], V @ Y[:, a:b], directions[q + 1 :])
                 done_u.append(u)
                 done_v.append(v)
-        taken = np.hstack([taken, X[:, :grown]])
+        taken = np.hstack([taken, X])
         V = V @ Y[:, grown:]
     if V.shape[1]:  # unresolved: any completion will do, so keep near the old one
         rest = start - taken @ (np.conj(taken.T) @ start)
@@ -85,6 +86,14 @@ def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> 
         done_u.append(np.linalg.svd(rest, full_matrices=False)[0][:, : V.shape[1]])
         done_v.append(V)
     return np.hstack(done_u), np.hstack(done_v)
+
+
+def orthogonal_to(taken: Any, X: Any) -> Any:
+    """Columns in order of descending size, made orthogonal to `taken` and to each other: that of a small tau holds
+    rounding errors over tau."""
+    Q, R = np.linalg.qr(X - taken @ (np.conj(taken.T) @ X))
+    diagonal = np.diagonal(R)
+    return Q * (diagonal / np.abs(diagonal))
 
 
 def direction_noise(D: Any, U: Any) -> float:
@@ -224,7 +233,8 @@ def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
     if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
         return None
     return (
-        f"the singular vectors have no derivative along {len(dA)} directions at once at {where_tied(S, at)}: no basis "
+        f"the singular vectors have no derivative along {len(dA)} direction{'s' * (len(dA) > 1)} at once at "
+        f"{where_tied(S, at)}: no basis "
         "of the tie follows all of them; carry one direction at a time (chunk=1, or jvp), or use a function that is "
         "smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms)"
     )

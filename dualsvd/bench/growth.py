@@ -1,0 +1,64 @@
+"""How time and memory grow: with the batch, with the number of directions, with the size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import linalg
+from .timing import best_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A figure at several points: `of` says what along x, and in which unit y is."""
+
+    name: str
+    x: tuple[int, ...]
+    y: tuple[float, ...]
+
+
+def batches(n: int, largest: int = 1_000_000) -> Curve:
+    """Nanoseconds a matrix of the full SVD, against the batch."""
+    sizes = tuple(b for b in (1_000, 10_000, 100_000, 1_000_000) if b <= largest and b * n * n * 8 < 1 << 29)
+    times = []
+    for batch in sizes:
+        A = np.random.default_rng(0).standard_normal((batch, n, n))
+        times.append(best_of(functools.partial(linalg.svd, A)) / batch * 1e9)
+    return Curve(f"{n} x {n}", sizes, tuple(times))
+
+
+def directions(n: int, counts: tuple[int, ...] = (1, 2, 4, 8, 16, 32)) -> Curve:
+    """Time of the pushforward along N directions over N times that along one."""
+    A = np.random.default_rng(0).standard_normal((max(64, 40_000 // n**2), n, n))
+    y, dA = linalg.svd(A), np.random.default_rng(1).standard_normal((max(counts), *A.shape))
+    times = [best_of(functools.partial(linalg.svd_pushforward, *y, dA[:N])) for N in counts]
+    return Curve(f"{n} x {n}", counts, tuple(t / (N * times[0]) for N, t in zip(counts, times)))
+
+
+def memory(name: str, call: Callable[[np.ndarray], Any], sizes: tuple[int, ...]) -> Curve:
+    """Peak of what is allocated while the results are made, over the bytes of the results, against the size."""
+    peaks = []
+    for n in sizes:
+        A = np.random.default_rng(0).standard_normal((max(64, 400_000 // n**2), n, n))
+        call(A)
+        tracemalloc.start()
+        results = call(A)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        peaks.append(peak / sum(x.nbytes for x in results))
+    return Curve(name, sizes, tuple(peaks))
+
+
+def memories(largest: int = 48) -> list[Curve]:
+    sizes = tuple(n for n in (2, 3, 4, 8, 16, 32, 48) if n <= largest)
+    return [
+        memory("svd", linalg.svd, sizes),
+        memory("svdvals", lambda A: (linalg.svdvals(A),), sizes),
+        memory("svd_pushforward", lambda A: linalg.svd_pushforward(*linalg.svd(A), A), sizes),
+    ]

@@ -1,0 +1,374 @@
+"""What is timed: for each regime and size our call and the same mathematics by every library that is installed.
+
+A regime makes a `Case`: the candidates, how accurate our results are on the same input, and how much work they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import linalg
+from ..settings import options
+from ..transforms import gradient, jacobian, jvp
+from .timing import Candidates, cores, optional
+
+OURS = "dualsvd"
+Accuracy = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One size of a regime. Names in brackets give a scale only: they do other work, or the same with more help.
+
+    flops, bytes: of our kernels, for all matrices together; 0 where they are not ours.
+    """
+
+    batch: int
+    candidates: Candidates
+    accuracy: Accuracy
+    flops: float = 0.0
+    bytes: float = 0.0
+
+
+def jax_in_double() -> Any:
+    """jax with double precision, or None."""
+    jax = optional("jax")
+    if jax is not None:
+        jax.config.update("jax_enable_x64", True)
+    return jax
+
+
+def compiled(jax: Any, function: Callable[..., Any], *arguments: np.ndarray) -> Callable[[], Any]:
+    """A jitted call that waits for its result."""
+    call, given = jax.jit(function), [jax.numpy.asarray(x) for x in arguments]
+    return lambda: jax.block_until_ready(call(*given))
+
+
+def batch_for(n: int) -> int:
+    """About as much work at every size: enough matrices that a call takes milliseconds."""
+    return max(4, min(10_000, 400_000 // n**2))
+
+
+def random_batch(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((batch_for(n), n, n))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Work and accuracy
+
+
+def sweeps_of(A: np.ndarray) -> float:
+    """The sweeps that the kernel takes for these, on average."""
+    from ..kernels import cpu
+
+    return float(np.mean(cpu.svd(np.ascontiguousarray(A))[3].sweeps))
+
+
+def svd_flops(A: np.ndarray, vectors: bool = True) -> float:
+    """Of the Jacobi kernel: every sweep takes three inner products of a pair, and every one but the last turns it."""
+    batch, m, n = A.shape
+    if n > linalg.kernel_calls.KERNEL_SIZE:
+        return 0.0
+    sweeps, pairs = sweeps_of(A), n * (n - 1) / 2
+    return batch * pairs * (sweeps * (6 * m + 10) + (sweeps - 1) * (6 * m + 6 * n * vectors + 25))
+
+
+def factor_errors(A: np.ndarray) -> Accuracy:
+    """Of U, S, Vh: against A, relative to s_1, and against orthonormality."""
+    U, S, Vh = linalg.svd(A)
+    eye, scale = np.eye(A.shape[-1]), np.maximum(S[..., :1], np.finfo(S.dtype).tiny)
+    unit = S / scale
+    return {
+        "reconstruction": float(np.max(np.abs((U * unit[..., None, :]) @ Vh - A / scale[..., None]))),
+        "orthogonality": float(
+            max(np.max(np.abs(np.swapaxes(U, -1, -2) @ U - eye)), np.max(np.abs(Vh @ np.swapaxes(Vh, -1, -2) - eye)))
+        ),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Batches of small matrices
+
+
+def full_svd(n: int) -> Case:
+    """U, S, Vh of a batch."""
+    return full_svd_of(random_batch(n))
+
+
+def full_svd_of(A: np.ndarray) -> Case:
+    out = linalg.svd(A)
+    candidates: Candidates = {
+        OURS: lambda: linalg.svd(A),
+        "numpy": lambda: np.linalg.svd(A, full_matrices=False),
+        "(out=)": lambda: linalg.svd(A, out=out),
+    }
+    if torch := optional("torch"):
+        t = torch.from_numpy(A)
+        candidates["torch"] = lambda: torch.linalg.svd(t, full_matrices=False)
+    if jax := jax_in_double():
+        candidates["jax"] = compiled(jax, lambda a: jax.numpy.linalg.svd(a, full_matrices=False), A)
+    return Case(len(A), candidates, factor_errors(A), svd_flops(A), 8 * (3 * A.size + out.S.size))
+
+
+def values_only(n: int) -> Case:
+    """S of a batch."""
+    A = random_batch(n)
+    candidates: Candidates = {OURS: lambda: linalg.svdvals(A), "numpy": lambda: np.linalg.svd(A, compute_uv=False)}
+    if torch := optional("torch"):
+        t = torch.from_numpy(A)
+        candidates["torch"] = lambda: torch.linalg.svdvals(t)
+    if jax := jax_in_double():
+        candidates["jax"] = compiled(jax, lambda a: jax.numpy.linalg.svd(a, compute_uv=False), A)
+    S = np.linalg.svd(A, compute_uv=False)
+    errors = {"values": float(np.max(np.abs(linalg.svdvals(A) - S) / S[:, :1]))}
+    return Case(len(A), candidates, errors, svd_flops(A, vectors=False), 8 * (A.size + S.size))
+
+
+def with_pullback(n: int) -> Case:
+    """The SVD and its pullback, with given cotangents of U, S and Vh."""
+    A, rng = random_batch(n), np.random.default_rng(1)
+    bars = rng.standard_normal(A.shape), rng.standard_normal(A.shape[:-1]), rng.standard_normal(A.shape)
+
+    def ours() -> Any:
+        return linalg.svd_pullback(*linalg.svd(A), *bars)
+
+    candidates: Candidates = {OURS: ours}
+    if torch := optional("torch"):
+        t, torch_bars = torch.from_numpy(A).requires_grad_(), tuple(map(torch.from_numpy, bars))
+        candidates["torch"] = lambda: torch.autograd.grad(torch.linalg.svd(t, full_matrices=False), t, torch_bars)
+    if jax := jax_in_double():
+
+        def pull(a: Any, *bars: Any) -> Any:
+            return jax.vjp(lambda x: tuple(jax.numpy.linalg.svd(x, full_matrices=False)), a)[1](bars)
+
+        candidates["jax"] = compiled(jax, pull, A, *bars)
+    v, A_bar = rng.standard_normal(A.shape), ours()
+    tangents = linalg.svd_pushforward(*linalg.svd(A), v)
+    forward = sum(np.sum(bar * dx) for bar, dx in zip(bars, tangents))
+    errors = {"adjoint identity": float(abs(forward - np.sum(A_bar * v)) / np.sum(np.abs(A_bar * v)))}
+    flops = svd_flops(A) and svd_flops(A) + len(A) * 8 * n**3
+    return Case(len(A), candidates, errors, flops, 8 * (8 * A.size))
+
+
+def with_tangents(n: int) -> Case:
+    """The SVD and its derivative along eight directions."""
+    return with_directions(n, 8)
+
+
+def with_directions(n: int, count: int) -> Case:
+    A = random_batch(n)
+    dA = np.random.default_rng(1).standard_normal((count, *A.shape))
+    out = linalg.svd_pushforward(*linalg.svd(A), dA)
+    candidates: Candidates = {
+        OURS: lambda: linalg.svd_pushforward(*linalg.svd(A), dA),
+        "(out=)": lambda: linalg.svd_pushforward(*linalg.svd(A), dA, out=out),
+    }
+    if jax := jax_in_double():
+
+        def push(a: Any, da: Any) -> Any:
+            svd = lambda x: tuple(jax.numpy.linalg.svd(x, full_matrices=False))  # noqa: E731
+            return jax.vmap(lambda v: jax.jvp(svd, (a,), (v,))[1])(da)
+
+        candidates["jax"] = compiled(jax, push, A, dA)
+    if torch := optional("torch"):
+        t, dt = torch.from_numpy(A), torch.from_numpy(dA)
+        svd = lambda x: tuple(torch.linalg.svd(x, full_matrices=False))  # noqa: E731
+        candidates["torch"] = lambda: torch.func.vmap(lambda v: torch.func.jvp(svd, (t,), (v,))[1])(dt)
+    flops = svd_flops(A) and svd_flops(A) + len(A) * count * 8 * n**3
+    return Case(len(A), candidates, tangent_errors(A, dA), flops, 8 * (3 * dA.size + count * A.size // n + 3 * A.size))
+
+
+def tangent_errors(A: np.ndarray, dA: np.ndarray) -> Accuracy:
+    """The product rule d(U S Vh) = dA, relative to |dU|; and dS against that of factors refined to twice the digits."""
+    U, S, Vh = linalg.svd(A)
+    dU, dS, dVh = linalg.svd_pushforward(U, S, Vh, dA)
+    s = S[..., None, :]
+    back = (dU * s) @ Vh + (U * dS[..., None, :]) @ Vh + (U * s) @ dVh
+    some = A[:50]
+    with options(refine=2):
+        exact = jvp(linalg.svdvals, (some,), (dA[0, :50],))[1]
+    return {
+        "product rule": float(np.max(np.abs(back - dA)) / np.max(np.abs(dU * s))),
+        "dS": float(np.max(np.abs(dS[0, :50] - exact)) / np.max(np.abs(exact))),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Batches that are hard
+
+
+def hard_batch(name: str, n: int) -> np.ndarray:
+    """A batch of that family."""
+    A = random_batch(n)
+    U, _, Vh = np.linalg.svd(A)
+    values = {
+        "graded": np.exp2(-4.0 * np.arange(n)),
+        "clustered": 1 + 1e-7 * np.arange(n)[::-1],
+        "rank-deficient": np.r_[np.linspace(2, 1, n - n // 2), np.zeros(n // 2)],
+    }
+    if name in values:
+        return (U * values[name]) @ Vh
+    return A * {"random": 1.0, "1e+150": 1e150, "1e-150": 1e-150}[name]
+
+
+def put_together(a: Any) -> Any:
+    """U S Vh of a: the identity, by way of the factors and their derivatives."""
+    U, S, Vh = linalg.svd(a)
+    return (U * S[..., None, :]) @ Vh
+
+
+HARD = ("random", "graded", "clustered", "rank-deficient", "1e+150", "1e-150")
+
+
+def hard_batches(n: int) -> dict[str, Case]:
+    """The full SVD of each family, with the derivative along a direction as well in its accuracy."""
+    cases = {}
+    for name in HARD:
+        A = hard_batch(name, n)
+        case = full_svd_of(A)
+        dA = A[::-1] if name.startswith("1e") else np.random.default_rng(1).standard_normal(A.shape)
+        error = {"d(U S Vh)": float(np.max(np.abs(jvp(put_together, (A,), (dA,))[1] - dA)) / np.max(np.abs(dA)))}
+        cases[name] = dataclasses.replace(case, accuracy=case.accuracy | error, flops=0.0)
+    return cases
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One matrix
+
+
+def jacobian_of_values(n: int) -> Case:
+    """The Jacobian of svdvals of one matrix, SVD included."""
+    A = np.random.default_rng(0).standard_normal((n, n))
+    out = jacobian(linalg.svdvals, A)
+    candidates: Candidates = {
+        OURS: lambda: jacobian(linalg.svdvals, A),
+        "(out=)": lambda: jacobian(linalg.svdvals, A, out=out),
+    }
+    if jax := jax_in_double():
+        candidates["jax"] = compiled(jax, jax.jacrev(lambda a: jax.numpy.linalg.svd(a, compute_uv=False)), A)
+    if torch := optional("torch"):
+        t, call = torch.from_numpy(A), torch.func.jacrev(torch.linalg.svdvals)
+        candidates["torch"] = lambda: call(t)
+    candidates["(numpy svd)"] = lambda: np.linalg.svd(A)
+    U, _, Vh = np.linalg.svd(A, full_matrices=False)
+    errors = {"error": float(np.max(np.abs(out - np.einsum("ik,kj->kij", U, Vh))))}
+    return Case(1, candidates, errors)
+
+
+def trained_weights(n: int) -> np.ndarray:
+    """A matrix with a gap below its largest singular value, as trained weights have: about 2 for that, and 1."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((n, n)) / np.sqrt(n)
+    return A + 4 * np.outer(rng.standard_normal(n), rng.standard_normal(n)) / n
+
+
+def gradient_of_norm_trained(n: int) -> Case:
+    """The gradient of the spectral norm of one matrix with a gap."""
+    return gradient_of_norm(trained_weights(n))
+
+
+def gradient_of_norm_random(n: int) -> Case:
+    """That of one random matrix, whose top is as crowded as that of any generic matrix."""
+    return gradient_of_norm(np.random.default_rng(0).standard_normal((n, n)))
+
+
+def gradient_of_norm(A: np.ndarray) -> Case:
+    candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)}
+    if jax := jax_in_double():
+        candidates["jax"] = compiled(jax, jax.grad(lambda a: jax.numpy.linalg.norm(a, 2)), A)
+    if torch := optional("torch"):
+        t = torch.from_numpy(A).requires_grad_()
+        candidates["torch"] = lambda: torch.autograd.grad(torch.linalg.matrix_norm(t, 2), t)
+    candidates["(numpy svd)"] = lambda: np.linalg.svd(A)
+    U, _, Vh = np.linalg.svd(A)
+    errors = {"error": float(np.max(np.abs(gradient(linalg.opnorm, A) - np.outer(U[:, 0], Vh[0]))))}
+    return Case(1, candidates, errors)
+
+
+def accurate_jacobi_random(n: int) -> Case:
+    """One random matrix to high relative accuracy."""
+    return accurate_jacobi(np.random.default_rng(0).standard_normal((n, n)))
+
+
+def accurate_jacobi_graded(n: int) -> Case:
+    """One matrix whose columns fall by twelve powers of ten."""
+    return accurate_jacobi(np.random.default_rng(0).standard_normal((n, n)) * np.logspace(0, -12, n))
+
+
+def accurate_jacobi(A: np.ndarray) -> Case:
+    """Against LAPACK's Jacobi, dgejsv."""
+    candidates: Candidates = {
+        OURS: lambda: linalg.svd(A, algorithm="jacobi"),
+        "(numpy svd)": lambda: np.linalg.svd(A),
+    }
+    lapack = optional("scipy.linalg.lapack")
+    if lapack:
+        candidates["dgejsv"] = lambda: lapack.dgejsv(A, joba=2, jobu=0, jobv=0)
+    U, S, Vh = linalg.svd(A, algorithm="jacobi")
+    errors = {"columns": float(np.max(np.linalg.norm((U * S) @ Vh - A, axis=0) / np.linalg.norm(A, axis=0)))}
+    if lapack:
+        values, work = lapack.dgejsv(A, joba=2, jobu=0, jobv=0)[0], lapack.dgejsv(A, joba=2, jobu=0, jobv=0)[3]
+        errors["values against dgejsv"] = float(np.max(np.abs(S / (values * work[0] / work[1]) - 1)))
+    return Case(1, candidates, errors)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole of it: traced arrays around the kernels
+
+
+def gradient_of_small_norm(n: int) -> Case:
+    """A gradient from end to end, of one matrix 3 x 5 (n = 3) or so: what the tape costs."""
+    A = np.random.default_rng(0).standard_normal((n, n + 2))
+    candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)}
+    if torch := optional("torch"):
+        t = torch.from_numpy(A).requires_grad_()
+        candidates["torch"] = lambda: torch.autograd.grad(torch.linalg.matrix_norm(t, 2), t)
+    if autograd := optional("autograd"):
+        anp = optional("autograd.numpy")
+
+        def norm(a: Any) -> Any:
+            return anp.linalg.svd(a, full_matrices=False)[1][0]
+
+        candidates["autograd"] = lambda: autograd.grad(norm)(A)
+    if jax := jax_in_double():
+        candidates["jax"] = compiled(jax, jax.grad(lambda a: jax.numpy.linalg.norm(a, 2)), A)
+    U, _, Vh = np.linalg.svd(A)
+    errors = {"error": float(np.max(np.abs(gradient(linalg.opnorm, A) - np.outer(U[:, 0], Vh[0]))))}
+    return Case(1, candidates, errors)
+
+
+def both_cores(n: int) -> Case:
+    """The full SVD of a large batch on all cores; in brackets on one."""
+    A = np.random.default_rng(0).standard_normal((batch_for(n) * 8, n, n))
+
+    def on(threads: int) -> Callable[[], Any]:
+        def call() -> Any:
+            with options(threads=threads):
+                return linalg.svd(A)
+
+        return call
+
+    candidates: Candidates = {OURS: on(cores()), "(one thread)": on(1)}
+    if jax := jax_in_double():
+        candidates["jax"] = compiled(jax, lambda a: jax.numpy.linalg.svd(a, full_matrices=False), A)
+    return Case(len(A), candidates, factor_errors(A[:1000]))
+
+
+SMALL = (2, 3, 4, 8, 16, 32, 64)
+#: name -> (what makes its cases, sizes)
+REGIMES: dict[str, tuple[Callable[[int], Case], tuple[int, ...]]] = {
+    "full SVD, batch": (full_svd, SMALL),
+    "values only, batch": (values_only, SMALL),
+    "SVD + pullback, batch": (with_pullback, SMALL),
+    "SVD + 8 tangents, batch": (with_tangents, SMALL),
+    "Jacobian of svdvals": (jacobian_of_values, (8, 32, 64, 128)),
+    "gradient of the norm, small": (gradient_of_small_norm, (3, 8)),
+    "gradient of the norm, trained": (gradient_of_norm_trained, (32, 256, 512, 1024)),
+    "gradient of the norm, random": (gradient_of_norm_random, (32, 256, 512, 1024)),
+    "accurate Jacobi, random": (accurate_jacobi_random, (64, 128, 256)),
+    "accurate Jacobi, graded": (accurate_jacobi_graded, (64, 128, 256)),
+}

@@ -1,0 +1,85 @@
+"""Candidates timed in turn, A B C A B C ..., so that a machine whose speed drifts slows all of them alike."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Candidates = dict[str, Callable[[], Any]]
+
+#: A sample lasts this long at least: short calls are made so often, after one that is not counted. That one waits out
+#: what the candidate before left behind, threads that still spin and caches full of its data.
+SAMPLE = 2e-3
+
+
+def optional(name: str) -> Any:
+    """A module, or None where it is not installed."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    return None
+
+
+@contextlib.contextmanager
+def one_core(single: bool) -> Iterator[None]:
+    """Keep the whole process on one core, and BLAS at one thread: several would spin there waiting for one another.
+
+    The threads of BLAS are told through threadpoolctl, where that is installed; else set OPENBLAS_NUM_THREADS=1.
+    """
+    if not single or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    pools = optional("threadpoolctl")
+    try:
+        with pools.threadpool_limits(1) if pools else contextlib.nullcontext():
+            yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def interleave(candidates: Candidates, seconds: float = 0.4, rounds: tuple[int, int] = (5, 200)) -> dict[str, float]:
+    """Median seconds of each candidate over the turns.
+
+    At least rounds[0] and at most rounds[1] turns, in about `seconds` per candidate.
+    """
+    repeats = {}
+    for name, call in candidates.items():
+        call()
+        start = time.perf_counter()
+        call()
+        repeats[name] = max(1, round(SAMPLE / max(time.perf_counter() - start, 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    deadline = time.perf_counter() + seconds * len(candidates)
+    for turn in range(rounds[1]):
+        if turn >= rounds[0] and time.perf_counter() > deadline:
+            break
+        for name, call in candidates.items():
+            if repeats[name] > 1:
+                call()
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def best_of(call: Callable[[], Any], seconds: float = 0.2) -> float:
+    """The fastest of as many calls as fit: what a machine that others share can do."""
+    call()
+    least, deadline = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        start = time.perf_counter()
+        call()
+        least = min(least, time.perf_counter() - start)
+    return least
