@@ -39,6 +39,7 @@ class Staged:
 
     __slots__ = ()
     type: Any
+    emitter: Any
     is_complex: bool
     precision: str
 

@@ -177,13 +177,13 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     `svd` does."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     size, small, batch, anything = m * n * planes, n * n * planes, len(S) // n, False
-    a, a0, k, t, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
+    a, a0, k, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X)
     u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
     d, sigma, r, h = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X), memory(m, X)
     A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
     Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
     D, W, R, H = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf), buffer(h, lane)
-    source, values, T, Ar = buffer(X, lane), buffer(S, lane), buffer(t, lane), buffer(a, lane)
+    source, values, Ar = buffer(X, lane), buffer(S, lane), buffer(a, lane)
     y_all, z_all, one, forms = buffer(U, lane), buffer(Vh, lane), unscaled(Sb[0]), layouts(rows, columns, planes)
     e, c, c0, f, f0 = (
         np.empty(n, np.int64),
@@ -198,7 +198,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         if largest(source, b * size, size) == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
-        take(source, b, forms[0], one, T, Ar, 0, planes)
+        take(source, b, forms[0], one, Ar, 0, planes)
         identity(Y, n)
         qr.decompose(A, A0, H, L, K, Y, Sb, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         qr.expand(A, W, e, Y, Ub, places, R, m, n)
@@ -208,8 +208,8 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
                 Vb[p * n + order[j]] = L[p * n + j]
         jacobi.complete(Ub, m, n)
         jacobi.complete(Vb, n, n)
-        put(left, 0, planes, one, y_all, b, forms[1], T)
-        put(right, 0, planes, one, z_all, b, forms[3], T)
+        put(left, 0, planes, one, y_all, b, forms[1])
+        put(right, 0, planes, one, z_all, b, forms[3])
         if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
             anything = True
     return anything
@@ -222,7 +222,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     stride, size, small = components(kind), m * n * planes, n * n * planes
     chunk, real_stride = stride // planes - 1, stride // planes
-    a, a0, k, b8, facts = memory(size, X), memory(size, X), memory(small, X), memory(8, X), memory(2, X)
+    a, a0, k, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X)
     x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
     h, z, g = memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
     o, da, dl, dd, dw = (
@@ -238,10 +238,9 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
         buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
     )  # fmt: skip
     source, tangents, slopes, O = buffer(X, lane), buffer(dX, lane), buffer(dS, lane), buffer(o, lane)
-    Ar, Hr, B8, one, form = (
+    Ar, Hr, one, form = (
         buffer(a, lane),
         buffer(h, lane),
-        buffer(b8, lane),
         unscaled(S[0]),
         (rows, columns, wide, planes),
     )
@@ -260,7 +259,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             continue
-        take(source, b, form, one, B8, Ar, 0, planes)
+        take(source, b, form, one, Ar, 0, planes)
         identity(Y, n)
         rank = qr.decompose(A, A0, O, L, K, Y, S, D, W, e, c, c0, f, f0, places, order, info, m, n, limit)
         for first in range(0, count, chunk):
@@ -268,7 +267,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
             qr.seed(dA, A0, order, m, n)
             for j in range(some):
                 at = (first + j) * batch + b
-                take(tangents, at, form, one, B8, Hr, 0, planes)
+                take(tangents, at, form, one, Hr, 0, planes)
                 grades[first + j] = qr.grading(O, H, c0, places, m, n)
                 sizes[first + j] = -jacobi.power_of_two(largest(tangents, at * size, size), 0)
                 qr.seed_direction(dA, G[j], H, c0, places, order, grades[first + j], m, n)

@@ -18,7 +18,7 @@ from . import derivatives, householder, jacobi, qr
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
 from .lanes import read_lanes, write_lanes
-from .protocol import any_true, like, where
+from .protocol import any_true, like, raising, where
 from .scalars import buffer, compile_rule, components, integer, lanes, order_of
 
 #: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
@@ -126,7 +126,7 @@ def unscaled(x):
 #
 # A layout is (rows, columns, turned, planes) of the matrices in memory. Their reals go to a buffer column after column,
 # or row after row and conjugated if `turned`; real or imaginary part c of entry e is its number e stride + start + c.
-# A scale is two factors. T is scratch of eight packs.
+# A scale is two factors, for one power of two may overflow.
 
 
 @once
@@ -142,104 +142,93 @@ def layouts(rows, columns, planes):
 
 
 @once
-def take(x, b, layout, scale, T, A, start, stride):
+def take(x, b, layout, scale, A, start, stride):
     """Matrix b and the following, scaled, a lane each."""
-    size = layout[0] * layout[1] * layout[3]
+    size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
     k, left, at = b * size, size, (0, 0, 0)
     while left >= 8:
-        read_lanes(x, k, size, T, 8)
-        at = spread(T, 8, scale, A, start, stride, at, layout)
+        places, at = eight(at, layout, start, stride)
+        read_lanes(x, k, size, A, places, factors)
         k, left = k + 8, left - 8
     if left & 4:
-        read_lanes(x, k, size, T, 4)
-        at = spread(T, 4, scale, A, start, stride, at, layout)
+        places, at = four(at, layout, start, stride)
+        read_lanes(x, k, size, A, places, factors)
         k += 4
     if left & 2:
-        read_lanes(x, k, size, T, 2)
-        at = spread(T, 2, scale, A, start, stride, at, layout)
+        places, at = two(at, layout, start, stride)
+        read_lanes(x, k, size, A, places, factors)
         k += 2
     if left & 1:
-        read_lanes(x, k, size, T, 1)
-        spread(T, 1, scale, A, start, stride, at, layout)
+        places, at = one(at, layout, start, stride)
+        read_lanes(x, k, size, A, places, factors)
 
 
 @once
-def put(A, start, stride, scale, y, b, layout, T):
+def put(A, start, stride, scale, y, b, layout):
     """The inverse of `take`."""
-    size = layout[0] * layout[1] * layout[3]
+    size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
     k, left, at = b * size, size, (0, 0, 0)
     while left >= 8:
-        at = gather(A, start, stride, scale, T, 8, at, layout)
-        write_lanes(T, y, k, size, 8)
+        places, at = eight(at, layout, start, stride)
+        write_lanes(A, places, factors, y, k, size)
         k, left = k + 8, left - 8
     if left & 4:
-        at = gather(A, start, stride, scale, T, 4, at, layout)
-        write_lanes(T, y, k, size, 4)
+        places, at = four(at, layout, start, stride)
+        write_lanes(A, places, factors, y, k, size)
         k += 4
     if left & 2:
-        at = gather(A, start, stride, scale, T, 2, at, layout)
-        write_lanes(T, y, k, size, 2)
+        places, at = two(at, layout, start, stride)
+        write_lanes(A, places, factors, y, k, size)
         k += 2
     if left & 1:
-        gather(A, start, stride, scale, T, 1, at, layout)
-        write_lanes(T, y, k, size, 1)
+        places, at = one(at, layout, start, stride)
+        write_lanes(A, places, factors, y, k, size)
 
 
 @once
-def spread(T, count, scale, A, start, stride, at, layout):
-    """The packs of T to their places, from row, column and plane `at` of the matrices on. Returns what comes next."""
-    for k in range(count):
-        entry, flipped = place(at, layout)
-        x = T[k] * scale[0] * scale[1]
-        A[entry * stride + start + at[2]] = -x if flipped else x
-        at = following(at, layout)
-    return at
+def with_sign(scale, layout):
+    """The factors of real parts, of imaginary ones, and of both; reals come by turns of the two too, if they are
+    complex."""
+    f, g = scale
+    return (f, -f, g) if layout[2] and layout[3] == 2 else (f, f, g)
 
 
 @once
-def gather(A, start, stride, scale, T, count, at, layout):
-    """The inverse of `spread`."""
-    for k in range(count):
-        entry, flipped = place(at, layout)
-        x = A[entry * stride + start + at[2]] * scale[0] * scale[1]
-        T[k] = -x if flipped else x
-        at = following(at, layout)
-    return at
-
-
-@once
-def place(at, layout):
-    """Which entry of a buffer a real belongs to, and whether its sign changes."""
+def one(at, layout, start, stride):
+    """The place in a buffer of the real in row, column and plane `at` of the matrices; and what comes next."""
     i, j, c = at
-    rows, columns, turned, _ = layout
-    return (i * columns + j if turned else j * rows + i), turned and c == 1
-
-
-@once
-def following(at, layout):
-    """Row, column and plane of the next real in memory."""
-    i, j, c = at
-    _, columns, _, planes = layout
+    rows, columns, turned, planes = layout
+    place = (i * columns + j if turned else j * rows + i) * stride + start + c
     if c + 1 < planes:
-        return i, j, c + 1
-    return (i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0)
+        return (place,), (i, j, c + 1)
+    return (place,), ((i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0))
+
+
+@once
+def two(at, layout, start, stride):
+    """The places of two reals; and what comes next."""
+    a, at = one(at, layout, start, stride)
+    b, at = one(at, layout, start, stride)
+    return a + b, at
+
+
+@once
+def four(at, layout, start, stride):
+    """The places of four reals; and what comes next."""
+    a, at = two(at, layout, start, stride)
+    b, at = two(at, layout, start, stride)
+    return a + b, at
+
+
+@once
+def eight(at, layout, start, stride):
+    """The places of eight reals; and what comes next."""
+    a, at = four(at, layout, start, stride)
+    b, at = four(at, layout, start, stride)
+    return a + b, at
 
 
 # ---- the primal SVD
-
-
-@once
-def scale_lanes(tops, exponents, up, down, width, top):
-    """Up: two powers of two, a lane each, whose product raises its largest real, `tops`, to about 2^top; down: their
-    inverses. By the bits: two factors, for one alone may overflow."""
-    bits, powers = tops.view(np.int64), exponents.view(np.float64)
-    for w in range(width):
-        exponent = top + 1022 - (bits[w] >> 52) if bits[w] else 0
-        half = exponent >> 1
-        exponents[w], exponents[width + w] = (half + 1023) << 52, (exponent - half + 1023) << 52
-        exponents[2 * width + w], exponents[3 * width + w] = (half - exponent + 1023) << 52, (1023 - half) << 52
-    for w in range(2 * width):
-        up[w], down[w] = powers[w], powers[2 * width + w]
 
 
 @jit(nogil=True, **OPTIONS)
@@ -252,23 +241,19 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     stride, k, height, batch = planes * width, n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
-    a, v, s, t = memory(m * n * stride, X), memory((k * k + 1) * stride, X), memory(n * width, X), memory(8 * width, X)
-    up, down, info = memory(2 * width, X), memory(2 * width, X), memory(3 * width, X)
-    tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
-    A, V, Sb, T, verdict = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals), buffer(info, reals)
+    a, v, s = memory(m * n * stride, X), memory((k * k + 1) * stride, X), memory(n * width, X)
+    info = memory(3 * width, X)
+    A, V, Sb, verdict = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(info, reals)
     Ar, left, right = buffer(a, reals), buffer(v if wide else a, reals), buffer(a if wide else v, reals)
     x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
-    raised, lowered, one, anything = buffer(up, reals), buffer(down, reals), unscaled(Sb[0]), False
+    one, anything = unscaled(Sb[0]), False
     of_x, of_u, of_s, of_v = layouts(rows, columns, planes)
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(x, b, of_x, one, T, Ar, 0, planes)
+        take(x, b, of_x, one, Ar, 0, planes)
         largest, finite = jacobi.extent(Ar, m * n * planes)
-        verdict[0] = largest
-        for w in range(width):
-            tops[w] = info[w]
-        scale_lanes(tops, exponents, up, down, width, height)
-        jacobi.raise_lanes(A, finite, raised[0], raised[1], m * n)
+        f, g, over_g, over_f = raising(largest, height)
+        jacobi.raise_lanes(A, finite, f, g, m * n)
         identity(V, k)
         jacobi.converge(A, V, verdict, m, k, n, limit)
         jacobi.normalise(A, Sb, m, n)
@@ -278,13 +263,12 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         if any_true(verdict[2] > like(Sb[0], 0.0)):
             anything = True
             spoil(A, V, Sb, finite, m, k, n)
-        put(Sb, 0, 1, (lowered[0], lowered[1]), values, b, of_s, T)
+        put(Sb, 0, 1, (over_g, over_f), values, b, of_s)
         if k:
-            put(left, 0, planes, one, y, b, of_u, T)
-            put(right, 0, planes, one, z, b, of_v, T)
+            put(left, 0, planes, one, y, b, of_u)
+            put(right, 0, planes, one, z, b, of_v)
         for i in range(3):
-            T[0] = verdict[i]
-            write_lanes(T, report, i * batch + b, 1, 1)
+            write_lanes(verdict, (i,), (one[0], one[0], one[1]), report, i * batch + b, 1)
     return anything
 
 
@@ -330,11 +314,11 @@ def scale_directions(dx, size, batch, b, count, exponents, top):
 
 
 @inline
-def take_directions(dx, batch, b, first, count, exponents, layout, T, A, stride):
+def take_directions(dx, batch, b, first, count, exponents, layout, A, stride):
     """Directions first, ..., first + count - 1 to the partials of a matrix of duals, of `stride` reals a number."""
     for j in range(count):
-        scale = scaling(T[0], exponents[first + j])
-        take(dx, (first + j) * batch + b, layout, scale, T, A, (j + 1) * layout[3], stride)
+        scale = scaling(A[0], exponents[first + j])
+        take(dx, (first + j) * batch + b, layout, scale, A, (j + 1) * layout[3], stride)
 
 
 @jit(nogil=True, **OPTIONS)
@@ -346,45 +330,45 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
     forms, of_q = layouts(rows, columns, planes), (n, n, False, planes)
     size, square = m * n * planes, n * n * planes
     u, v, q, s, r = memory(size, U), memory(square, U), memory(square, U), memory(n, U), memory(n * planes, U)
-    d, t, group = memory(count * size, U), memory(8, U), np.empty(n, np.int64)
+    d, group = memory(count * size, U), np.empty(n, np.int64)
     U0, V0, W, S0, R, D = (
         buffer(u, leaf), buffer(v, leaf), buffer(q, leaf), buffer(s, lane), buffer(r, leaf), buffer(d, leaf)
     )  # fmt: skip
-    T, Dr, Wr = buffer(t, lane), buffer(d, lane), buffer(q, lane)
+    Dr, Wr = buffer(d, lane), buffer(q, lane)
     left, right = (buffer(v, lane), buffer(u, lane)) if wide else (buffer(u, lane), buffer(v, lane))
     x, y, z, dx, turns = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(Q, lane)
     one = unscaled(S0[0])
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
-        take(x, b, forms[2], scaling(S0[0], exponent), T, S0, 0, 1)
-        take(y, b, forms[1], one, T, left, 0, planes)
-        take(z, b, forms[3], one, T, right, 0, planes)
+        take(x, b, forms[2], scaling(S0[0], exponent), S0, 0, 1)
+        take(y, b, forms[1], one, left, 0, planes)
+        take(z, b, forms[3], one, right, 0, planes)
         identity(W, n)
         zeros = jacobi.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n))
         for j in range(count):
             big = largest(dx, (j * batch + b) * size, size)
             scale = scaling(S0[0], jacobi.power_of_two(big, 0) if big < np.inf else 0)
-            take(dx, j * batch + b, forms[0], scale, T, Dr, j * size, planes)
+            take(dx, j * batch + b, forms[0], scale, Dr, j * size, planes)
             jacobi.times(D, j * n, V0, R, m, n)
         jacobi.adapt(U0, W, D, group, zeros, m, n, n, count)
         if wide:
-            put(right, 0, planes, one, z, b, forms[3], T)
+            put(right, 0, planes, one, z, b, forms[3])
         else:
-            put(left, 0, planes, one, y, b, forms[1], T)
-        put(Wr, 0, planes, one, turns, b, of_q, T)
+            put(left, 0, planes, one, y, b, forms[1])
+        put(Wr, 0, planes, one, turns, b, of_q)
     return False
 
 
 @inline
-def put_tangents(A, V, S, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, forms, T):
+def put_tangents(A, V, S, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, forms):
     """The partials of a matrix to directions first, ..., first + count - 1; it had been scaled by 2^exponent."""
     of_x, of_u, of_s, of_v = forms
     left, right, planes = (V, A, of_x[3]) if of_x[2] else (A, V, of_x[3])
     for j in range(count):
         at, start = (first + j) * batch + b, (j + 1) * planes
-        put(S, j + 1, stride // planes, scaling(T[0], -exponents[first + j]), dvalues, at, of_s, T)
-        put(left, start, stride, scaling(T[0], exponent - exponents[first + j]), dy, at, of_u, T)
-        put(right, start, stride, scaling(T[0], exponent - exponents[first + j]), dz, at, of_v, T)
+        put(S, j + 1, stride // planes, scaling(S[0], -exponents[first + j]), dvalues, at, of_s)
+        put(left, start, stride, scaling(S[0], exponent - exponents[first + j]), dy, at, of_u)
+        put(right, start, stride, scaling(S[0], exponent - exponents[first + j]), dz, at, of_v)
 
 
 @jit(nogil=True, **OPTIONS)
@@ -397,9 +381,9 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
-    u0, v0, s0, t = memory(size, U), memory(n * n * planes, U), memory(n, U), memory(8, U)
+    u0, v0, s0 = memory(size, U), memory(n * n * planes, U), memory(n, U)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, V0, S0, T = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane), buffer(t, lane)
+    U0, V0, S0 = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane)
     Ar, Vr, Sr = buffer(a, lane), buffer(v, lane), buffer(s, lane)
     left, right = (buffer(v0, lane), buffer(u0, lane)) if wide else (buffer(u0, lane), buffer(v0, lane))
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
@@ -407,17 +391,17 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     exponents = np.empty(count, np.int64)
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
-        take(x, b, forms[2], scaling(S0[0], exponent), T, S0, 0, 1)
-        take(y, b, forms[1], one, T, left, 0, planes)
-        take(z, b, forms[3], one, T, right, 0, planes)
+        take(x, b, forms[2], scaling(S0[0], exponent), S0, 0, 1)
+        take(y, b, forms[1], one, left, 0, planes)
+        take(z, b, forms[3], one, right, 0, planes)
         scale_directions(dx, size, batch, b, count, exponents, 0)
         tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
             a[:] = 0.0
-            take_directions(dx, batch, b, first, some, exponents, forms[0], T, Ar, stride)
+            take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, tie, planes == 2)
-            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms, T)
+            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms)
     return False
 
 
@@ -436,9 +420,9 @@ def sweeps(
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
     a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
     u0, q, s0 = memory(size, U), memory(n * n * planes, U), memory(n, U)
-    t, facts, exponents = memory(8, U), memory(2, U), np.empty(count, np.int64)
+    facts, exponents = memory(2, U), np.empty(count, np.int64)
     A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, W, S0, T, info = buffer(u0, leaf), buffer(q, leaf), buffer(s0, lane), buffer(t, lane), buffer(facts, lane)
+    U0, W, S0, info = buffer(u0, leaf), buffer(q, leaf), buffer(s0, lane), buffer(facts, lane)
     Ar, Vr, Sr, Ur, Wr = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(u0, lane), buffer(q, lane)
     left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, dx = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(dX, lane)
@@ -454,22 +438,22 @@ def sweeps(
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
             a[:] = 0.0
-            take(x, b, forms[0], scaling(S0[0], exponent), T, Ar, 0, stride)
-            take_directions(dx, batch, b, first, some, exponents, forms[0], T, Ar, stride)
+            take(x, b, forms[0], scaling(S0[0], exponent), Ar, 0, stride)
+            take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             identity(V, n)
             jacobi.converge(A, V, info, m, n, n, limit)
             if first == 0:
                 jacobi.primal_columns(A, U0, S0, m, n)
             if turned:
-                take(z if wide else y, b, forms[3] if wide else forms[1], one, T, Ur, 0, planes)
-                take(turns, b, (n, n, False, planes), one, T, Wr, 0, planes)
+                take(z if wide else y, b, forms[3] if wide else forms[1], one, Ur, 0, planes)
+                take(turns, b, (n, n, False, planes), one, Wr, 0, planes)
                 jacobi.times(A, 0, W, R, m, n)
                 jacobi.times(V, 0, W, R, n, n)
             jacobi.follow(A, V, Sb, U0, S0, m, n, planes == 2)
-            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms, T)
-        put(Sr, 0, stride // planes, scaling(S0[0], -exponent), values, b, forms[2], T)
-        put(left, 0, stride, one, y, b, forms[1], T)
-        put(right, 0, stride, one, z, b, forms[3], T)
+            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms)
+        put(Sr, 0, stride // planes, scaling(S0[0], -exponent), values, b, forms[2])
+        put(left, 0, stride, one, y, b, forms[1])
+        put(right, 0, stride, one, z, b, forms[3])
         if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
             anything = True
     return anything
@@ -496,32 +480,29 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     d, du, dv, ds = memory(size, U), memory(size, U), memory(n * n * stride, U), memory(n * width, U)
     p, q, h = memory(n * n * stride, U), memory(n * n * stride, U), memory(size, U)
-    t, up, down = memory(8 * width, U), memory(2 * width, U), memory(2 * width, U)
-    Ub, Vb, Sb, F, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals), buffer(t, reals)
+    Ub, Vb, Sb, F = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals)
     D, dUb, dVb, dSb = buffer(d, kind), buffer(du, kind), buffer(dv, kind), buffer(ds, reals)
     P, Q, H, Dr = buffer(p, kind), buffer(q, kind), buffer(h, kind), buffer(d, reals)
     ur, vr, dur, dvr = buffer(u, reals), buffer(v, reals), buffer(du, reals), buffer(dv, reals)
     left, right, dleft, dright = (vr, ur, dvr, dur) if wide else (ur, vr, dur, dvr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
-    raised, none, left_out = buffer(up, reals), like(Sb[0], 0.0), False
-    tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
+    none, left_out = like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, T, left, 0, planes)
-        take(z, b, forms[3], one, T, right, 0, planes)
-        take(x, b, forms[2], one, T, Sb, 0, 1)
-        near = scale_values(Sb, s, n, tops, exponents, up, down, raised, width)
-        scale = raised[0], raised[1]
+        take(y, b, forms[1], one, left, 0, planes)
+        take(z, b, forms[3], one, right, 0, planes)
+        take(x, b, forms[2], one, Sb, 0, 1)
+        scale, near = scale_values(Sb, n, np.finfo(U.dtype).eps)
         derivatives.coefficients(Sb, F, n)
         left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
         for k in range(count):
             i = k * batch + b
-            take(dx, i, forms[0], one, T, Dr, 0, planes)
+            take(dx, i, forms[0], one, Dr, 0, planes)
             derivatives.pushforward(Ub, Sb, Vb, F, D, dUb, dSb, dVb, P, Q, H, m, n)
-            put(dSb, 0, 1, one, dvalues, i, forms[2], T)
-            put(dleft, 0, planes, scale, dy, i, forms[1], T)
-            put(dright, 0, planes, scale, dz, i, forms[3], T)
+            put(dSb, 0, 1, one, dvalues, i, forms[2])
+            put(dleft, 0, planes, scale, dy, i, forms[1])
+            put(dright, 0, planes, scale, dz, i, forms[3])
     return left_out
 
 
@@ -534,34 +515,31 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
     gu, gv, gs, gx = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(size, U)
-    p, h, t = memory(n * n * stride, U), memory(size, U), memory(8 * width, U)
-    up, down = memory(2 * width, U), memory(2 * width, U)
-    Ub, Vb, Sb, F, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals), buffer(t, reals)
+    p, h = memory(n * n * stride, U), memory(size, U)
+    Ub, Vb, Sb, F = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals)
     gUb, gVb, gSb, gXb = buffer(gu, kind), buffer(gv, kind), buffer(gs, reals), buffer(gx, kind)
     P, H, gXr = buffer(p, kind), buffer(h, kind), buffer(gx, reals)
     ur, vr, gur, gvr = buffer(u, reals), buffer(v, reals), buffer(gu, reals), buffer(gv, reals)
     left, right, gleft, gright = (vr, ur, gvr, gur) if wide else (ur, vr, gur, gvr)
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
-    raised, none, left_out = buffer(up, reals), like(Sb[0], 0.0), False
-    tops, exponents = np.empty(width), np.empty(4 * width, np.int64)
+    none, left_out = like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, T, left, 0, planes)
-        take(z, b, forms[3], one, T, right, 0, planes)
-        take(x, b, forms[2], one, T, Sb, 0, 1)
-        near = scale_values(Sb, s, n, tops, exponents, up, down, raised, width)
-        scale = raised[0], raised[1]
+        take(y, b, forms[1], one, left, 0, planes)
+        take(z, b, forms[3], one, right, 0, planes)
+        take(x, b, forms[2], one, Sb, 0, 1)
+        scale, near = scale_values(Sb, n, np.finfo(U.dtype).eps)
         derivatives.coefficients(Sb, F, n)
         left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
-        take(gvalues, b, forms[2], one, T, gSb, 0, 1)
-        take(gy, b, forms[1], scale, T, gleft, 0, planes)
-        take(gz, b, forms[3], scale, T, gright, 0, planes)
+        take(gvalues, b, forms[2], one, gSb, 0, 1)
+        take(gy, b, forms[1], scale, gleft, 0, planes)
+        take(gz, b, forms[3], scale, gright, 0, planes)
         if planes == 2:
             free = derivatives.phases_free(Ub, gUb, Vb, gVb, GAUGE * n * eps, m, n)
             left_out |= any_true(where(free, none, one[0]) > none)
         derivatives.pullback(Ub, Sb, Vb, F, gUb, gSb, gVb, gXb, P, H, m, n)
-        put(gXr, 0, planes, one, gx_all, b, forms[0], T)
+        put(gXr, 0, planes, one, gx_all, b, forms[0])
     return left_out
 
 
@@ -573,8 +551,8 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
     width, planes = lanes(kind), components(kind)
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s = memory(size, U), memory(n * n * stride, U), memory(n * width, U)
-    d, h, ds, t = memory(size, U), memory(size, U), memory(n * width, U), memory(8 * width, U)
-    Ub, Vb, Sb, T = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals)
+    d, h, ds = memory(size, U), memory(size, U), memory(n * width, U)
+    Ub, Vb, Sb = buffer(u, kind), buffer(v, kind), buffer(s, reals)
     D, H, dSb, Dr = buffer(d, kind), buffer(h, kind), buffer(ds, reals), buffer(d, reals)
     ur, vr = buffer(u, reals), buffer(v, reals)
     left, right = (vr, ur) if wide else (ur, vr)
@@ -582,14 +560,14 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, T, left, 0, planes)
-        take(z, b, forms[3], one, T, right, 0, planes)
-        take(x, b, forms[2], one, T, Sb, 0, 1)
+        take(y, b, forms[1], one, left, 0, planes)
+        take(z, b, forms[3], one, right, 0, planes)
+        take(x, b, forms[2], one, Sb, 0, 1)
         left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
         for k in range(count):
-            take(dx, k * batch + b, forms[0], one, T, Dr, 0, planes)
+            take(dx, k * batch + b, forms[0], one, Dr, 0, planes)
             derivatives.slopes(Ub, Vb, D, dSb, H, m, n)
-            put(dSb, 0, 1, one, dvalues, k * batch + b, forms[2], T)
+            put(dSb, 0, 1, one, dvalues, k * batch + b, forms[2])
     return left_out
 
 
@@ -601,35 +579,31 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     width, planes = lanes(kind), components(kind)
     stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
     u, v, s, gs = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * width, U)
-    gx, h, t = memory(size, U), memory(size, U), memory(8 * width, U)
-    Ub, Vb, Sb, T, gSb = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(t, reals), buffer(gs, reals)
+    gx, h = memory(size, U), memory(size, U)
+    Ub, Vb, Sb, gSb = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(gs, reals)
     gXb, H, gXr, ur, vr = buffer(gx, kind), buffer(h, kind), buffer(gx, reals), buffer(u, reals), buffer(v, reals)
     left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, gvalues, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gS, lane), buffer(gX, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, T, left, 0, planes)
-        take(z, b, forms[3], one, T, right, 0, planes)
-        take(x, b, forms[2], one, T, Sb, 0, 1)
+        take(y, b, forms[1], one, left, 0, planes)
+        take(z, b, forms[3], one, right, 0, planes)
+        take(x, b, forms[2], one, Sb, 0, 1)
         left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
-        take(gvalues, b, forms[2], one, T, gSb, 0, 1)
+        take(gvalues, b, forms[2], one, gSb, 0, 1)
         derivatives.dyads(Ub, gSb, Vb, gXb, H, m, n)
-        put(gXr, 0, planes, one, gx_all, b, forms[0], T)
+        put(gXr, 0, planes, one, gx_all, b, forms[0])
     return left_out
 
 
 @once
-def scale_values(S, s, n, tops, exponents, up, down, factors, width):
-    """Bring s_1 into [1/2, 1) by `factors`, two a lane; s is S as reals, the others are scratch.
-
-    Returns the mask of lanes where it was not far: beyond, products with directions or cotangents may leave the range.
-    """
-    reach = 2.0**REACH if np.finfo(s.dtype).eps < 1e-10 else 2.0 ** (REACH // 8)
+def scale_values(S, n, eps):
+    """Bring s_1 into [1/2, 1). Returns the two factors, and the mask of lanes where it was not far: beyond, products
+    with directions or cotangents may leave the range."""
+    reach = 2.0**REACH if eps < 1e-10 else 2.0 ** (REACH // 8)
     near = (S[0] < like(S[0], reach)) & (S[0] > like(S[0], 1.0 / reach))
-    for w in range(width):
-        tops[w] = s[w]
-    scale_lanes(tops, exponents, up, down, width, 0)
+    f, g, _, _ = raising(S[0], 0)
     for p in range(n):
-        S[p] = S[p] * factors[0] * factors[1]
-    return near
+        S[p] = S[p] * f * g
+    return (f, g), near

@@ -17,58 +17,60 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..errors import DTypeError
 from .scalars import BufferType, lanes_of, memory_at, refusal
-
-#: Reals of a matrix that are moved at a time, at most.
-CHUNK = 8
+from .staging import Emitter
 
 
-@intrinsic(prefer_literal=True)
-def _read(typing: Any, store: BufferType, at: Any, stride: Any, packs: BufferType, count: Any) -> Any:
-    """packs[e], e < count, receives real at + w stride + e of the store in lane w; `count` is a literal 1, 2, 4, 8."""
-    chunk, lanes = _chunk(count), _lanes(store, packs)
+@intrinsic
+def _read(typing: Any, store: BufferType, at: Any, stride: Any, packs: BufferType, places: Any, scale: Any) -> Any:
+    """Real at + w stride + e of the store, times the factors, to lane w of packs[places[e]].
+
+    `scale` is a factor for even e, one for odd e, and one more for all; there are 1, 2, 4 or 8 places.
+    """
+    lanes, count = _lanes(store, packs, places), len(places)
+    signature = types.void(store, types.intp, types.intp, packs, places, scale)
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        shuffles, width = _Shuffles(builder), min(chunk, lanes)
-        pieces = [shuffles.load(p, width) for p in _places(context, builder, store, values, lanes, chunk, width)]
+        shuffles, width = _Shuffles(builder), min(count, lanes)
+        pieces = [shuffles.load(p, width) for p in _pieces(context, builder, store, values, lanes, count, width)]
         registers = shuffles.joined(pieces, lanes)
-        for _ in range(_rounds(chunk, lanes)):
+        for _ in range(_rounds(count, lanes)):
             pairs = list(zip(registers[::2], registers[1::2]))
             even, odd = list(range(0, 2 * lanes, 2)), list(range(1, 2 * lanes, 2))
             registers = [shuffles(a, b, even) for a, b in pairs] + [shuffles(a, b, odd) for a, b in pairs]
-        base = memory_at(context, builder, packs, values[3], context.get_constant(types.intp, 0))
-        for e, register in enumerate(registers):
-            shuffles.store(register, builder.gep(base, [_index(e * lanes)], inbounds=True))
+        registers = _scaled(context, builder, packs, registers, scale, values[5])
+        for p, register in zip(_places(context, builder, packs, values[3], values[4]), registers):
+            shuffles.store(register, p)
         return context.get_dummy_value()
 
-    return types.void(store, types.intp, types.intp, packs, count), generate
+    return signature, generate
 
 
-@intrinsic(prefer_literal=True)
-def _write(typing: Any, packs: BufferType, store: BufferType, at: Any, stride: Any, count: Any) -> Any:
-    """The inverse: real at + w stride + e of the store receives lane w of packs[e]."""
-    chunk, lanes = _chunk(count), _lanes(store, packs)
+@intrinsic
+def _write(typing: Any, packs: BufferType, places: Any, scale: Any, store: BufferType, at: Any, stride: Any) -> Any:
+    """The inverse: real at + w stride + e of the store receives lane w of packs[places[e]], times the factors."""
+    lanes, count = _lanes(store, packs, places), len(places)
+    signature = types.void(packs, places, scale, store, types.intp, types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        shuffles, width = _Shuffles(builder), min(chunk, lanes)
-        base = memory_at(context, builder, packs, values[0], context.get_constant(types.intp, 0))
-        places = [builder.gep(base, [_index(e * lanes)], inbounds=True) for e in range(chunk)]
-        registers = [shuffles.load(p, lanes) for p in places]
+        shuffles, width = _Shuffles(builder), min(count, lanes)
+        registers = [shuffles.load(p, lanes) for p in _places(context, builder, packs, values[0], values[1])]
+        registers = _scaled(context, builder, packs, registers, scale, values[2])
         half = lanes // 2
         low, high = ([k for i in range(a, a + half) for k in (i, i + lanes)] for a in (0, half))
-        for _ in range(_rounds(chunk, lanes)):
-            pairs = zip(registers[: chunk // 2], registers[chunk // 2 :])
+        for _ in range(_rounds(count, lanes)):
+            pairs = zip(registers[: count // 2], registers[count // 2 :])
             registers = [shuffles(a, b, mask) for a, b in pairs for mask in (low, high)]
         pieces = [piece for register in registers for piece in shuffles.cut(register, width)]
-        for p, piece in zip(_places(context, builder, store, values[1:], lanes, chunk, width), pieces):
+        for p, piece in zip(_pieces(context, builder, store, values[3:], lanes, count, width), pieces):
             shuffles.store(piece, p)
         return context.get_dummy_value()
 
-    return types.void(packs, store, types.intp, types.intp, count), generate
+    return signature, generate
 
 
 #: untyped: type checkers see the typing functions in place of what compiled code calls
@@ -76,16 +78,25 @@ read_lanes: Any = _read
 write_lanes: Any = _write
 
 
-def _chunk(count: Any) -> int:
-    if not isinstance(count, types.IntegerLiteral) or count.literal_value not in (1, 2, 4, CHUNK):
-        raise refusal(DTypeError, f"reals are moved 1, 2, 4 or {CHUNK} at a time, got {count}")
-    return count.literal_value
-
-
-def _lanes(store: Any, packs: Any) -> int:
+def _lanes(store: Any, packs: Any, places: Any) -> int:
+    if len(places) not in (1, 2, 4, 8):
+        raise refusal(DTypeError, f"reals are moved 1, 2, 4 or 8 at a time, got {len(places)}")
     if lanes_of(store.number) != 1:
         raise refusal(DTypeError, f"matrices in memory are single reals, got {store}")
     return lanes_of(packs.number)
+
+
+def _places(context: Any, builder: Any, packs: BufferType, value: Any, places: Any) -> list[Any]:
+    """Pointers to the numbers of a buffer."""
+    return [memory_at(context, builder, packs, value, k) for k in cgutils.unpack_tuple(builder, places)]
+
+
+def _scaled(context: Any, builder: Any, packs: BufferType, registers: list[Any], scale: Any, factors: Any) -> list[Any]:
+    emitter = Emitter(context.typing_context, context, builder)
+    parts = zip(scale.types, cgutils.unpack_tuple(builder, factors))
+    even, odd, all_ = (emitter.wrap(t, x) for t, x in parts)
+    numbers = (emitter.wrap(packs.number, x) for x in registers)
+    return [emitter.unwrap(packs.number, x * (odd if e % 2 else even) * all_) for e, x in enumerate(numbers)]
 
 
 def _rounds(count: int, lanes: int) -> int:
@@ -97,7 +108,7 @@ def _index(k: int) -> ir.Constant:
     return ir.Constant(ir.IntType(64), k)
 
 
-def _places(context: Any, builder: Any, store: Any, values: Any, lanes: int, count: int, width: int) -> list[Any]:
+def _pieces(context: Any, builder: Any, store: Any, values: Any, lanes: int, count: int, width: int) -> list[Any]:
     """Pointers to the pieces of all matrices, `width` reals each."""
     base = memory_at(context, builder, store, values[0], values[1])
     starts = [builder.mul(values[2], _index(w)) for w in range(lanes)]

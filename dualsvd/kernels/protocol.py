@@ -16,6 +16,7 @@ only and give a bool, or a mask of lanes on a pack. So that every scalar takes t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "order",
     "partial",
     "primal",
+    "raising",
     "real",
     "set_entry",
     "setprimal",
@@ -149,6 +151,18 @@ def count(x: Any) -> int:
 def partial(x: Any, k: int) -> Any:
     """Partial k of the outermost level; zero for a plain number."""
     return x.partials[k] if isinstance(x, Dual) else like(x, 0.0)
+
+
+def raising(x: Any, height: int) -> tuple[Any, Any, Any, Any]:
+    """f, g, 1/g, 1/f: powers of two with |x| f g in [2^(height-1), 2^height), 1 for zero. Two, for one may overflow.
+
+    x is a normal number that is not negative; of others some powers come out.
+    """
+    if isinstance(x, Staged):
+        return tuple(x.emitter.raising(x, height))
+    k = height - math.frexp(x)[1] if x > 0 else 0
+    half = k // 2
+    return tuple(like(x, math.ldexp(1.0, e)) for e in (half, k - half, half - k, -half))
 
 
 # Machine epsilon of the leaf type, and a bound for squared norms: below it the terms of the sum may have lost digits to

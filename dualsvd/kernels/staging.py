@@ -734,6 +734,41 @@ class Emitter:
 
         return self.record(x.type, record)
 
+    def raising(self, x: Leaf, height: Any) -> list[Leaf]:
+        """`protocol.raising`, by the bits of the exponent."""
+        bits = precision(x.type)
+        digits, bias = (52, 1023) if bits == 64 else (23, 127)
+        height = self.convert(height, INTEGER)
+
+        def power(choose: Callable[..., Any]) -> Leaf:
+            def record(builder: Any) -> Any:
+                t: Any = ir.IntType(bits)
+                up = height.value if bits == 64 else builder.trunc(height.value, t)
+                if isinstance(x.type, PackType):
+                    t = ir.VectorType(t, x.type.lanes)
+                    up = builder.insert_element(ir.Constant(t, ir.Undefined), up, ir.Constant(ir.IntType(32), 0))
+                    zeros = ir.Constant(ir.VectorType(ir.IntType(32), x.type.lanes), [0] * x.type.lanes)
+                    up = builder.shuffle_vector(up, up, zeros)
+
+                def known(k: int) -> Any:
+                    return ir.Constant(t, [k] * x.type.lanes if isinstance(x.type, PackType) else k)
+
+                pattern = builder.bitcast(x.value, t)
+                k = builder.sub(builder.add(up, known(bias - 1)), builder.lshr(pattern, known(digits)))
+                k = builder.select(builder.icmp_signed("==", pattern, known(0)), known(0), k)
+                half = builder.ashr(k, known(1))
+                exponent = choose(builder, k, half, known(0))
+                return builder.bitcast(builder.shl(builder.add(exponent, known(bias)), known(digits)), x.value.type)
+
+            return self.record(x.type, record)
+
+        return [
+            power(lambda builder, k, half, zero: half),
+            power(lambda builder, k, half, zero: builder.sub(k, half)),
+            power(lambda builder, k, half, zero: builder.sub(half, k)),
+            power(lambda builder, k, half, zero: builder.sub(zero, half)),
+        ]
+
     def total(self, x: Any) -> Any:
         """The sum over the rows that a number stands for; any other number is its own."""
         if isinstance(x, Complex):
