@@ -9,24 +9,11 @@ import numpy as np
 
 from . import householder, jacobi, qr
 from .caching import jit
-from .compiled import (
-    OPTIONS,
-    POWERS,
-    buffer,
-    identity,
-    inline,
-    largest,
-    layouts,
-    memory,
-    powers,
-    put,
-    take,
-    tell,
-    unscaled,
-)
 from .cpu import FAR, NONFINITE, UNCONVERGED
 from .protocol import conj, entry, like, set_entry
-from .scalars import components, lanes
+from .scalars import buffer, components, lanes
+from .texts import OPTIONS, inline
+from .transfer import POWERS, identity, largest, layouts, powers, put, room, shared, take, tell, unscaled
 
 #: Exponents that a matrix may span: scaled to the headroom of float64, 220, the least squares are above `flush`.
 SPAN = 440
@@ -36,11 +23,12 @@ SPAN = 440
 
 
 @inline
-def peaks(x, start, rows, columns, planes, wide, top):
+def peaks(x, start, rows, columns, planes, wide, top, n):
     """top: the largest |real| of each column of the matrix, or of its conjugate transpose if wide; infinity if one is
-    not finite. Returns the least of all that is not zero."""
-    top[:] = 0.0
-    least, k = np.inf, start
+    not finite. Returns the largest of all, and the least that is not zero."""
+    for p in range(n):
+        top[p] = 0.0
+    big, least, k = 0.0, np.inf, start
     for i in range(rows):
         for j in range(columns):
             p = i if wide else j
@@ -51,13 +39,16 @@ def peaks(x, start, rows, columns, planes, wide, top):
                 if y < least and y > 0.0:
                     least = y
                 k += 1
-    return least
+    for p in range(n):
+        big = max(big, top[p])
+    return big, least
 
 
 @inline
-def raised(x, start, rows, columns, planes, wide, f, g, raises, sizes):
+def raised(x, start, rows, columns, planes, wide, f, g, raises, sizes, m):
     """sizes: the largest |real| of each row of the same, times f, g and the factor of its column."""
-    sizes[:] = 0.0
+    for q in range(m):
+        sizes[q] = 0.0
     k = start
     for i in range(rows):
         for j in range(columns):
@@ -101,46 +92,46 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
     FAR for a matrix that spans too much; that one, and one that is not finite, is left out."""
     wide, m, n, planes, width = rows < columns, max(rows, columns), min(rows, columns), components(leaf), lanes(kind)
     M, N, size, batch, anything = -(-m // width), -(-n // width), m * n, len(S) // n, False
-    stride, top = planes * width, jacobi.headroom(np.finfo(X.dtype).eps)
-    a, w, l, y = (
-        memory(M * n * stride, X),
-        memory(M * n * stride, X),
-        memory(N * n * stride, X),
-        memory(N * n * stride, X),
+    front, top = lanes(pairs), jacobi.headroom(np.finfo(X.dtype).eps)
+    A, W, L, Y, V = (
+        room(M * n, X, kind),
+        room(M * n, X, kind),
+        room(N * n, X, kind),
+        room(N * n, X, kind),
+        room(n * n, X, leaf),
     )
-    v, d, tau, facts = memory(n * n * planes, X), memory(n * planes, X), memory(n * planes, X), memory(2, X)
-    s, norms, tops, raises, lowers = memory(n, X), memory(2 * n, X), memory(n, X), memory(n, X), memory(n, X)
-    sizes, heights, places, pivots = memory(m, X), memory(m, X), np.empty(m, np.int64), np.empty(n, np.int64)
-    A, W, L, Y, V = buffer(a, kind), buffer(w, kind), buffer(l, kind), buffer(y, kind), buffer(v, leaf)
     D, Tau, Sb, Norms, info = (
-        buffer(d, leaf), buffer(tau, leaf), buffer(s, lane), buffer(norms, lane), buffer(facts, lane)
+        room(n, X, leaf),
+        room(n, X, leaf),
+        room(n, X, lane),
+        room(2 * n, X, lane),
+        room(2, X, lane),
+    )
+    Tops, Raises, Lowers, Sizes, Heights = (
+        room(n, X, lane), room(n, X, lane), room(n, X, lane), room(m, X, lane), room(m, X, lane)
     )  # fmt: skip
-    front = lanes(pairs)
-    r, c = memory(3 * front, X), memory(3 * front * planes, X)
-    R, C = buffer(r, real_pairs), buffer(c, pairs)
-    Lowers, Sizes, Heights = buffer(lowers, lane), buffer(sizes, lane), buffer(heights, lane)
+    R, C, places, pivots = room(3, X, real_pairs), room(3, X, pairs), np.empty(m, np.int64), np.empty(n, np.int64)
     x, reals, values = buffer(X, leaf), buffer(X, lane), buffer(S, lane)
     long, short = (buffer(Vh, leaf), buffer(U, leaf)) if wide else (buffer(U, leaf), buffer(Vh, leaf))
     for b in range(begin, end):
-        least = peaks(reals, b * size * planes, rows, columns, planes, wide, tops)
-        big = tops.max()
-        if big == np.inf:
-            anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
-            continue
-        exponent = jacobi.power_of_two(big, top)
-        if least < np.inf and jacobi.power_of_two(least, top) - exponent > SPAN:
-            anything = tell(told, b, batch, 0.0, 0.0, FAR)
+        # the scale of the matrix, of its columns, and the order of its rows
+        big, least = peaks(reals, b * size * planes, rows, columns, planes, wide, Tops, n)
+        exponent = jacobi.power_of_two(big, top) if big < np.inf else 0
+        if big == np.inf or (least < np.inf and jacobi.power_of_two(least, top) - exponent > SPAN):
+            anything = tell(told, b, batch, 0.0, 0.0, NONFINITE if big == np.inf else FAR)
             continue
         for j in range(n):
-            raises[j] = POWERS[jacobi.power_of_two(tops[j], top) - exponent + 1100] if tops[j] > 0.0 else 1.0
-            lowers[j] = 1.0 / raises[j]
+            Raises[j] = POWERS[jacobi.power_of_two(Tops[j], top) - exponent + 1100] if Tops[j] > 0.0 else 1.0
+            Lowers[j] = 1.0 / Raises[j]
         f, g = powers(exponent)
-        raised(reals, b * size * planes, rows, columns, planes, wide, f, g, raises, sizes)
+        raised(reals, b * size * planes, rows, columns, planes, wide, f, g, Raises, Sizes, m)
         householder.order_rows(Sizes, places, m)
         for i in range(m):
-            heights[i] = sizes[places[i]]
-        load(x, b * size, rows, columns, wide, f, g, raises, places, A, M)
+            Heights[i] = Sizes[places[i]]
+        # A P = Q R
+        load(x, b * size, rows, columns, wide, f, g, Raises, places, A, M)
         rank = householder.factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, m, M, n, width)
+        # R^H Y = X S
         householder.triangle(A, D, Lowers, L, rank, M, N, n)
         for e in range(n * N):
             Y[e] = like(Y[e], 0.0)
@@ -148,22 +139,23 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
             set_entry(Y, p * N, p, like(D[p], 1.0))
         jacobi.converge_in_fronts(L, Y, R, C, info, N, N, n, n, limit, front)
         jacobi.normalise(L, Sb, N, n)
+        # U = Q Y, V = P X
         householder.expand(W, Tau, Y, A, rank, M, N, n, width)
         for p in range(n):
             for i in range(n):
                 V[p * n + i] = entry(L, p * N, i)
-        vanished = rank
-        while vanished > 0 and s[vanished - 1] == 0.0:
-            vanished -= 1
-        if vanished < n:
+        found = rank
+        while found > 0 and Sb[found - 1] == 0.0:
+            found -= 1
+        if found < n:
             jacobi.complete(V, n, n)
         f, g = powers(-exponent)
         for p in range(n):
             values[b * n + p] = Sb[p] * f * g
         unload(A, M, long, b * size, m, n, wide, places)
         unload(V, n, short, b * n * n, n, n, not wide, pivots)
-        verdict = UNCONVERGED if facts[0] >= limit else FAR if vanished < rank else 0
-        if tell(told, b, batch, facts[0], facts[1], verdict):
+        verdict = UNCONVERGED if info[0] >= limit else FAR if found < rank else 0
+        if tell(told, b, batch, info[0], info[1], verdict):
             anything = True
     return anything
 
@@ -176,14 +168,15 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S, Vh by `qr`: S to high relative accuracy. A matrix that is not finite is left out. Returns and tells what
     `svd` does."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
-    size, small, batch, anything = m * n * planes, n * n * planes, len(S) // n, False
-    a, a0, k, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X)
-    u, v, x, y, s = memory(size, X), memory(small, X), memory(small, X), memory(small, X), memory(n, X)
-    d, sigma, r, h = memory(n * planes, X), memory(n * planes, X), memory(m * planes, X), memory(m, X)
-    A, A0, K, info, Sb = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
-    Ub, Vb, L, Y = buffer(u, leaf), buffer(v, leaf), buffer(x, leaf), buffer(y, leaf)
-    D, W, R, H = buffer(d, leaf), buffer(sigma, leaf), buffer(r, leaf), buffer(h, lane)
-    source, values, Ar = buffer(X, lane), buffer(S, lane), buffer(a, lane)
+    size, batch, anything = m * n * planes, len(S) // n, False
+    A, Ar = shared(m * n, X, leaf, lane)
+    Ub, ur = shared(m * n, X, leaf, lane)
+    Vb, vr = shared(n * n, X, leaf, lane)
+    A0, K, L, Y = room(m * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf)
+    D, W, R, Sb, H, info = (
+        room(n, X, leaf), room(n, X, leaf), room(m, X, leaf), room(n, X, lane), room(m, X, lane), room(2, X, lane)
+    )  # fmt: skip
+    source, values = buffer(X, lane), buffer(S, lane)
     y_all, z_all, one, forms = buffer(U, lane), buffer(Vh, lane), unscaled(Sb[0]), layouts(rows, columns, planes)
     e, c, c0, f, f0 = (
         np.empty(n, np.int64),
@@ -193,7 +186,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         np.empty(n, np.int64),
     )
     order, places = np.empty(n, np.int64), np.empty(m, np.int64)
-    left, right = (buffer(v, lane), buffer(u, lane)) if wide else (buffer(u, lane), buffer(v, lane))
+    left, right = (vr, ur) if wide else (ur, vr)
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
@@ -210,7 +203,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         jacobi.complete(Vb, n, n)
         put(left, 0, planes, one, y_all, b, forms[1])
         put(right, 0, planes, one, z_all, b, forms[3])
-        if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
+        if tell(told, b, batch, info[0], info[1], UNCONVERGED if info[0] >= limit else 0):
             anything = True
     return anything
 
@@ -220,30 +213,17 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     """dS along `count` directions, taken at the triangular factor; left as it is for zeros, for ties, and where it is
     not resolved."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
-    stride, size, small = components(kind), m * n * planes, n * n * planes
-    chunk, real_stride = stride // planes - 1, stride // planes
-    a, a0, k, facts = memory(size, X), memory(size, X), memory(small, X), memory(2, X)
-    x, y, s, d, w = memory(small, X), memory(small, X), memory(n, X), memory(n * planes, X), memory(n * planes, X)
-    h, z, g = memory(size, X), memory(n * planes, X), memory(real_stride * chunk, X)
-    o, da, dl, dd, dw = (
-        memory(m, X),
-        memory(m * n * stride, X),
-        memory(n * n * stride, X),
-        memory(n * stride, X),
-        memory(n * stride, X),
-    )
-    A, A0, K, info, S = buffer(a, leaf), buffer(a0, leaf), buffer(k, leaf), buffer(facts, lane), buffer(s, lane)
-    L, Y, D, W, H = buffer(x, leaf), buffer(y, leaf), buffer(d, leaf), buffer(w, leaf), buffer(h, leaf)
-    Z, G, dA, dL, dD, dW = (
-        buffer(z, leaf), buffer(g, reals), buffer(da, kind), buffer(dl, kind), buffer(dd, kind), buffer(dw, kind),
+    size, chunk = m * n * planes, components(reals) - 1
+    A, Ar = shared(m * n, X, leaf, lane)
+    H, Hr = shared(m * n, X, leaf, lane)
+    G, Gr = shared(chunk, X, reals, lane)
+    A0, K, L, Y = room(m * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf)
+    D, W, Z, S, O, info = (
+        room(n, X, leaf), room(n, X, leaf), room(n, X, leaf), room(n, X, lane), room(m, X, lane), room(2, X, lane)
     )  # fmt: skip
-    source, tangents, slopes, O = buffer(X, lane), buffer(dX, lane), buffer(dS, lane), buffer(o, lane)
-    Ar, Hr, one, form = (
-        buffer(a, lane),
-        buffer(h, lane),
-        unscaled(S[0]),
-        (rows, columns, wide, planes),
-    )
+    dA, dL, dD, dW = room(m * n, X, kind), room(n * n, X, kind), room(n, X, kind), room(n, X, kind)
+    source, tangents, slopes = buffer(X, lane), buffer(dX, lane), buffer(dS, lane)
+    one, form = unscaled(S[0]), (rows, columns, wide, planes)
     c, c0, f, f0, e = (
         np.empty(n, np.int64),
         np.empty(n, np.int64),
@@ -253,9 +233,9 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     )
     order, places = np.empty(n, np.int64), np.empty(m, np.int64)
     grades, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-    g[:] = 0.0
-    for j in range(chunk):
-        g[j * real_stride + j + 1] = 1.0
+    for j in range(chunk):  # the unit partials
+        for i in range(chunk + 1):
+            Gr[j * (chunk + 1) + i] = 1.0 if i == j + 1 else 0.0
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             continue

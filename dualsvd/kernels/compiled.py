@@ -1,29 +1,21 @@
-"""The texts of `jacobi`, `derivatives` and `qr` compiled, and the loops that bring batches of matrices to them.
+"""The kernels: loops that bring batches of matrices to the texts.
 
-Imported on first use, for it imports Numba. Matrices and results are flat arrays of reals, matrix after matrix; a
-complex entry is two reals (planes = 2). A kernel takes the matrices from `begin` to `end`, `lanes(kind)` (no more than
-there are) at a time: each number of its buffers holds one entry of that many matrices side by side. One lane is a plain
-number.
+Imported on first use, for it imports Numba. Arrays are flat, of reals, as `transfer` describes. A kernel takes the
+matrices from `begin` to `end`, `lanes(kind)` (no more than there are) at a time. One lane is a plain number.
 """
 
 from __future__ import annotations
 
-from types import FunctionType
-from typing import Any
-
 import numpy as np
-from numba.extending import overload, register_jitable
 
-from . import derivatives, householder, jacobi, qr
+from . import derivatives, jacobi
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED
-from .lanes import read_lanes, write_lanes
+from .lanes import write_lanes
 from .protocol import any_true, like, raising, where
-from .scalars import buffer, compile_rule, components, integer, lanes, order_of
-
-#: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
-FAST = {"contract", "nsz", "arcp"}
-OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
+from .scalars import buffer, components, integer, lanes
+from .texts import OPTIONS, inline, once
+from .transfer import identity, largest, layouts, put, room, scaling, shared, take, tell, unscaled
 
 #: A cotangent passes for free of phases if what depends on them is below GAUGE n eps of it. Where it does not, the
 #: caller looks again, and is less strict.
@@ -31,201 +23,6 @@ GAUGE = 1e2
 
 #: Exponents of s_1 for which the closed forms need not scale directions and cotangents; an eighth in float32.
 REACH = 330
-
-#: 2^k at k + 1100.
-POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
-
-#: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
-STAGED = {"rotation", "angle", "tangent_of_angle", "rebase", "reciprocal"}
-
-#: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not:
-#: it would only make the compiler work.
-HOT = {"dots", "inner", "norm2", "rotate", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
-HOT |= {
-    "converge",
-    "sweep",
-    "converge_in_fronts",
-    "sweep_in_fronts",
-    "turn_front",
-    "normalise",
-    "extent",
-    "raise_lanes",
-}  # these stand in a kernel once
-HOT |= {"multiply_block", "multiply_entry", "conjugate_if"}
-
-# The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
-TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
-
-for _text in (jacobi, derivatives, qr, householder):
-    for _name, _function in vars(_text).items():
-        if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
-            if _name in STAGED:
-                compile_rule(_function)
-            elif _name != "follow_beyond":
-                register_jitable(**TEXT, forceinline=_name in HOT)(_function)
-
-
-@overload(jacobi.follow_beyond, jit_options=TEXT, strict=False)
-def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
-    """By the order of the derivatives, so that the other way is not compiled."""
-    return jacobi.follow_first if order_of(A.number) == 1 else jacobi.follow_nested
-
-
-inline = register_jitable(**OPTIONS, no_cfunc_wrapper=True)
-once = register_jitable(**OPTIONS, no_cfunc_wrapper=True, forceinline=True)
-
-
-# ---- memory
-
-
-@once
-def memory(size, like):
-    """Uninitialised reals on a cache line: packs are 64 bytes."""
-    raw = np.empty(size + 16, like.dtype)
-    skip = (-raw.ctypes.data % 64) // raw.itemsize
-    return raw[skip : skip + size]
-
-
-# ---- scaling
-
-
-@inline
-def largest(x, start, size):
-    """The largest |real|, infinity if one is not finite."""
-    top = 0.0
-    for i in range(start, start + size):
-        y = abs(x[i])
-        if not y <= top:
-            top = y if y < np.inf else np.inf
-    return top
-
-
-@inline
-def powers(exponent):
-    """Two powers of two whose product is 2^exponent; one alone may overflow. Beyond both bounds every result is 0 or
-    inf."""
-    exponent = max(-2200, min(exponent, 2046))
-    half = exponent // 2
-    return POWERS[half + 1100], POWERS[exponent - half + 1100]
-
-
-@once
-def scaling(x, exponent):
-    """2^exponent as two numbers of the type of x."""
-    f, g = powers(exponent)
-    return like(x, f), like(x, g)
-
-
-@once
-def unscaled(x):
-    """1 as two numbers of the type of x."""
-    return like(x, 1.0), like(x, 1.0)
-
-
-# ---- between matrices in memory and packs
-#
-# A layout is (rows, columns, turned, planes) of the matrices in memory. Their reals go to a buffer column after column,
-# or row after row and conjugated if `turned`; real or imaginary part c of entry e is its number e stride + start + c.
-# A scale is two factors, for one power of two may overflow.
-
-
-@once
-def layouts(rows, columns, planes):
-    """Those of A, U, S and Vh: buffers hold the columns of a tall A and of its U and V, or of A^H."""
-    n = min(rows, columns)
-    return (
-        (rows, columns, rows < columns, planes),
-        (rows, n, False, planes),
-        (1, n, True, 1),
-        (n, columns, True, planes),
-    )
-
-
-@once
-def take(x, b, layout, scale, A, start, stride):
-    """Matrix b and the following, scaled, a lane each."""
-    size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
-    k, left, at = b * size, size, (0, 0, 0)
-    while left >= 8:
-        places, at = eight(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-        k, left = k + 8, left - 8
-    if left & 4:
-        places, at = four(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-        k += 4
-    if left & 2:
-        places, at = two(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-        k += 2
-    if left & 1:
-        places, at = one(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-
-
-@once
-def put(A, start, stride, scale, y, b, layout):
-    """The inverse of `take`."""
-    size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
-    k, left, at = b * size, size, (0, 0, 0)
-    while left >= 8:
-        places, at = eight(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
-        k, left = k + 8, left - 8
-    if left & 4:
-        places, at = four(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
-        k += 4
-    if left & 2:
-        places, at = two(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
-        k += 2
-    if left & 1:
-        places, at = one(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
-
-
-@once
-def with_sign(scale, layout):
-    """The factors of real parts, of imaginary ones, and of both; reals come by turns of the two too, if they are
-    complex."""
-    f, g = scale
-    return (f, -f, g) if layout[2] and layout[3] == 2 else (f, f, g)
-
-
-@once
-def one(at, layout, start, stride):
-    """The place in a buffer of the real in row, column and plane `at` of the matrices; and what comes next."""
-    i, j, c = at
-    rows, columns, turned, planes = layout
-    place = (i * columns + j if turned else j * rows + i) * stride + start + c
-    if c + 1 < planes:
-        return (place,), (i, j, c + 1)
-    return (place,), ((i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0))
-
-
-@once
-def two(at, layout, start, stride):
-    """The places of two reals; and what comes next."""
-    a, at = one(at, layout, start, stride)
-    b, at = one(at, layout, start, stride)
-    return a + b, at
-
-
-@once
-def four(at, layout, start, stride):
-    """The places of four reals; and what comes next."""
-    a, at = two(at, layout, start, stride)
-    b, at = two(at, layout, start, stride)
-    return a + b, at
-
-
-@once
-def eight(at, layout, start, stride):
-    """The places of eight reals; and what comes next."""
-    a, at = four(at, layout, start, stride)
-    b, at = four(at, layout, start, stride)
-    return a + b, at
 
 
 # ---- the primal SVD
@@ -240,11 +37,11 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, k, height, batch = planes * width, n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
-    a, v, s = memory(m * n * stride, X), memory((k * k + 1) * stride, X), memory(n * width, X)
-    info = memory(3 * width, X)
-    A, V, Sb, verdict = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(info, reals)
-    Ar, left, right = buffer(a, reals), buffer(v if wide else a, reals), buffer(a if wide else v, reals)
+    k, height, batch = n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
+    A, Ar = shared(m * n, X, kind, reals)
+    V, Vr = shared(k * k + 1, X, kind, reals)
+    Sb, verdict = room(n, X, reals), room(3, X, reals)
+    left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
     one, anything = unscaled(Sb[0]), False
     of_x, of_u, of_s, of_v = layouts(rows, columns, planes)
@@ -273,16 +70,6 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
 
 
 @once
-def identity(V, n):
-    """The identity in every lane."""
-    zero, one = like(V[0], 0.0), like(V[0], 1.0)
-    for e in range(n * n):
-        V[e] = zero
-    for i in range(n):
-        V[i * (n + 1)] = one
-
-
-@once
 def judge(sweeps, finite, limit):
     """The verdicts: 0, or the sum of NONFINITE and UNCONVERGED."""
     zero = like(sweeps, 0.0)
@@ -303,6 +90,13 @@ def spoil(A, V, S, finite, m, k, n):
 
 
 # ---- its tangents
+
+
+@inline
+def clear(A, size):
+    """Zeros."""
+    for i in range(size):
+        A[i] = like(A[i], 0.0)
 
 
 @inline
@@ -328,14 +122,13 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, eps = components(leaf), np.finfo(U.dtype).eps
     forms, of_q = layouts(rows, columns, planes), (n, n, False, planes)
-    size, square = m * n * planes, n * n * planes
-    u, v, q, s, r = memory(size, U), memory(square, U), memory(square, U), memory(n, U), memory(n * planes, U)
-    d, group = memory(count * size, U), np.empty(n, np.int64)
-    U0, V0, W, S0, R, D = (
-        buffer(u, leaf), buffer(v, leaf), buffer(q, leaf), buffer(s, lane), buffer(r, leaf), buffer(d, leaf)
-    )  # fmt: skip
-    Dr, Wr = buffer(d, lane), buffer(q, lane)
-    left, right = (buffer(v, lane), buffer(u, lane)) if wide else (buffer(u, lane), buffer(v, lane))
+    size, group = m * n * planes, np.empty(n, np.int64)
+    U0, ur = shared(m * n, U, leaf, lane)
+    V0, vr = shared(n * n, U, leaf, lane)
+    W, Wr = shared(n * n, U, leaf, lane)
+    D, Dr = shared(count * m * n, U, leaf, lane)
+    S0, R = room(n, U, lane), room(n, U, leaf)
+    left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx, turns = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(Q, lane)
     one = unscaled(S0[0])
     for b in range(begin, end):
@@ -380,12 +173,13 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
-    a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
-    u0, v0, s0 = memory(size, U), memory(n * n * planes, U), memory(n, U)
-    A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, V0, S0 = buffer(u0, leaf), buffer(v0, leaf), buffer(s0, lane)
-    Ar, Vr, Sr = buffer(a, lane), buffer(v, lane), buffer(s, lane)
-    left, right = (buffer(v0, lane), buffer(u0, lane)) if wide else (buffer(u0, lane), buffer(v0, lane))
+    A, Ar = shared(m * n, U, kind, lane)
+    V, Vr = shared(n * n, U, kind, lane)
+    Sb, Sr = shared(n, U, reals, lane)
+    U0, ur = shared(m * n, U, leaf, lane)
+    V0, vr = shared(n * n, U, leaf, lane)
+    S0, R = room(n, U, lane), room(n, U, kind)
+    left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(S0[0])
     exponents = np.empty(count, np.int64)
@@ -398,7 +192,7 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
         tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
-            a[:] = 0.0
+            clear(Ar, m * n * stride)
             take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, tie, planes == 2)
             put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms)
@@ -418,12 +212,13 @@ def sweeps(
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
-    a, v, s, r = memory(m * n * stride, U), memory(n * n * stride, U), memory(n * stride, U), memory(n * stride, U)
-    u0, q, s0 = memory(size, U), memory(n * n * planes, U), memory(n, U)
-    facts, exponents = memory(2, U), np.empty(count, np.int64)
-    A, V, Sb, R = buffer(a, kind), buffer(v, kind), buffer(s, reals), buffer(r, kind)
-    U0, W, S0, info = buffer(u0, leaf), buffer(q, leaf), buffer(s0, lane), buffer(facts, lane)
-    Ar, Vr, Sr, Ur, Wr = buffer(a, lane), buffer(v, lane), buffer(s, lane), buffer(u0, lane), buffer(q, lane)
+    A, Ar = shared(m * n, U, kind, lane)
+    V, Vr = shared(n * n, U, kind, lane)
+    Sb, Sr = shared(n, U, reals, lane)
+    U0, Ur = shared(m * n, U, leaf, lane)
+    W, Wr = shared(n * n, U, leaf, lane)
+    S0, R, info = room(n, U, lane), room(n, U, kind), room(2, U, lane)
+    exponents = np.empty(count, np.int64)
     left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, dx = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(dX, lane)
     dy, dvalues, dz, turns = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), buffer(Q, lane)
@@ -437,7 +232,7 @@ def sweeps(
         scale_directions(dx, size, batch, b, count, exponents, top)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)
-            a[:] = 0.0
+            clear(Ar, m * n * stride)
             take(x, b, forms[0], scaling(S0[0], exponent), Ar, 0, stride)
             take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             identity(V, n)
@@ -454,16 +249,9 @@ def sweeps(
         put(Sr, 0, stride // planes, scaling(S0[0], -exponent), values, b, forms[2])
         put(left, 0, stride, one, y, b, forms[1])
         put(right, 0, stride, one, z, b, forms[3])
-        if tell(told, b, batch, facts[0], facts[1], UNCONVERGED if facts[0] >= limit else 0):
+        if tell(told, b, batch, info[0], info[1], UNCONVERGED if info[0] >= limit else 0):
             anything = True
     return anything
-
-
-@inline
-def tell(told, b, batch, sweeps, cos2, verdict):
-    """Report of matrix b; whether it has anything to say."""
-    told[b], told[batch + b], told[2 * batch + b] = sweeps, cos2, verdict
-    return verdict != 0
 
 
 # ---- closed forms
@@ -476,14 +264,14 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
-    u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
-    d, du, dv, ds = memory(size, U), memory(size, U), memory(n * n * stride, U), memory(n * width, U)
-    p, q, h = memory(n * n * stride, U), memory(n * n * stride, U), memory(size, U)
-    Ub, Vb, Sb, F = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals)
-    D, dUb, dVb, dSb = buffer(d, kind), buffer(du, kind), buffer(dv, kind), buffer(ds, reals)
-    P, Q, H, Dr = buffer(p, kind), buffer(q, kind), buffer(h, kind), buffer(d, reals)
-    ur, vr, dur, dvr = buffer(u, reals), buffer(v, reals), buffer(du, reals), buffer(dv, reals)
+    forms = layouts(rows, columns, planes)
+    Ub, ur = shared(m * n, U, kind, reals)
+    Vb, vr = shared(n * n, U, kind, reals)
+    D, Dr = shared(m * n, U, kind, reals)
+    dUb, dur = shared(m * n, U, kind, reals)
+    dVb, dvr = shared(n * n, U, kind, reals)
+    Sb, dSb, F = room(n, U, reals), room(n, U, reals), room(n * n, U, reals)
+    P, Q, H = room(n * n, U, kind), room(n * n, U, kind), room(m * n, U, kind)
     left, right, dleft, dright = (vr, ur, dvr, dur) if wide else (ur, vr, dur, dvr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
@@ -512,14 +300,14 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes, eps = lanes(kind), components(kind), np.finfo(U.dtype).eps
-    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
-    u, v, s, f = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * n * width, U)
-    gu, gv, gs, gx = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(size, U)
-    p, h = memory(n * n * stride, U), memory(size, U)
-    Ub, Vb, Sb, F = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(f, reals)
-    gUb, gVb, gSb, gXb = buffer(gu, kind), buffer(gv, kind), buffer(gs, reals), buffer(gx, kind)
-    P, H, gXr = buffer(p, kind), buffer(h, kind), buffer(gx, reals)
-    ur, vr, gur, gvr = buffer(u, reals), buffer(v, reals), buffer(gu, reals), buffer(gv, reals)
+    forms = layouts(rows, columns, planes)
+    Ub, ur = shared(m * n, U, kind, reals)
+    Vb, vr = shared(n * n, U, kind, reals)
+    gUb, gur = shared(m * n, U, kind, reals)
+    gVb, gvr = shared(n * n, U, kind, reals)
+    gXb, gXr = shared(m * n, U, kind, reals)
+    Sb, gSb, F = room(n, U, reals), room(n, U, reals), room(n * n, U, reals)
+    P, H = room(n * n, U, kind), room(m * n, U, kind)
     left, right, gleft, gright = (vr, ur, gvr, gur) if wide else (ur, vr, gur, gvr)
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
@@ -549,12 +337,11 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
-    u, v, s = memory(size, U), memory(n * n * stride, U), memory(n * width, U)
-    d, h, ds = memory(size, U), memory(size, U), memory(n * width, U)
-    Ub, Vb, Sb = buffer(u, kind), buffer(v, kind), buffer(s, reals)
-    D, H, dSb, Dr = buffer(d, kind), buffer(h, kind), buffer(ds, reals), buffer(d, reals)
-    ur, vr = buffer(u, reals), buffer(v, reals)
+    forms = layouts(rows, columns, planes)
+    Ub, ur = shared(m * n, U, kind, reals)
+    Vb, vr = shared(n * n, U, kind, reals)
+    D, Dr = shared(m * n, U, kind, reals)
+    Sb, dSb, H = room(n, U, reals), room(n, U, reals), room(m * n, U, kind)
     left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx, dvalues = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(dS, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
@@ -577,11 +364,11 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
-    stride, size, forms = planes * width, m * n * planes * width, layouts(rows, columns, planes)
-    u, v, s, gs = memory(size, U), memory(n * n * stride, U), memory(n * width, U), memory(n * width, U)
-    gx, h = memory(size, U), memory(size, U)
-    Ub, Vb, Sb, gSb = buffer(u, kind), buffer(v, kind), buffer(s, reals), buffer(gs, reals)
-    gXb, H, gXr, ur, vr = buffer(gx, kind), buffer(h, kind), buffer(gx, reals), buffer(u, reals), buffer(v, reals)
+    forms = layouts(rows, columns, planes)
+    Ub, ur = shared(m * n, U, kind, reals)
+    Vb, vr = shared(n * n, U, kind, reals)
+    gXb, gXr = shared(m * n, U, kind, reals)
+    Sb, gSb, H = room(n, U, reals), room(n, U, reals), room(m * n, U, kind)
     left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, gvalues, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gS, lane), buffer(gX, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False

@@ -6,6 +6,7 @@ where these are the better way; n along the lines, the batch along the columns.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -32,7 +33,7 @@ def main() -> None:
                 ratios = []
                 for batch in BATCHES:
                     a = np.random.default_rng(0).standard_normal((batch, n, n))
-                    calls = {"lapack": lambda a=a: lapack(a), "kernel": lambda a=a: kernel(a)}
+                    calls = {"lapack": functools.partial(lapack, a), "kernel": functools.partial(kernel, a)}
                     seconds = interleave(calls, seconds=0.05)
                     ratios.append(seconds["lapack"] / seconds["kernel"])
                 print(f"{n:>4d} " + "".join(f"{ratio:7.2f}" for ratio in ratios), flush=True)

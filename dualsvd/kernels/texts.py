@@ -1,0 +1,58 @@
+"""The texts made known to Numba: what calls them from compiled code compiles them, once for each kind of number.
+
+Imported on first use, for it imports Numba.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+from numba.extending import overload, register_jitable
+
+from . import derivatives, householder, jacobi, qr
+from .scalars import compile_rule, order_of
+
+#: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
+FAST = {"contract", "nsz", "arcp"}
+OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
+
+#: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
+STAGED = {"rotation", "angle", "tangent_of_angle", "rebase", "reciprocal"}
+
+#: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not:
+#: it would only make the compiler work.
+HOT = {"dots", "inner", "norm2", "rotate", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
+HOT |= {
+    "converge",
+    "sweep",
+    "converge_in_fronts",
+    "sweep_in_fronts",
+    "turn_front",
+    "normalise",
+    "extent",
+    "raise_lanes",
+}  # these stand in a kernel once
+HOT |= {"multiply_block", "multiply_entry", "conjugate_if"}
+
+# The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
+TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
+
+for _text in (jacobi, derivatives, qr, householder):
+    for _name, _function in vars(_text).items():
+        if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
+            if _name in STAGED:
+                compile_rule(_function)
+            elif _name != "follow_beyond":
+                register_jitable(**TEXT, forceinline=_name in HOT)(_function)
+
+
+@overload(jacobi.follow_beyond, jit_options=TEXT, strict=False)
+def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
+    """By the order of the derivatives, so that the other way is not compiled."""
+    return jacobi.follow_first if order_of(A.number) == 1 else jacobi.follow_nested
+
+
+#: How kernels' own functions are registered: inlined where they stand once, or in the inner loops.
+inline = register_jitable(**OPTIONS, no_cfunc_wrapper=True)
+once = register_jitable(**OPTIONS, no_cfunc_wrapper=True, forceinline=True)
