@@ -14,9 +14,9 @@ from . import emulated, toolchain
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its name: "hardware", "simulator" or "executed PTX"."""
+    """Its name: "hardware", "simulator" or "executed PTX". Gone after the module: others test that there is none."""
     if ds.cuda.is_available():
         yield "simulator" if SIMULATED else "hardware"
         return
