@@ -75,16 +75,18 @@ class DualArray(Tracer):
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
         depth_of(tag)
-        values, tangents, directions = [], [], None
+        values: list[Any] = []
+        tangents: list[Any] = []
+        directions = None
         for operand in operands:
             if isinstance(operand, Dual):
                 operand = cls.from_number(operand)
             if isinstance(operand, DualArray) and operand.tag == tag:
                 if directions is None:
-                    directions = operand.directions
-                elif directions != operand.directions:
+                    directions = len(operand.partials)
+                elif directions != len(operand.partials):
                     raise ShapeError(
-                        f"{rule.name} met arrays with {directions} and {operand.directions} directions; "
+                        f"{rule.name} met arrays with {directions} and {len(operand.partials)} directions; "
                         "arrays that meet must carry the same directions"
                     )
                 values.append(operand.value)
@@ -107,6 +109,8 @@ class DualArray(Tracer):
         """y with its partials dy, which a rule may leave still to be broadcast over the shape of y."""
         if dy is None:
             return y
+        if type(y) is type(dy) is np.ndarray and dy.shape == (directions, *y.shape) and dy.dtype == y.dtype:
+            return cls.wrap(y, dy, tag)  # as nearly all rules leave them
         shape = (directions, *np.shape(y))
         if np.shape(dy) != shape:
             dy = np.copy(np.broadcast_to(dy, shape))

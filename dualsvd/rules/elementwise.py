@@ -13,9 +13,11 @@ from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linea
 
 def align(tangent: Any, ndim: int) -> Any:
     """A tangent whose operand has fewer axes than the result, with axes of length one after its directions."""
+    missing = ndim - tangent.ndim + 1
+    if missing <= 0:
+        return tangent
     shape = np.shape(tangent)
-    missing = ndim - (len(shape) - 1)
-    return tangent if missing <= 0 else np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
+    return np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
 
 
 def times(slope: Any, constant: str, tangent: Any) -> Any:
@@ -29,9 +31,9 @@ def times(slope: Any, constant: str, tangent: Any) -> Any:
     if constant == "-1":
         return -tangent
     if (
-        constant not in _BARE
-        and type(slope) is type(tangent) is np.ndarray
+        type(slope) is type(tangent) is np.ndarray
         and slope.size > _LARGE
+        and constant not in _BARE
         and tangent.shape == (1, *slope.shape)
         and tangent.dtype == slope.dtype
     ):
@@ -39,13 +41,14 @@ def times(slope: Any, constant: str, tangent: Any) -> Any:
     return slope * tangent
 
 
+_UNITS = ("1", "-1")  # slopes that need no product
 _BARE = ("a", "b", "x", "y")  # slopes that are an operand or the result: not theirs to write on
 _LARGE = 4096  # elements; below it the test costs more than the allocation
 
 
-def plus(dy: Any, term: Any) -> Any:
-    """dy + term, where the sum of an earlier term may be written on."""
-    if type(dy) is type(term) is np.ndarray and dy.shape == term.shape and dy.dtype == term.dtype and dy.flags.owndata:
+def plus(dy: Any, term: Any, fresh: bool) -> Any:
+    """dy + term, written on dy if that was made for this sum alone."""
+    if fresh and type(dy) is type(term) is np.ndarray and dy.shape == term.shape and dy.dtype == term.dtype:
         return np.add(dy, term, out=dy)
     return dy + term
 
@@ -80,32 +83,39 @@ def elementwise(row: Row) -> Rule:
     """The rule of a row: a diagonal Jacobian, so both directions multiply by the slope."""
     slopes = compile_row(row, NAMESPACE)
     constants = row.partials
+    by_operand = tuple((k, slope, c) for k, (slope, c) in enumerate(zip(slopes, constants)) if c != "0")
+    products = not {"0", *_UNITS} & set(constants)
 
     def pushforward(y: Any, operands: Operands, tangents: Operands) -> Any:
-        aligned = [None if tangent is None else align(tangent, np.ndim(y)) for tangent in tangents]
-        terms = [
-            times(None if constant in ("1", "-1") else slope(*operands, y), constant, tangent)
-            for slope, constant, tangent in zip(slopes, constants, aligned)
-            if tangent is not None and constant != "0"
-        ]
-        if len(terms) == 1 and any(terms[0] is t for t in aligned):
-            return np.copy(terms[0])  # memory of its own, as the value has: someone may write there
-        if len(terms) == 2:
-            fresh = constants[0] != "1"  # else the first term is the tangent itself
-            return plus(*terms) if fresh else terms[0] + terms[1]
-        return terms[0] if terms else np.zeros((1,) * (np.ndim(y) + 1))
+        if len(tangents) == 2 and products and tangents[0] is tangents[1] is not None and operands[0] is operands[1]:
+            return times(slopes[0](*operands, y) + slopes[1](*operands, y), "", tangents[0])  # x*x: one product
+        dy, fresh = None, False
+        for k, slope, constant in by_operand:
+            tangent = tangents[k]
+            if tangent is None:
+                continue
+            term = times(None if constant in _UNITS else slope(*operands, y), constant, align(tangent, y.ndim))
+            dy, fresh = (term, constant != "1") if dy is None else (plus(dy, term, fresh), True)
+        if dy is None:
+            return np.zeros((1,) * (y.ndim + 1))
+        return dy if fresh else np.copy(dy)  # memory of its own, as the value has: someone may write there
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
         def cotangent(slope: Any, constant: str) -> Any:
-            return lambda: times(None if constant in ("1", "-1") else conjugate(slope(*operands, y)), constant, y_bar)
+            return lambda: times(None if constant in _UNITS else conjugate(slope(*operands, y)), constant, y_bar)
 
         return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
 
     return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row))
 
 
+def where(condition: Any, p: Any, q: Any) -> Any:
+    """np.where, which takes its time to choose between numbers."""
+    return (p if condition else q) if isinstance(condition, (bool, np.bool_)) else np.where(condition, p, q)
+
+
 #: what an expression of the table may call, over arrays; NumPy's functions dispatch on traced arguments by themselves
-NAMESPACE: dict[str, Any] = {name: array_function(name) for name in TABLE if name not in EXTRA} | {"where": np.where}
+NAMESPACE: dict[str, Any] = {name: array_function(name) for name in TABLE if name not in EXTRA} | {"where": where}
 NAMESPACE |= {name: lambda *x, name=name: ELEMENTWISE[name](*x) for name in EXTRA}  # gamma's derivative needs polygamma
 ELEMENTWISE: dict[str, Rule] = {name: elementwise(row) for name, row in TABLE.items()}
 

@@ -306,6 +306,8 @@ class Tracer:
     # -- NumPy's dispatch
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is None and not kwargs and method == "__call__" and ufunc in NUMPY:  # what nearly all calls are
+            return NUMPY[ufunc](*inputs)
         key = ufunc if method == "__call__" else (ufunc, method)
         implementation = NUMPY.get(key) or by_name(ufunc, method)
         if implementation is None:
