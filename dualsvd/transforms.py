@@ -16,6 +16,7 @@ import numpy as np
 from . import settings
 from .errors import DegenerateError, DTypeError, DualSVDError, ShapeError
 from .forward import DualArray
+from .kernels.memory import PAGES, keep_freed_memory
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
 from .structure import Rebuild, describe, flatten
@@ -33,7 +34,11 @@ _TANGENTS_ALIVE = 16
 def _variable(x: Any, name: str, own: bool = True) -> Any:
     """A leaf that can be differentiated by, as a floating-point array; of its own where f may write into it."""
     x = as_inexact(x, name)
-    return np.array(x) if own and not isinstance(x, Tracer) else x
+    if isinstance(x, Tracer):
+        return x
+    if x.nbytes >= PAGES:
+        keep_freed_memory()
+    return np.array(x) if own else x
 
 
 def _variables(tree: Any, name: str, own: bool = True) -> tuple[list[Any], Rebuild]:
@@ -497,6 +502,9 @@ def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
         raise ShapeError(f"{what} must have the structure and shapes {describe(primals)}, got {describe(tangents)}")
     result = []
     for w, g in zip(wanted, given):
+        if type(w) is type(g) is np.ndarray and w.dtype == g.dtype and w.dtype.char in "fdFD" and g.dtype.isnative:
+            result.append(g)
+            continue
         g = as_inexact(g, what)
         if np.iscomplexobj(g) and not np.iscomplexobj(w):
             raise DTypeError(f"{what} is complex where the variable is real; give the variable a complex dtype")
@@ -525,7 +533,8 @@ def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
         )
     values, put = _variables(tuple(primals), "primals")
     directions = _matching(put(values), tuple(tangents), "tangents")
-    y, dots, rebuild = _push(lambda *leaves: f(*put(leaves)), values, [v[None] for v in directions])
+    own = [v if isinstance(v, Tracer) else np.array(v) for v in directions]  # f may write into them, as into the values
+    y, dots, rebuild = _push(lambda *leaves: f(*put(leaves)), values, [v[None] for v in own])
     return rebuild([_tidy(leaf) for leaf in y]), rebuild([_tidy(dot[0]) for dot in dots])
 
 

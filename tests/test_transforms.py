@@ -208,11 +208,26 @@ def _through_a_view(x):
     return row * table[0]
 
 
+def _overwritten(x):
+    x[0] = 2.0
+    return x * x
+
+
 def _added_in_place(x):
     y = np.copy(x)
     y += x**2
     y[1:] *= x[:-1]
     return y
+
+
+@pytest.mark.parametrize("f", (_running_product, _through_a_view, _added_in_place))
+def test_what_writes_in_place_leaves_the_arguments_alone(f):
+    x, v = np.array([0.7, 1.3, 2.1]), np.array([1.0, -2.0, 0.5])
+    given = x.copy(), v.copy()
+    ds.jvp(f, (x,), (v,))
+    ds.jvp(_overwritten, (x,), (v,))
+    assert np.array_equal(x, given[0])
+    assert np.array_equal(v, given[1])
 
 
 @pytest.mark.parametrize("f", (_running_product, _through_a_view, _added_in_place))

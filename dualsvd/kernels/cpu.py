@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .jacobi import MAX_SWEEPS, tie_tolerance
+from .memory import keep_freed_memory
 
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 48
@@ -467,21 +468,11 @@ def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
     if entry is None:
         from . import accurate, compiled
 
-        _keep_freed_memory()
+        keep_freed_memory()
         signature = tuple(map(_type, (*kinds, *arguments, 0, 0, *limit)))
         dispatcher = getattr(compiled, kernel, None) or getattr(accurate, kernel)
         entry = _entries[key] = dispatcher.compile(signature)
     return entry
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Let the C library keep what results leave when they are freed.
-
-    It hands freed memory back to the system beyond twice the largest block that was ever freed, and to fetch it again,
-    page by page, takes as long as the SVDs that go there. So a block is freed that is as large as it takes notice of.
-    """
-    np.empty(31 << 20, np.uint8)
 
 
 def _type(x: Any) -> Any:

@@ -47,18 +47,21 @@ _depths: dict[int, int] = {0: 0}  # of the levels that are open; 0 is for number
 _stack: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("dualsvd.levels", default=())
 
 
-@contextlib.contextmanager
-def level() -> Iterator[int]:
+class level:
     """Open a level of differentiation; its tag is a fresh run-time id, larger than that of every level around it."""
-    tag = next(_ids)
-    stack = (*_stack.get(), tag)
-    _depths[tag] = len(stack)
-    token = _stack.set(stack)
-    try:
-        yield tag
-    finally:
-        _stack.reset(token)
-        del _depths[tag]
+
+    __slots__ = ("tag", "token")
+
+    def __enter__(self) -> int:
+        self.tag = next(_ids)
+        stack = (*_stack.get(), self.tag)
+        _depths[self.tag] = len(stack)
+        self.token = _stack.set(stack)
+        return self.tag
+
+    def __exit__(self, *error: object) -> None:
+        _stack.reset(self.token)
+        del _depths[self.tag]
 
 
 def depth_of(tag: int) -> int:
