@@ -21,7 +21,7 @@ from ..settings import Options, get
 from .degeneracy import Spectrum, meet_tie, spectrum
 from .divided_differences import Kept
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors
-from .kernel_rules import swept_slopes
+from .kernel_rules import fusible, pull_fused, swept_slopes
 from .lanczos import Leading
 from .matrices import dyads, inner, is_plain, operand_examples
 from .spectral_rule import SPECTRAL
@@ -53,8 +53,21 @@ def extreme_gradient(a: Any, factors: SVDResult, which: str, options: Options) -
     return SPECTRAL(a, family=Kept("one", which), factors=factors, options=options) / k
 
 
+def simple_gradient(weights: Any, a: Any, factors: SVDResult, which: str, options: Options) -> Any:
+    """`weights` (...) times (1) by kernels, or None: where something is tied or zero, or no kernels take these."""
+    if not fusible(options, factors.U, factors.Vh, a, weights):
+        return None
+    S_bar = np.zeros_like(factors.S)
+    S_bar[..., 0 if which == "largest" else -1] = weights
+    A_bar, whole = pull_fused(*factors, None, S_bar, None)
+    return A_bar if whole else None
+
+
 def factored_slopes(a: Any, factors: SVDResult, dA: Any, which: str, options: Options) -> Any:
     """Re u^H dA v, in the basis that follows the direction if the value is tied or zero."""
+    gradient = simple_gradient(1.0, a, factors, which, options)
+    if gradient is not None:
+        return inner(gradient, dA)
     at = spectrum(factors.S, options)
     if not np.any(kinked(at, which)):
         return inner(extreme_gradient(a, factors, which, options), dA)
@@ -65,6 +78,9 @@ def factored_slopes(a: Any, factors: SVDResult, dA: Any, which: str, options: Op
 
 def factored_cotangent(y_bar: Any, a: Any, factors: SVDResult, which: str, options: Options) -> Any:
     """y_bar times (1)."""
+    a_bar = simple_gradient(y_bar, a, factors, which, options)
+    if a_bar is not None:
+        return a_bar
     if options.ties != "directional":
         at = spectrum(factors.S, options)
         if np.any(kinked(at, which)):

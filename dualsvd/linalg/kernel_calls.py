@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..settings import Options
 KERNEL_BATCH, KERNEL_SIZE = 64, 32
 
 
+@functools.cache
 def kernels() -> Any:
     """The compiled kernels, which bring in Numba: loaded when first used."""
     from ..kernels import cpu

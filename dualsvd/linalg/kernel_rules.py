@@ -66,7 +66,9 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out
     def flat(x: Any, like: Any, axes: int) -> Any:
         if x is None:
             return None
-        x = np.broadcast_to(np.asarray(x, dtype=like.dtype), like.shape)
+        x = np.asarray(x, dtype=like.dtype)
+        if x.shape != like.shape:
+            x = np.broadcast_to(x, like.shape)
         return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
 
     bars = [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
