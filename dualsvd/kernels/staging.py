@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, errors, types
+from numba.core.cpu import CPUContext
 from numba.extending import models, register_model
 
 from ..dual import Dual, Staged
@@ -258,13 +259,14 @@ def _comparison(symbol: str) -> Callable[..., Any]:
 
 
 class Leaf(Number):
-    """A real number, an integer, or a pack of reals; `value` is None while only types are asked for."""
+    """A real number, an integer, or a pack of reals; `value` is None while only types are asked for. `tangent` tells
+    what partials enter, see `Emitter.arithmetic`."""
 
-    __slots__ = ("emitter", "type", "value")
+    __slots__ = ("emitter", "tangent", "type", "value")
     is_complex = False
 
-    def __init__(self, emitter: Emitter, type: types.Type, value: Any) -> None:
-        self.emitter, self.type, self.value = emitter, type, value
+    def __init__(self, emitter: Emitter, type: types.Type, value: Any, tangent: bool = False) -> None:
+        self.emitter, self.type, self.value, self.tangent = emitter, type, value, tangent
 
     @property
     def real(self) -> Leaf:
@@ -590,6 +592,8 @@ class Emitter:
 
     def __init__(self, typing: Any, context: Any = None, builder: Any = None) -> None:
         self.typing, self.context, self.builder = typing, context, builder
+        # Where the user has chosen flags Numba sets them, on instructions without any.
+        self.fuses = isinstance(context, CPUContext) and not context.fastmath
 
     def record(self, t: types.Type, instructions: Callable[[Any], Any]) -> Leaf:
         return Leaf(self, t, None if self.builder is None else instructions(self.builder))
@@ -599,23 +603,23 @@ class Emitter:
 
     # -- between Numba's values and numbers
 
-    def wrap(self, t: types.Type, value: Any) -> Any:
+    def wrap(self, t: types.Type, value: Any, tangent: bool = False) -> Any:
         """The number that stands for a value of Numba's."""
 
         def part(index: int, *more: int) -> Any:
             return None if self.builder is None else self.builder.extract_value(value, (index, *more))
 
         if isinstance(t, DualType):
-            partials = [self.wrap(t.part, part(1, k)) for k in range(t.count)]
-            return Dual(self.wrap(t.part, part(0)), partials, t.level)
+            partials = [self.wrap(t.part, part(1, k), True) for k in range(t.count)]
+            return Dual(self.wrap(t.part, part(0), tangent), partials, t.level)
         if isinstance(t, MaskType):
             return Mask(self, PackType(t.lanes), value)
         if isinstance(t, types.Boolean):
             return Mask(self, types.float64, value)
         if is_complex_type(t):
             plane = real_type(t)
-            return Complex(Leaf(self, plane, part(0)), Leaf(self, plane, part(1)))
-        return Leaf(self, types.unliteral(t), value)
+            return Complex(Leaf(self, plane, part(0), tangent), Leaf(self, plane, part(1), tangent))
+        return Leaf(self, types.unliteral(t), value, tangent)
 
     def unwrap(self, t: Any, x: Any) -> Any:
         """The value of Numba's type t that a number, or a tuple of numbers, stands for."""
@@ -693,11 +697,20 @@ class Emitter:
     # -- instructions
 
     def arithmetic(self, operation: Callable[..., Any], instruction: str, a: Leaf, b: Leaf) -> Leaf:
-        """a op b at one type. Integers, and division of single numbers (1/0 is the user's choice), are Numba's."""
-        single = not isinstance(a.type, PackType)
+        """a op b at one type. Integers, and division of single numbers (1/0 is the user's choice), are Numba's.
+
+        Products and sums of tangents may be fused into one operation. Values may not, unless the user says so: with
+        and without derivatives a function takes the same path to the last bit.
+        """
+        single, tangent = not isinstance(a.type, PackType), a.tangent or b.tangent
         if isinstance(a.type, types.Integer) or (single and operation is operator.truediv):
-            return self.call(operation, a, b)
-        return self.record(a.type, lambda builder: getattr(builder, instruction)(a.value, b.value))
+            result = self.call(operation, a, b)
+        else:
+            flags = ("contract",) if tangent and self.fuses else ()
+            result = self.record(a.type, lambda builder: getattr(builder, instruction)(a.value, b.value, flags=flags))
+        if tangent:
+            result.tangent = True
+        return result
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """A function of Numba's at single numbers."""
