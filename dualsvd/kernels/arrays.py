@@ -24,6 +24,7 @@ from numba.core import cgutils, types
 from numba.core.imputils import RefType, impl_ret_borrowed, impl_ret_new_ref, iternext_impl
 from numba.core.registry import cpu_target
 from numba.core.typing.arraydecl import get_array_index_type
+from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import (
     NativeValue,
     box,
@@ -213,13 +214,7 @@ def _as_element(element: DualType) -> Callable[..., Any]:
     @intrinsic
     def as_element(typing: Any, x: Any) -> Any:
         x = types.unliteral(x)
-        whole = join(element, x)
-        same_levels = isinstance(whole, DualType) and _levels(whole) == _levels(element)
-        if not same_levels or is_complex_type(whole) != is_complex_type(element):
-            raise refusal(
-                TagError if not same_levels else DTypeError,
-                f"an array of {element} cannot hold {x}; make it by np.zeros_like of an array that holds such numbers",
-            )
+        _check_holds(element, x)
 
         def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             emitter = Emitter(context.typing_context, context, builder)
@@ -228,6 +223,16 @@ def _as_element(element: DualType) -> Callable[..., Any]:
         return element(x), generate
 
     return as_element
+
+
+def _check_holds(element: DualType, x: types.Type) -> None:
+    whole = join(element, x)
+    same_levels = isinstance(whole, DualType) and _levels(whole) == _levels(element)
+    if not same_levels or is_complex_type(whole) != is_complex_type(element):
+        raise refusal(
+            TagError if not same_levels else DTypeError,
+            f"an array of {element} cannot hold {x}; make it by np.zeros_like of an array that holds such numbers",
+        )
 
 
 def _levels(t: types.Type) -> tuple[tuple[int, int], ...]:
@@ -294,20 +299,115 @@ def _is_element_index(array: DualArrayType, index: types.Type) -> bool:
     return len(kinds) == array.ndim and all(isinstance(k, types.Integer) for k in kinds)
 
 
+# Elements are read and written without a function of their own around it: loops over arrays then compile to what they
+# are for plain arrays. The index is checked once, against the value.
+
+
+@infer_global(operator.getitem)
+class _ElementOf(AbstractTemplate):
+    key = operator.getitem
+
+    def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
+        A, i = args
+        return A.element(A, i) if isinstance(A, DualArrayType) and _is_element_index(A, i) else None
+
+
+@infer_global(operator.setitem)
+class _SetElementOf(AbstractTemplate):
+    key = operator.setitem
+
+    def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
+        A, i, x = args[0], args[1], types.unliteral(args[2])
+        if not (isinstance(A, DualArrayType) and _takes_elements(A, i, x)):
+            return None
+        _check_holds(A.element, x)
+        return types.none(A, i, x)
+
+
+def _takes_elements(A: DualArrayType, i: types.Type, x: types.Type) -> bool:
+    """Whether A[i] = x writes an element, for which all parts of A have room."""
+    return _is_element_index(A, i) and _ndim(x) == 0 and _is_uniform(A)
+
+
+def _is_uniform(A: Any) -> bool:
+    members = (A.value, A.partials)
+    if not all(element_type(a) == A.element.part for a in members):
+        return False
+    return all(_is_uniform(a) if isinstance(a, DualArrayType) else a.mutable for a in members)
+
+
+@lower_builtin(operator.getitem, DualArrayType, types.Any)
+def _lower_getitem(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    A, emitter = sig.args[0], Emitter(context.typing_context, context, builder)
+    return emitter.unwrap(sig.return_type, _read(emitter, A, values[0], _position(emitter, sig, values)))
+
+
+@lower_builtin(operator.setitem, DualArrayType, types.Any, types.Any)
+def _lower_setitem(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    A, emitter = sig.args[0], Emitter(context.typing_context, context, builder)
+    x = emitter.convert(emitter.wrap(sig.args[2], values[2]), A.element)
+    _write(emitter, A, values[0], _position(emitter, sig, values), x)
+    return context.get_dummy_value()
+
+
+def _position(emitter: Emitter, sig: Any, values: Any) -> list[Any]:
+    """The indices of an element: in bounds if that is asked for, and none negative."""
+    context, builder, value, t = emitter.context, emitter.builder, values[0], sig.args[0]
+    while isinstance(t, DualArrayType):
+        value, t = builder.extract_value(value, 0), t.value
+    shape = cgutils.unpack_tuple(builder, context.make_array(t)(context, builder, value).shape, t.ndim)
+    kinds = tuple(map(types.unliteral, _kinds(sig.args[1])))
+    indices = cgutils.unpack_tuple(builder, values[1]) if isinstance(sig.args[1], types.BaseTuple) else [values[1]]
+    position = []
+    for axis, (kind, index, length) in enumerate(zip(kinds, indices, shape)):
+        place = arrayobj.fix_integer_index(context, builder, kind, index, length)
+        cgutils.do_boundscheck(context, builder, place, length, axis)
+        position.append(place)
+    return position
+
+
+def _pointer(emitter: Emitter, t: types.Array, value: Any, position: list[Any]) -> Any:
+    context, builder = emitter.context, emitter.builder
+    return cgutils.get_item_pointer(context, builder, t, context.make_array(t)(context, builder, value), position)
+
+
+def _members(emitter: Emitter, t: DualArrayType, value: Any, position: list[Any]) -> list[tuple[Any, ...]]:
+    """(type, value, position) of the value and of each partial of an element."""
+    first, rest = (emitter.builder.extract_value(value, k) for k in range(2))
+    directions = [cgutils.intp_t(k) for k in range(t.count)]
+    return [(t.value, first, position), *((t.partials, rest, [k, *position]) for k in directions)]
+
+
+def _read(emitter: Emitter, t: Any, value: Any, position: list[Any]) -> Any:
+    if isinstance(t, DualArrayType):
+        first, *rest = (_read(emitter, *member) for member in _members(emitter, t, value, position))
+        return rules.Dual(first, rest, t.level)
+    pointer = _pointer(emitter, t, value, position)
+    return emitter.wrap(t.dtype, arrayobj.load_item(emitter.context, emitter.builder, t, pointer))
+
+
+def _write(emitter: Emitter, t: Any, value: Any, position: list[Any], x: Any) -> None:
+    if isinstance(t, DualArrayType):
+        for part, (kind, array, place) in zip((x.value, *x.partials), _members(emitter, t, value, position)):
+            _write(emitter, kind, array, place, part)
+    else:
+        pointer = _pointer(emitter, t, value, position)
+        arrayobj.store_item(emitter.context, emitter.builder, t, emitter.unwrap(t.dtype, x), pointer)
+
+
 @overload_array(operator.getitem)
 def _getitem(A, i):
     if not isinstance(A, DualArrayType):
         return None
-    at = ", ".join(_subscripts(i, "i"))
     if _is_element_index(A, i):
-        partials = "".join(f"A.partials[{k}, {at}], " for k in range(A.count))
-        return _compile(f"def f(A, i): return number(A.value[{at}], ({partials}))", number=_number(A.element))
+        return None  # see _ElementOf
+    at = ", ".join(_subscripts(i, "i"))
     return _compile(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=_pair(A.count, A.level))
 
 
 @overload_array(operator.setitem)
 def _setitem(A, i, x):
-    if not isinstance(A, DualArrayType) or not _is_operand(x):
+    if not isinstance(A, DualArrayType) or not _is_operand(x) or _takes_elements(A, i, x):
         return None
     at = ", ".join(_subscripts(i, "i"))
     if any(isinstance(k, types.Array) for k in _kinds(i)):
