@@ -245,7 +245,7 @@ class Dual:
 
     @property
     def _numba_type_(self) -> Any:
-        return importlib.import_module("dualsvd.kernels.scalars").type_of(self)
+        return _typing()(self)
 
     # ---- NumPy
 
@@ -453,6 +453,11 @@ def absolute(x: Any) -> Any:
     y = absolute(x.value)
     direction = conj(x.value) / where(primal(y) == 0, 1, y)
     return Dual(y, [real(direction * p) for p in x.partials], x.tag)
+
+
+@functools.cache
+def _typing() -> Any:
+    return importlib.import_module("dualsvd.kernels.scalars").type_of
 
 
 functions["absolute"] = absolute

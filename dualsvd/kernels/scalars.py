@@ -45,6 +45,7 @@ from numba.extending import (
     typeof_impl,
     unbox,
 )
+from numba.np.numpy_support import as_dtype
 
 from .. import dual as rules
 from ..dual import Dual
@@ -364,14 +365,23 @@ _TYPES: dict[Any, DualType] = {}
 
 def type_of(x: Dual) -> DualType:
     """Numba's type of a Python Dual."""
-    level = importlib.import_module("dualsvd.rules.registry").depth_of(x.tag) if x.tag else 0
-    parts = (x.value, *x.partials)
-    signature = (level, *map(type, parts))
-    if signature not in _TYPES or Dual in signature:
-        part = functools.reduce(join, (type_of(p) if isinstance(p, Dual) else numba.typeof(p) for p in parts))
+    classes = _classes(x)
+    known = _TYPES.get(classes)
+    if known is None:
+        parts = (type_of(p) if isinstance(p, Dual) else numba.typeof(p) for p in (x.value, *x.partials))
+        part = functools.reduce(join, parts)
         part = types.float64 if isinstance(part, types.Integer) else part
-        _TYPES[signature] = DualType(part, len(x.partials), level)
-    return _TYPES[signature]
+        known = _TYPES[classes] = DualType(part, len(x.partials), classes[0])
+    return known
+
+
+def _classes(x: Dual) -> tuple[Any, ...]:
+    """The level, and the classes of the value and the partials: all that the type depends on."""
+    level = importlib.import_module("dualsvd.rules.registry").depth_of(x.tag) if x.tag else 0
+    classes = (level, type(x.value), *map(type, x.partials))
+    if Dual in classes:
+        return (level, *(_classes(p) if isinstance(p, Dual) else type(p) for p in (x.value, *x.partials)))
+    return classes
 
 
 @typeof_impl.register(Dual)
@@ -417,38 +427,103 @@ def assemble(numbers: tuple[Any, ...], levels: tuple[tuple[int, int], ...], dtyp
 
 @unbox(DualType)
 def _unbox_dual(t: DualType, x: Any, c: Any) -> NativeValue:
-    leaf = leaf_type(t)
-    if isinstance(t.part, DualType):
+    if not isinstance(t.part, DualType):
+        value = _unbox_number(t, x, c)
+    elif not (t.level or isinstance(t.part.part, DualType)):
+        value = _unbox_nested(t, x, c)
+    else:
         callee, levels = (c.pyapi.unserialize(c.pyapi.serialize_object(known)) for known in (leaves, _levels(t)))
         parts = c.pyapi.call_function_objargs(callee, (x, levels))
-        numbers = c.unbox(types.UniTuple(leaf, _size(t)), parts).value
+        numbers = c.unbox(types.UniTuple(leaf_type(t), _size(t)), parts).value
         for owned in (callee, levels, parts):
             c.pyapi.decref(owned)
         emitter = Emitter(c.context.typing_context, c.context, c.builder)
-        flat = iter([emitter.wrap(leaf, n) for n in cgutils.unpack_tuple(c.builder, numbers)])
+        flat = iter([emitter.wrap(leaf_type(t), n) for n in cgutils.unpack_tuple(c.builder, numbers)])
         value = emitter.unwrap(t, _fold(t, flat))
-    else:
-        aggregate = cgutils.create_struct_proxy(t)(c.context, c.builder)
-        first = c.pyapi.object_getattr_string(x, "value")
-        rest = c.pyapi.object_getattr_string(x, "partials")
-        sequence = c.pyapi.sequence_tuple(rest)
-        aggregate.value = c.unbox(leaf, first).value
-        aggregate.partials = c.unbox(types.UniTuple(leaf, t.count), sequence).value
-        for owned in (first, rest, sequence):
-            c.pyapi.decref(owned)
-        value = aggregate._getvalue()
     return NativeValue(value, is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+
+
+def _unbox_parts(t: DualType, x: Any, c: Any, take: Callable[..., Any]) -> Any:
+    """The value and the partials of an object, each by `take`."""
+    aggregate = cgutils.create_struct_proxy(t)(c.context, c.builder)
+    first = c.pyapi.object_getattr_string(x, "value")
+    rest = c.pyapi.object_getattr_string(x, "partials")
+    sequence = c.pyapi.sequence_tuple(rest)
+    aggregate.value = take(first)
+    partials = [take(c.pyapi.tuple_getitem(sequence, k)) for k in range(t.count)]
+    aggregate.partials = c.context.make_tuple(c.builder, types.UniTuple(t.part, t.count), partials)
+    for owned in (first, rest, sequence):
+        c.pyapi.decref(owned)
+    return aggregate._getvalue()
+
+
+def _unbox_number(t: DualType, x: Any, c: Any) -> Any:
+    """A Dual of plain numbers."""
+    return _unbox_parts(t, x, c, lambda part: c.unbox(t.part, part).value)
+
+
+def _unbox_nested(t: DualType, x: Any, c: Any) -> Any:
+    """A Dual made by hand of Duals of plain numbers, or of plain numbers where they are constants."""
+    whole = c.pyapi.object_type(x)
+
+    def take(part: Any) -> Any:
+        kind = c.pyapi.object_type(part)
+        c.pyapi.decref(kind)
+        result = cgutils.alloca_once_value(c.builder, cgutils.get_null_value(c.context.get_value_type(t.part)))
+        with c.builder.if_else(c.builder.icmp_unsigned("==", kind, whole)) as (carries, constant):
+            with carries:
+                c.builder.store(_unbox_number(t.part, part, c), result)
+            with constant:
+                c.builder.store(c.unbox(t.part.part, part).value, cgutils.gep_inbounds(c.builder, result, 0, 0))
+        return c.builder.load(result)
+
+    value = _unbox_parts(t, x, c, take)
+    c.pyapi.decref(whole)
+    return value
 
 
 @box(DualType)
 def _box_dual(t: DualType, value: Any, c: Any) -> Any:
-    leaf = leaf_type(t)
+    leaf, levels = leaf_type(t), _levels(t)
+    if not any(level for _, level in levels):
+        return _box_parts(t, value, c)
     numbers = cgutils.pack_array(c.builder, _flatten(c.builder, t, value), c.context.get_value_type(leaf))
     flat = c.box(types.UniTuple(leaf, _size(t)), numbers)
-    callee, *rest = (c.env_manager.read_const(c.env_manager.add_const(x)) for x in (assemble, _levels(t), str(leaf)))
+    callee, *rest = (_constant(c, x) for x in (assemble, levels, str(leaf)))
     result = c.pyapi.call_function_objargs(callee, (flat, *rest))
     c.pyapi.decref(flat)
     return result
+
+
+def _box_parts(t: types.Type, value: Any, c: Any) -> Any:
+    """A number of no running derivative. The members of a Dual are set at once: `__init__` takes four times as long."""
+    if t in (types.float32, types.complex64):
+        wide = c.box(t, value)
+        number = c.pyapi.call_function_objargs(_constant(c, as_dtype(t).type), (wide,))
+        c.pyapi.decref(wide)
+        return number
+    if not isinstance(t, DualType):
+        return c.box(t, value)
+    partials = c.pyapi.tuple_new(t.count)
+    for k in range(t.count):  # the tuple takes the reference
+        c.pyapi.tuple_setitem(partials, k, _box_parts(t.part, c.builder.extract_value(value, (1, k)), c))
+    members = {
+        "value": _box_parts(t.part, c.builder.extract_value(value, 0), c),
+        "partials": partials,
+        "tag": c.pyapi.long_from_longlong(c.context.get_constant(types.int64, 0)),
+    }
+    allocate_type = ir.FunctionType(c.pyapi.pyobj, [c.pyapi.pyobj, c.pyapi.py_ssize_t])
+    allocate = cgutils.get_or_insert_function(c.builder.module, allocate_type, "PyType_GenericAlloc")
+    result = c.builder.call(allocate, [_constant(c, Dual), c.pyapi.py_ssize_t(0)])
+    for name, member in members.items():
+        c.pyapi.object_setattr_string(result, name, member)
+        c.pyapi.decref(member)
+    return result
+
+
+def _constant(c: Any, x: Any) -> Any:
+    """A Python object that boxing refers to."""
+    return c.env_manager.read_const(c.env_manager.add_const(x))
 
 
 def _size(t: types.Type) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import importlib
 import itertools
 import sys
@@ -244,6 +245,11 @@ def as_inexact(x: Any, name: str = "x") -> Any:
 # Traced arrays
 
 
+@functools.cache
+def _typing() -> Any:
+    return importlib.import_module("dualsvd.kernels.arrays").type_of
+
+
 class Tracer:
     """Base of DualArray and TapeArray: looks like an ndarray, sends every operation to its rule."""
 
@@ -334,7 +340,7 @@ class Tracer:
     @property
     def _numba_type_(self) -> Any:
         """Numba asks for this when it meets a traced array before the extension is loaded."""
-        return importlib.import_module("dualsvd.kernels.arrays").type_of(self)
+        return _typing()(self)
 
     # -- comparisons decide on the primal, and so do truth and hashing by identity
 
