@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import importlib.metadata
 import multiprocessing
 import os
@@ -255,37 +256,48 @@ def _version(package: str) -> str | None:
         return None
 
 
+#: shapes whose batches have kernels of their own, and one that shares its kernels with all others
+SHAPES = ((2, 2), (3, 3), (4, 4), (3, 5))
+DTYPES = ("float64", "complex128", "float32", "complex64")
+
+
 def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
-    """The calls whose first time compiles, for one number type: one matrix, and a batch that fills a pack."""
-    one = np.array(BUILT_IN.array, dtype=dtype)
-    batch = np.stack([one] * PACK)
+    """The calls whose first time compiles, for one number type; together they reach every kernel."""
 
-    def both(f: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
-        return lambda: (f(one), f(batch))
+    def batch(m: int, n: int) -> np.ndarray:
+        return np.stack([np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3] + np.eye(m, n)] * PACK)
 
-    def tangents(**how: Any) -> Callable[[np.ndarray], Any]:
-        def call(a: np.ndarray) -> Any:
-            with options(**how):
-                return jvp(linalg.svdvals, (a,), (a,))
+    def closed_forms(m: int, n: int) -> Any:
+        U, S, Vh = linalg.svd(a := batch(m, n))
+        return (
+            linalg.svd_pushforward(U, S, Vh, a),
+            linalg.svd_pullback(U, S, Vh, U, S, Vh),
+            linalg.svd_pullback(U, S, Vh, None, S, None),
+            jvp(linalg.svdvals, (a,), (a,)),
+        )
 
-        return call
+    def tangents(**how: Any) -> None:
+        a = batch(3, 5)[0]
+        graded, tied = a * np.logspace(0, -12, 5).astype(dtype), np.eye(3, 5, dtype=dtype)
+        with options(**how):
+            for x in (a, graded, tied):
+                jvp(linalg.svdvals, (x,), (a,))
+            jacobian(linalg.svdvals, a)  # more directions at a time
 
-    def pulled(a: np.ndarray) -> Any:
-        U, S, Vh = linalg.svd(a)
-        return linalg.svd_pushforward(U, S, Vh, a), linalg.svd_pullback(U, S, Vh, None, S, None)
-
-    return {
-        f"svd, {dtype}": both(linalg.svd),
-        f"svd by Jacobi, {dtype}": both(lambda a: linalg.svd(a, algorithm="jacobi")),
-        f"singular values, {dtype}": both(linalg.svdvals),
-        f"singular values by Jacobi, {dtype}": both(lambda a: linalg.svdvals(a, algorithm="jacobi")),
-        f"closed forms, {dtype}": both(pulled),
-        f"tangents by Jacobi, {dtype}": both(tangents(algorithm="jacobi")),
-        f"tangents through the sweeps, {dtype}": both(tangents(tangents="sweeps")),
+    far = np.logspace(0, -280, 5).astype(dtype)  # beyond what packs of rows hold at a time
+    calls: dict[str, Callable[[], Any]] = {
+        f"svd by Jacobi, {dtype}": lambda: linalg.svd(batch(3, 5) * far, algorithm="jacobi"),
+        f"tangents by Jacobi, {dtype}": lambda: tangents(algorithm="jacobi"),
+        f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
     }
+    for m, n in SHAPES:
+        size = f"{m} x {n}" if m == n else "any size"
+        calls[f"svd of batches, {size}, {dtype}"] = functools.partial(lambda m, n: linalg.svd(batch(m, n)), m, n)
+        calls[f"closed forms of batches, {size}, {dtype}"] = functools.partial(closed_forms, m, n)
+    return calls
 
 
-KERNELS = tuple(name for dtype in ("float64", "float32", "complex128", "complex64") for name in _first_calls(dtype))
+KERNELS = tuple(name for dtype in DTYPES for name in _first_calls(dtype))
 
 
 def compile_kernel(name: str) -> tuple[str, float]:

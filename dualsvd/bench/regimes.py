@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import linalg
+from ..linalg.dispatch import way_for
 from ..settings import options
 from ..transforms import gradient, jacobian, jvp
 from .timing import Candidates, cores, optional
@@ -71,7 +72,7 @@ def sweeps_of(A: np.ndarray) -> float:
 def svd_flops(A: np.ndarray, vectors: bool = True) -> float:
     """Of the Jacobi kernel: every sweep takes three inner products of a pair, and every one but the last turns it."""
     batch, m, n = A.shape
-    if n > linalg.kernel_calls.KERNEL_SIZE:
+    if way_for("factors" if vectors else "values", A.shape) != "packs":
         return 0.0
     sweeps, pairs = sweeps_of(A), n * (n - 1) / 2
     return batch * pairs * (sweeps * (6 * m + 10) + (sweeps - 1) * (6 * m + 6 * n * vectors + 25))

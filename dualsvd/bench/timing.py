@@ -48,8 +48,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def interleave(candidates: Candidates, seconds: float = 0.4, rounds: tuple[int, int] = (5, 200)) -> dict[str, float]:
-    """Median seconds of each candidate over the turns.
+def interleave(
+    candidates: Candidates,
+    seconds: float = 0.4,
+    rounds: tuple[int, int] = (5, 200),
+    of: Callable[[list[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Seconds of each candidate, the median `of` the turns.
 
     At least rounds[0] and at most rounds[1] turns, in about `seconds` per candidate.
     """
@@ -71,7 +76,7 @@ def interleave(candidates: Candidates, seconds: float = 0.4, rounds: tuple[int, 
             for _ in range(repeats[name]):
                 call()
             times[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: of(values) for name, values in times.items()}
 
 
 def best_of(call: Callable[[], Any], seconds: float = 0.2) -> float:

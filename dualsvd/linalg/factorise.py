@@ -12,7 +12,8 @@ from ..errors import ConvergenceError, NonFiniteError
 from ..rules.registry import primal
 from ..settings import Options
 from .degeneracy import power_of_two, same_group, scaled, spectrum
-from .kernel_calls import KERNEL_BATCH, KERNEL_SIZE, check_converged, kernels, stack_of, threads
+from .dispatch import Wanted, Way, way_for
+from .kernel_calls import check_converged, kernels, stack_of, threads
 from .matrices import with_complement
 from .outputs import stacked
 from .refine import refine
@@ -57,11 +58,12 @@ def spoil(results: tuple[Any, ...], bad: Any) -> tuple[Any, ...]:
 
 def svd_factors(a: Any, options: Options, full_matrices: bool = False, out: Any = None) -> SVDResult:
     """U, S, Vh of plain matrices, by LAPACK or by the Jacobi kernels; perhaps in `out`, where the kernels can."""
-    if by_kernels(a, options) and options.algorithm == "auto" and not (full_matrices or options.refine):
+    way = way_of("factors", a, options)
+    if way == "packs" and not (full_matrices or options.refine):
         return packed_factors(a, options, out)
     finite, bad = finite_part(a, options)
-    if by_kernels(finite, options):
-        factors = jacobi_factors(finite, options, full_matrices)
+    if way != "lapack":
+        factors = jacobi_factors(finite, options, way, full_matrices)
     else:
         try:
             U, S, Vh = np.linalg.svd(finite, full_matrices=full_matrices)
@@ -101,14 +103,15 @@ def tail_of(S: Any, options: Options) -> Any:
 
 def singular_values(a: Any, options: Options, out: Any = None) -> Any:
     """S of plain matrices, when nobody asks for vectors; perhaps in `out`, where the kernels can."""
-    if by_kernels(a, options) and options.algorithm == "auto":
+    way = way_of("values", a, options)
+    if way == "packs":
         place = None if out is None else stacked((out,), (1,), (a,))
         S, info = kernels().svdvals(stack_of(a), out=place and place[0], threads=threads(options))
         check_report(info, a, options)
         return S.reshape(*a.shape[:-2], -1)
     finite, bad = finite_part(a, options)
-    if by_kernels(finite, options):
-        S = jacobi_factors(finite, options, False).S
+    if way == "rows":
+        S = jacobi_factors(finite, options, way).S
     else:
         try:
             S = np.abs(np.linalg.svd(finite, compute_uv=False))
@@ -121,11 +124,11 @@ def singular_values(a: Any, options: Options, out: Any = None) -> Any:
 # The Jacobi kernels
 
 
-def by_kernels(a: Any, options: Options) -> bool:
-    """Whether the Jacobi kernels compute this one."""
-    if options.algorithm != "auto":
-        return options.algorithm == "jacobi" and a.size > 0
-    return a.ndim > 2 and min(a.shape[-2:]) <= KERNEL_SIZE and a.size >= KERNEL_BATCH * a.shape[-2] * a.shape[-1] > 0
+def way_of(wanted: Wanted, a: Any, options: Options) -> Way:
+    """Who computes what is wanted of these matrices."""
+    if options.algorithm == "auto":
+        return way_for(wanted, a.shape)
+    return "rows" if options.algorithm == "jacobi" and a.size else "lapack"
 
 
 def packed_factors(a: Any, options: Options, out: Any = None) -> SVDResult:
@@ -143,9 +146,9 @@ def check_report(info: Any, a: Any, options: Options) -> None:
         check_converged(info)
 
 
-def jacobi_factors(a: Any, options: Options, full_matrices: bool) -> SVDResult:
-    """U, S, Vh by one-sided Jacobi: every singular value to high relative accuracy."""
-    compute = kernels().svd_accurate if options.algorithm == "jacobi" else kernels().svd
+def jacobi_factors(a: Any, options: Options, way: Way, full_matrices: bool = False) -> SVDResult:
+    """U, S, Vh by one-sided Jacobi; by rows every singular value to high relative accuracy."""
+    compute = kernels().svd_accurate if way == "rows" else kernels().svd
     U, S, Vh, info = compute(stack_of(a), threads=threads(options))
     check_converged(info)
     (m, n), batch = a.shape[-2:], a.shape[:-2]

@@ -11,10 +11,6 @@ import numpy as np
 from ..errors import ConvergenceError
 from ..settings import Options
 
-#: From so many matrices of so few columns on, packs of matrices in SIMD lanes are faster than LAPACK one by one by a
-#: factor (76 at 2x2, 2 at 32x32) that outweighs loading the kernels.
-KERNEL_BATCH, KERNEL_SIZE = 64, 32
-
 
 @functools.cache
 def kernels() -> Any:

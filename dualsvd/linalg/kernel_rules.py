@@ -13,10 +13,9 @@ import numpy as np
 from ..rules.registry import need_all_directions
 from ..settings import Options, get
 from .degeneracy import GRADED, meet_tie, spectrum
+from .dispatch import way_for
 from .factorise import SVDResult, finite_part, spoil
 from .kernel_calls import (
-    KERNEL_BATCH,
-    KERNEL_SIZE,
     check_converged,
     kernels,
     stack_of,
@@ -31,12 +30,10 @@ from .ties import Unresolved, lost_directions
 def fusible(options: Options, U: Any, *others: Any) -> bool:
     """Whether the kernels take this one: a large stack of small plain matrices, ties and zeros measured against s_1."""
     return (
-        np.ndim(U) > 2
-        and options.algorithm != "jacobi"
+        options.algorithm != "jacobi"
         and not options.refine
         and is_plain(U, *others)
-        and np.size(U) >= KERNEL_BATCH * U.shape[-1] * U.shape[-2] > 0
-        and U.shape[-1] <= KERNEL_SIZE
+        and way_for("closed forms", np.shape(U)) == "packs"
     )
 
 
