@@ -36,6 +36,12 @@ def test_who_computes_what(shape):
     assert (way_for("factors", shape), way_for("values", shape)) == WAYS[shape]
 
 
+def test_complex_matrices_count_as_larger():
+    shapes = [(64, n, n) for n in range(1, 60)]
+    last = {z: max(s[-1] for s in shapes if way_for("factors", s, z) == "packs") for z in (False, True)}
+    assert last[True] == int(last[False] / dispatch.COMPLEX)
+
+
 @pytest.mark.parametrize("wanted", dispatch.PACKS)
 def test_the_table_is_in_order(wanted):
     sizes = [largest for largest, _ in dispatch.PACKS[wanted]]

@@ -14,8 +14,9 @@ Where no directory can be written, neither the package's nor the user's, `jit` c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,39 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     options.setdefault("error_model", "numpy")
 
     def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # "no locator available": nowhere to write
-            return numba.njit(**options)(function)
+        compiled = numba.njit(**options)(function)
+        with contextlib.suppress(RuntimeError):  # "no locator available": nowhere to write
+            compiled._cache = _cache_of(function)
+        return compiled
 
     return decorate
+
+
+def _cache_of(function: Callable[..., Any]) -> Any:
+    """Numba's cache of a function, written by one process at a time.
+
+    Numba reads the list of what is there, writes a file with the next number, then the list: processes that do so at
+    once, as when all kernels are compiled in parallel, lose entries or take those of each other.
+    """
+    from numba.core.caching import FunctionCache
+
+    class Cache(FunctionCache):
+        def save_overload(self, sig: Any, data: Any) -> None:
+            self._impl.locator.ensure_cache_path()
+            with _alone(Path(self.cache_path) / "dualsvd.lock"):
+                super().save_overload(sig, data)
+
+    return Cache(function)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock on that file; where the system has none (Windows), go on without."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

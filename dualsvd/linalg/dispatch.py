@@ -6,6 +6,7 @@ packs are faster, they are so by less than a third, which does not pay for loadi
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 Way = Literal["lapack", "packs", "rows"]
@@ -19,19 +20,18 @@ PACKS: dict[Wanted, tuple[tuple[int, int], ...]] = {
 }
 
 #: Sizes whose factors go through packs of rows, where matrices are too few for packs of matrices.
-ROWS = range(12, 33)
+ROWS = (12, 32)
+
+#: A complex matrix counts as a real one so many times its size: the kernels' lead over LAPACK ends there.
+COMPLEX = 1.4
 
 
-def way_for(wanted: Wanted, shape: tuple[int, ...]) -> Way:
+def way_for(wanted: Wanted, shape: tuple[int, ...], is_complex: bool = False) -> Way:
     """The way for a stack of that shape (..., m, n)."""
-    batch, r = 1, min(shape[-2:])
-    for extent in shape[:-2]:
-        batch *= extent
-    if len(shape) == 2 or batch * r == 0:
+    batch, size = math.prod(shape[:-2]), min(shape[-2:]) * (COMPLEX if is_complex else 1)
+    if len(shape) == 2 or batch * size == 0:
         return "lapack"
-    for largest, least in PACKS[wanted]:
-        if r <= largest:
-            if batch >= least:
-                return "packs"
-            break
-    return "rows" if wanted == "factors" and r in ROWS and batch > 1 else "lapack"
+    least = next((least for largest, least in PACKS[wanted] if size <= largest), math.inf)
+    if batch >= least:
+        return "packs"
+    return "rows" if wanted == "factors" and ROWS[0] <= size <= ROWS[1] and batch > 1 else "lapack"

@@ -127,7 +127,7 @@ def singular_values(a: Any, options: Options, out: Any = None) -> Any:
 def way_of(wanted: Wanted, a: Any, options: Options) -> Way:
     """Who computes what is wanted of these matrices."""
     if options.algorithm == "auto":
-        return way_for(wanted, a.shape)
+        return way_for(wanted, a.shape, a.dtype.kind == "c")
     return "rows" if options.algorithm == "jacobi" and a.size else "lapack"
 
 

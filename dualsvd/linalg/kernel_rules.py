@@ -33,7 +33,7 @@ def fusible(options: Options, U: Any, *others: Any) -> bool:
         options.algorithm != "jacobi"
         and not options.refine
         and is_plain(U, *others)
-        and way_for("closed forms", np.shape(U)) == "packs"
+        and way_for("closed forms", U.shape, U.dtype.kind == "c") == "packs"
     )
 
 

@@ -1,0 +1,58 @@
+"""Compiled kernels on disk, written by several processes at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+PROCESSES = 6
+
+MODULE = """
+    from dualsvd.kernels.caching import jit
+
+    @jit()
+    def kernel(x):
+        return x[0] + x[-1]
+"""
+
+#: each compiles the kernel for a type of its own, all at about the same moment, and prints what it gets; between
+#: reading the list of what is there and writing it each takes its time
+COMPILE = """
+    import sys, time
+    import numba
+    from numba.core.caching import IndexDataCacheFile
+    from a_kernel import kernel
+
+    def save_slowly(*arguments, save=IndexDataCacheFile._save_data):
+        time.sleep(0.3)
+        save(*arguments)
+
+    IndexDataCacheFile._save_data = save_slowly
+    k, start = int(sys.argv[1]), float(sys.argv[2])
+    time.sleep(max(0.0, start - time.time()))
+    kernel.compile((numba.types.UniTuple(numba.float64, k + 2),))
+    print(kernel(tuple(float(k * i) for i in range(k + 2))), sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
+    (tmp_path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+    }
+
+    def run(start: float) -> list[str]:
+        command = [sys.executable, "-c", textwrap.dedent(COMPILE)]
+        processes = [
+            subprocess.Popen([*command, str(k), str(start)], env=environment, stdout=subprocess.PIPE, text=True)
+            for k in range(PROCESSES)
+        ]
+        return [process.communicate()[0].strip() for process in processes]
+
+    expected = [float(k * (k + 1)) for k in range(PROCESSES)]
+    assert run(time.time() + 4) == [f"{x} 0" for x in expected]
+    assert run(0.0) == [f"{x} 1" for x in expected]
