@@ -267,7 +267,9 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
     """The calls whose first time compiles, for one number type; together they reach every kernel."""
 
     def batch(m: int, n: int) -> np.ndarray:
-        return np.stack([np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3] + np.eye(m, n)] * PACK)
+        return np.stack(
+            [np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3] + np.eye(m, n, dtype=dtype)] * PACK
+        )
 
     def closed_forms(m: int, n: int) -> Any:
         U, S, Vh = linalg.svd(a := batch(m, n))
