@@ -77,27 +77,30 @@ class DualArray(Tracer):
         depth_of(tag)
         values: list[Any] = []
         tangents: list[Any] = []
-        directions = None
+        directions, plain = None, True
         for operand in operands:
             if isinstance(operand, Dual):
                 operand = cls.from_number(operand)
-            if isinstance(operand, DualArray) and operand.tag == tag:
-                if directions is None:
-                    directions = len(operand.partials)
-                elif directions != len(operand.partials):
-                    raise ShapeError(
-                        f"{rule.name} met arrays with {directions} and {len(operand.partials)} directions; "
-                        "arrays that meet must carry the same directions"
-                    )
-                values.append(operand.value)
-                tangents.append(operand.partials)
-            else:
-                values.append(operand)
-                tangents.append(None)
+            if isinstance(operand, Tracer):
+                if isinstance(operand, DualArray) and operand.tag == tag:
+                    if directions is None:
+                        directions = len(operand.partials)
+                    elif directions != len(operand.partials):
+                        raise ShapeError(
+                            f"{rule.name} met arrays with {directions} and {len(operand.partials)} directions; "
+                            "arrays that meet must carry the same directions"
+                        )
+                    values.append(operand.value)
+                    tangents.append(operand.partials)
+                    plain = plain and not isinstance(operand.value, Tracer)
+                    continue
+                plain = False
+            values.append(operand)
+            tangents.append(None)
         if rule.jvp is not None:
             y, dy = rule.jvp(tuple(values), tuple(tangents), **params)
         else:
-            y = rule(*values, **params)
+            y = rule.function(*values, **params) if plain else rule(*values, **params)
             dy = _pushforward(rule)(y, tuple(values), tuple(tangents), **params)
         if isinstance(y, tuple):
             outputs = [cls.carry(v, dv, directions, tag) for v, dv in zip(y, dy)]
