@@ -11,6 +11,10 @@ from .errors import DTypeError, MissingRuleError, ShapeError
 from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, of_dtype, primal
 from .rules.structural import behind_directions, in_slot, plain_index, set_item
 
+# Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
+# of x. It is copied before anything is written there, or a view taken that would have to see what is written later.
+OWN, VIEWED, LENT = range(3)
+
 
 class DualArray(Tracer):
     """An array with its partial derivatives along N directions.
@@ -30,8 +34,9 @@ class DualArray(Tracer):
     DualArray(5.0, partials=[2. 4.])
     """
 
-    __slots__ = ("numba_type", "partials")
+    __slots__ = ("hold", "numba_type", "partials")
     partials: Any
+    hold: int  # OWN, VIEWED or LENT
     numba_type: Any  # what Numba takes it for, remembered by `kernels.arrays`
 
     def __init__(self, value: Any, partials: Any, tag: int = 0) -> None:
@@ -45,13 +50,37 @@ class DualArray(Tracer):
         if np.iscomplexobj(partials) and not np.iscomplexobj(value):
             raise DTypeError("partials are complex but the value is real; give the value a complex dtype")
         depth_of(tag)
-        self.value, self.partials, self.tag = value, partials, tag
+        self.value, self.partials, self.tag, self.hold = value, partials, tag, VIEWED
 
     @classmethod
-    def wrap(cls, value: Any, partials: Any, tag: int) -> DualArray:
+    def wrap(cls, value: Any, partials: Any, tag: int, hold: int = OWN) -> DualArray:
         """A DualArray of parts that are known to fit."""
         self = object.__new__(cls)
-        self.value, self.partials, self.tag = value, partials, tag
+        self.value, self.partials, self.tag, self.hold = value, partials, tag, hold
+        return self
+
+    @classmethod
+    def lent(cls, value: Any, partials: Any, tag: int) -> DualArray:
+        """A DualArray of parts that belong to someone else, and are never written."""
+        if isinstance(value, Tracer) or isinstance(partials, Tracer):
+            value, partials = (x if isinstance(x, Tracer) else x.copy() for x in (value, partials))
+            return cls.wrap(value, partials, tag, VIEWED)
+        value = value.view()
+        value.flags.writeable = False
+        return cls.wrap(value, partials, tag, LENT)
+
+    def settle(self) -> DualArray:
+        """Stand on memory of its own."""
+        if self.hold == LENT:
+            self.partials = self.partials.copy()
+            if not self.value.flags.writeable:
+                self.value = self.value.copy()
+            self.hold = OWN
+        return self
+
+    def views(self) -> DualArray:
+        """Be ready for a view: never lend what it may write."""
+        self.settle().hold = VIEWED
         return self
 
     @classmethod
@@ -90,6 +119,8 @@ class DualArray(Tracer):
                             f"{rule.name} met arrays with {directions} and {len(operand.partials)} directions; "
                             "arrays that meet must carry the same directions"
                         )
+                    if not rule.fresh:
+                        operand.views()
                     values.append(operand.value)
                     tangents.append(operand.partials)
                     plain = plain and not isinstance(operand.value, Tracer)
@@ -102,24 +133,39 @@ class DualArray(Tracer):
         else:
             y = rule.function(*values, **params) if plain else rule(*values, **params)
             dy = _pushforward(rule)(y, tuple(values), tuple(tangents), **params)
+        if rule.fresh:
+            if dy is not None and (dy is tangents[0] or dy is tangents[-1]):
+                return cls.borrow(y, dy, operands, directions, tag)
+            return cls.carry(y, dy, directions, tag)
         if isinstance(y, tuple):
-            outputs = [cls.carry(v, dv, directions, tag) for v, dv in zip(y, dy)]
+            outputs = [cls.carry(v, dv, directions, tag, VIEWED) for v, dv in zip(y, dy)]
             return type(y)(*outputs) if hasattr(y, "_fields") else tuple(outputs)
-        return cls.carry(y, dy, directions, tag)
+        return cls.carry(y, dy, directions, tag, VIEWED)
 
     @classmethod
-    def carry(cls, y: Any, dy: Any, directions: int | None, tag: int) -> Any:
+    def borrow(cls, y: Any, dy: Any, operands: Operands, directions: int | None, tag: int) -> Any:
+        """y with the partials of an operand, lent if they may be."""
+        lenders = [x for x in operands if isinstance(x, DualArray) and x.partials is dy]
+        fits = np.shape(dy) == (directions, *np.shape(y)) and isinstance(y, np.ndarray) and dy.dtype == y.dtype
+        if not fits or not isinstance(dy, np.ndarray) or any(x.hold == VIEWED for x in lenders):
+            return cls.carry(y, np.copy(dy), directions, tag)
+        for x in lenders:
+            x.hold = LENT
+        return cls.wrap(y, dy, tag, LENT)
+
+    @classmethod
+    def carry(cls, y: Any, dy: Any, directions: int | None, tag: int, hold: int = OWN) -> Any:
         """y with its partials dy, which a rule may leave still to be broadcast over the shape of y."""
         if dy is None:
             return y
         if type(y) is type(dy) is np.ndarray and dy.shape == (directions, *y.shape) and dy.dtype == y.dtype:
-            return cls.wrap(y, dy, tag)  # as nearly all rules leave them
+            return cls.wrap(y, dy, tag, hold)  # as nearly all rules leave them
         shape = (directions, *np.shape(y))
         if np.shape(dy) != shape:
             dy = np.copy(np.broadcast_to(dy, shape))
         if isinstance(y, Tracer) and not (isinstance(dy, Tracer) and dy.tag >= y.tag):
             dy = dy + np.zeros_like(y, shape=(1,) * len(shape))  # so that what is written to y finds room in dy too
-        return cls.wrap(y, of_dtype(dy, np.result_type(y)), tag)
+        return cls.wrap(y, of_dtype(dy, np.result_type(y)), tag, hold)
 
     # -- writing in place
 
@@ -128,6 +174,7 @@ class DualArray(Tracer):
         index = plain_index(index)
         if isinstance(x, Dual):
             x = DualArray.from_number(x)
+        self.settle()
         rows = behind_directions(index, self.shape)
         if isinstance(x, DualArray) and x.tag == self.tag:
             if x.directions != self.directions:

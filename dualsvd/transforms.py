@@ -132,16 +132,21 @@ def _check_mode(mode: str) -> None:
 
 
 def _push(
-    f: Callable[..., Any], values: Sequence[Any], tangents: Sequence[Any]
+    f: Callable[..., Any], values: Sequence[Any], tangents: Sequence[Any], lent: bool = False
 ) -> tuple[list[Any], list[Any], Rebuild]:
-    """f at `values` along `tangents` (each with its leading axis): leaves of y, leaves of dy, and y's structure."""
+    """f at `values` along `tangents` (each with its leading axis): leaves of y, leaves of dy, and y's structure.
+
+    f may write into them, unless they are `lent`: then it is given a copy where it does.
+    """
+    make = DualArray.lent if lent else DualArray.wrap
     with level() as tag:
-        y = _call(f, [DualArray.wrap(v, dv, tag) for v, dv in zip(values, tangents)])
+        y = _call(f, [make(v, dv, tag) for v, dv in zip(values, tangents)])
         leaves, rebuild = flatten(y)
         directions = np.shape(tangents[0])[:1]
         primals, dots = [], []
         for leaf in leaves:
             if isinstance(leaf, DualArray) and leaf.tag == tag:
+                leaf.settle()
                 primals.append(leaf.value)
                 dots.append(leaf.partials)
             else:
@@ -194,7 +199,7 @@ def _jacobian_forward(
     ranges = list(_chunks(leaves, chunk)) or [(0, 0)]
 
     def push(start: int, stop: int) -> tuple[Any, Any]:
-        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale))
+        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale), lent=len(ranges) > 1)
         return _single(ys, "jacobian"), dots[0]
 
     try:
@@ -531,10 +536,9 @@ def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
             f"primals and tangents must be tuples, one entry per argument, got {type(primals).__name__} and "
             f"{type(tangents).__name__}; write jvp(f, (x,), (v,))"
         )
-    values, put = _variables(tuple(primals), "primals")
+    values, put = _variables(tuple(primals), "primals", own=False)
     directions = _matching(put(values), tuple(tangents), "tangents")
-    own = [v if isinstance(v, Tracer) else np.array(v) for v in directions]  # f may write into them, as into the values
-    y, dots, rebuild = _push(lambda *leaves: f(*put(leaves)), values, [v[None] for v in own])
+    y, dots, rebuild = _push(lambda *leaves: f(*put(leaves)), values, [v[None] for v in directions], lent=True)
     return rebuild([_tidy(leaf) for leaf in y]), rebuild([_tidy(dot[0]) for dot in dots])
 
 
@@ -572,7 +576,8 @@ def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., 
 
     def push(*tangents: Any) -> Any:
         directions = _matching(put(values), tuple(tangents), "tangents")
-        return recording.rebuild([_tidy(dy[0]) for dy in recording.push([v[None] for v in directions])])
+        pushed = recording.push([v[None] for v in directions])
+        return recording.rebuild([_tidy(dy[0]) for dy in _apart(pushed, directions)])
 
     return recording.rebuild([_tidy(leaf) for leaf in recording.y]), push
 

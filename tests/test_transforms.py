@@ -220,7 +220,43 @@ def _added_in_place(x):
     return y
 
 
-@pytest.mark.parametrize("f", (_running_product, _through_a_view, _added_in_place))
+def _shifted_and_written(x):
+    y = x + 1.0
+    x[0] = 3.0 * x[1]
+    z = y - 2.0
+    z[1] = 0.5 * z[0] * x[2]
+    row = z[1:]
+    u = 1.0 + z
+    row[0] = 7.0 * x[2] * u[1]
+    return x * y + z * u + np.sum(row)
+
+
+def _written_through_an_older_view(x):
+    row = x[1:]
+    y = x - 1.0
+    row[0] = x[0] * y[2]
+    y += x
+    return x * y
+
+
+def _written_into_itself(x):
+    y = x + 0.0
+    y[:2] = y[1:] + x[0]
+    x[...] = y + 1.0
+    return x * y
+
+
+WRITING = (
+    _running_product,
+    _through_a_view,
+    _added_in_place,
+    _shifted_and_written,
+    _written_through_an_older_view,
+    _written_into_itself,
+)
+
+
+@pytest.mark.parametrize("f", WRITING)
 def test_what_writes_in_place_leaves_the_arguments_alone(f):
     x, v = np.array([0.7, 1.3, 2.1]), np.array([1.0, -2.0, 0.5])
     given = x.copy(), v.copy()
@@ -230,14 +266,17 @@ def test_what_writes_in_place_leaves_the_arguments_alone(f):
     assert np.array_equal(v, given[1])
 
 
-@pytest.mark.parametrize("f", (_running_product, _through_a_view, _added_in_place))
+@pytest.mark.parametrize("f", WRITING)
 def test_in_place_writing(f):
     x = np.array([0.3, 1.2, -0.7])
     kept = x.copy()
     h = 1e-6
     differences = np.stack([(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(3)], axis=-1)
     for mode in ("forward", "reverse"):
+        np.testing.assert_allclose(ds.jacobian(f, x, mode=mode, chunk=2), differences, rtol=1e-8, atol=1e-9)
         np.testing.assert_allclose(ds.jacobian(f, x, mode=mode), differences, rtol=1e-8, atol=1e-9)
+    columns = np.stack([ds.jvp(f, (x,), (e,))[1] for e in np.eye(3)], axis=-1)
+    np.testing.assert_allclose(columns, differences, rtol=1e-8, atol=1e-9)
     assert np.array_equal(x, kept)
 
 

@@ -46,7 +46,7 @@ from numba.np.numpy_support import as_dtype
 from .. import dual as rules
 from ..elementary import BY_NAME
 from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
-from ..forward import DualArray
+from ..forward import VIEWED, DualArray
 from ..rules.registry import Tracer, depth_of, tag_at
 from .scalars import refusal, stage
 from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join
@@ -129,6 +129,7 @@ make_attribute_wrapper(DualArrayType, "partials", "partials")
 def array_type(x: DualArray) -> types.Type:
     """Numba's type of a DualArray; one without axes is a Dual."""
     level = depth_of(x.tag)  # also refuses a number of a derivative that is over
+    x.views()  # compiled code writes into the memory it is given
     try:
         return x.numba_type
     except AttributeError:
@@ -171,7 +172,7 @@ def _unbox(t: DualArrayType, x: Any, c: Any) -> NativeValue:
 
 
 def _rebuild(value: Any, partials: Any, level: int) -> DualArray:
-    return DualArray.wrap(value, partials, tag_at(level))
+    return DualArray.wrap(value, partials, tag_at(level), VIEWED)
 
 
 @box(DualArrayType)

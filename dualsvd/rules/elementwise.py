@@ -94,11 +94,12 @@ def elementwise(row: Row) -> Rule:
             tangent = tangents[k]
             if tangent is None:
                 continue
-            term = times(None if constant in _UNITS else slope(*operands, y), constant, align(tangent, y.ndim))
+            aligned = align(tangent, y.ndim)
+            term = times(None if constant in _UNITS else slope(*operands, y), constant, aligned)
             dy, fresh = (term, constant != "1") if dy is None else (plus(dy, term, fresh), True)
         if dy is None:
             return np.zeros((1,) * (y.ndim + 1))
-        return dy if fresh else np.copy(dy)  # memory of its own, as the value has: someone may write there
+        return dy if fresh or dy is tangent else np.copy(dy)
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
         def cotangent(slope: Any, constant: str) -> Any:
@@ -106,7 +107,7 @@ def elementwise(row: Row) -> Rule:
 
         return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
 
-    return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row))
+    return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row), fresh=True)
 
 
 def where(condition: Any, p: Any, q: Any) -> Any:

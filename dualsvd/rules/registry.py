@@ -130,9 +130,10 @@ class Rule:
     jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction
     jacobian     (y, operands, part=, out=, **params) -> the whole Jacobian by the first operand, of output `part` where
                  there are several, in `out` if it is given; None where rows or columns are as cheap
+    fresh        whether no result shares memory with an operand; its pushforward may give a tangent itself for dy
     """
 
-    __slots__ = ("__weakref__", "examples", "function", "jacobian", "jvp", "name", "pullback", "pushforward")
+    __slots__ = ("__weakref__", "examples", "fresh", "function", "jacobian", "jvp", "name", "pullback", "pushforward")
 
     def __init__(
         self,
@@ -144,10 +145,11 @@ class Rule:
         *,
         jvp: Callable[..., Any] | None = None,
         jacobian: Callable[..., Any] | None = None,
+        fresh: bool = False,
         register: bool = True,
     ) -> None:
         self.name, self.function, self.pushforward, self.pullback = name, function, pushforward, pullback
-        self.examples, self.jvp, self.jacobian = examples, jvp, jacobian
+        self.examples, self.jvp, self.jacobian, self.fresh = examples, jvp, jacobian, fresh
         if register:
             RULES.append(self)
 
