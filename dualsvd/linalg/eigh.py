@@ -76,7 +76,7 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
     """(dw, dQ) by (1)."""
     w, Q = y
     M = adjoint(Q) @ dA @ Q
-    return np.real(diagonal(M)), Q @ (M * inverse_gaps(w, at))
+    return np.real(diagonal(M)).copy(), Q @ (M * inverse_gaps(w, at))
 
 
 def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:

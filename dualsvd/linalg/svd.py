@@ -83,7 +83,7 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
         dU = dU + (dA @ V - U @ M) * inverse_values(S, at)[..., None, :]
     if n > r:
         dVh = dVh + (UhD - M @ Vh) * inverse_values(S, at)[..., :, None]
-    return dU, np.real(diagonal(M)), dVh
+    return dU, np.real(diagonal(M)).copy(), dVh
 
 
 def is_thin(y: Any) -> bool:
