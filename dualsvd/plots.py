@@ -176,8 +176,8 @@ def draw_bench(report: bench.Report, path: Path) -> None:
         curves(panels[0, 1], report.batches, "batch", "ns a matrix", "full SVD: time a matrix against the batch")
         title = "pushforward: N directions over N times one"
         curves(panels[1, 0], report.directions, "directions N", "time / (N times one)", title, low=0.0)
-        title = "peak of what is allocated over the bytes of the results"
-        curves(panels[1, 1], report.memory, "n", "peak / results", title, low=0.0)
+        title = "peak of what is allocated over the bytes of argument and results"
+        curves(panels[1, 1], report.memory, "n", "peak / argument and results", title, low=0.0)
         _save(figure, pyplot, path)
 
 

@@ -10,6 +10,7 @@ report      tables, JSON, pictures
 from __future__ import annotations
 
 from .machine import machine as machine
+from .regimes import OURS as OURS
 from .regimes import REGIMES as REGIMES
 from .report import Report as Report
 from .report import measure as measure

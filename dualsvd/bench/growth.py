@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import linalg
+from ..transforms import jacobian
 from .timing import best_of
 
 
@@ -41,18 +42,36 @@ def directions(n: int, counts: tuple[int, ...] = (1, 2, 4, 8, 16, 32)) -> Curve:
     return Curve(f"{n} x {n}", counts, tuple(t / (N * times[0]) for N, t in zip(counts, times)))
 
 
-def memory(name: str, call: Callable[[np.ndarray], Any], sizes: tuple[int, ...]) -> Curve:
-    """Peak of what is allocated while the results are made, over the bytes of the results, against the size."""
+def peak_of(call: Callable[[], Any]) -> int:
+    """Bytes, at most, that are allocated at a time while it runs for the second time, its result included."""
+    call()
+    tracemalloc.start()
+    kept = call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    del kept
+    return peak
+
+
+def memory(name: str, call: Callable[[np.ndarray], tuple[np.ndarray, ...]], sizes: tuple[int, ...]) -> Curve:
+    """Peak of what is allocated while the results are made, over the bytes of argument and results, against the size.
+
+    A copy of the argument would show.
+    """
     peaks = []
     for n in sizes:
-        A = np.random.default_rng(0).standard_normal((max(64, 400_000 // n**2), n, n))
-        call(A)
-        tracemalloc.start()
-        results = call(A)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        peaks.append(peak / sum(x.nbytes for x in results))
+        A = np.random.default_rng(0).standard_normal((max(64, 4_000_000 // n**2), n, n))
+        peaks.append(peak_of(functools.partial(call, A)) / sum(x.nbytes for x in (A, *call(A))))
     return Curve(name, sizes, tuple(peaks))
+
+
+def memory_of_jacobian(sizes: tuple[int, ...]) -> Curve:
+    """The same of the Jacobian of svdvals of one matrix, over the bytes of the result."""
+    peaks = []
+    for n in sizes:
+        A = np.random.default_rng(0).standard_normal((n, n))
+        peaks.append(peak_of(functools.partial(jacobian, linalg.svdvals, A)) / (8 * n**3))
+    return Curve("jacobian(svdvals), one matrix", sizes, tuple(peaks))
 
 
 def memories(largest: int = 48) -> list[Curve]:
@@ -60,5 +79,6 @@ def memories(largest: int = 48) -> list[Curve]:
     return [
         memory("svd", linalg.svd, sizes),
         memory("svdvals", lambda A: (linalg.svdvals(A),), sizes),
-        memory("svd_pushforward", lambda A: linalg.svd_pushforward(*linalg.svd(A), A), sizes),
+        memory("svd_pushforward", lambda A: (*(y := linalg.svd(A)), *linalg.svd_pushforward(*y, A)), sizes),
+        memory_of_jacobian(tuple(n for n in (16, 32, 64, 128) if n <= largest)),
     ]
