@@ -99,7 +99,7 @@ def elementwise(row: Row) -> Rule:
             dy, fresh = (term, constant != "1") if dy is None else (plus(dy, term, fresh), True)
         if dy is None:
             return np.zeros((1,) * (y.ndim + 1))
-        return dy if fresh or dy is tangent else np.copy(dy)
+        return dy if fresh or any(dy is tangent for tangent in tangents) else np.copy(dy)
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
         def cotangent(slope: Any, constant: str) -> Any:
