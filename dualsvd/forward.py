@@ -63,7 +63,7 @@ class DualArray(Tracer):
     def lent(cls, value: Any, partials: Any, tag: int) -> DualArray:
         """A DualArray of parts that belong to someone else, and are never written."""
         if isinstance(value, Tracer) or isinstance(partials, Tracer):
-            value, partials = (x if isinstance(x, Tracer) else x.copy() for x in (value, partials))
+            value, partials = (x if isinstance(x, Tracer) else x.copy("K") for x in (value, partials))
             return cls.wrap(value, partials, tag, VIEWED)
         value = value.view()
         value.flags.writeable = False
@@ -72,9 +72,9 @@ class DualArray(Tracer):
     def settle(self) -> DualArray:
         """Stand on memory of its own."""
         if self.hold == LENT:
-            self.partials = self.partials.copy()
+            self.partials = self.partials.copy("K")  # as it lies: what factorises it rounds as it would have
             if not self.value.flags.writeable:
-                self.value = self.value.copy()
+                self.value = self.value.copy("K")
             self.hold = OWN
         return self
 
