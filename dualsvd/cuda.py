@@ -10,8 +10,10 @@ For kernels of one's own: `Dual` and the pieces of the Jacobi method work inside
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,8 +116,7 @@ def plain(x: Any, name: str, axes: tuple[int, ...], dtype: Any = None) -> Any:
         from numba import cuda
 
         x = x if hasattr(x, "__cuda_ndarray__") else cuda.as_cuda_array(x)
-        if not x.is_c_contiguous():
-            raise ShapeError(f"{name} must be contiguous on the device, got strides {x.strides}; copy it first")
+        x = contiguous(x, name)
     elif isinstance(x, Tracer):
         raise DTypeError(
             f"{name} must be a plain array, got a {type(x).__name__}: device kernels have derivatives of their own, "
@@ -138,6 +139,23 @@ def plain(x: Any, name: str, axes: tuple[int, ...], dtype: Any = None) -> Any:
     return x
 
 
+def contiguous(x: Any, name: str) -> Any:
+    """An array of the device, if contiguous, with the strides of its shape.
+
+    An axis of one entry may have others, x[None] has, and numba-cuda will not reshape it then.
+    """
+    from numba import cuda
+
+    strides = tuple(x.dtype.itemsize * math.prod(x.shape[k + 1 :]) for k in range(len(x.shape)))
+    strange = [size for size, found, expected in zip(x.shape, x.strides, strides) if found != expected]
+    if any(size > 1 for size in strange) and x.size:
+        raise ShapeError(f"{name} must be contiguous on the device, got strides {tuple(x.strides)}; copy it first")
+    if not strange or not hasattr(x, "__cuda_array_interface__"):
+        return x
+    described = x.__cuda_array_interface__ | {"strides": None}
+    return cuda.as_cuda_array(SimpleNamespace(__cuda_array_interface__=described, owner=x), sync=False)
+
+
 def batch_of(a: Any) -> Any:
     """The matrices, checked."""
     a = plain(a, "a", (3,))
@@ -155,6 +173,13 @@ def same_shape(x: Any, shape: tuple[int, ...], name: str) -> None:
 
 
 # ---- how it runs
+
+
+def send(x: Any, stream: Any) -> Any:
+    """An array of the host on the device, with the strides of its shape (see `contiguous`); one there as it is."""
+    from numba import cuda
+
+    return x if on_device(x) else cuda.to_device(np.ravel(x).reshape(x.shape), stream=stream)
 
 
 def fetch(x: Any, stream: Any) -> np.ndarray:
@@ -177,18 +202,17 @@ def run(
     axes, outputs: the batch axis of each input and of each result. `work` gets arrays on the device, and the number of
     the first matrix.
     """
-    from numba import cuda
-
     if any(map(on_device, inputs)):
-        return work(*(x if on_device(x) else cuda.to_device(x, stream=stream) for x in inputs), 0)
+        return work(*(send(x, stream) for x in inputs), 0)
     batch = inputs[0].shape[axes[0]]
     parts: list[tuple[Any, ...]] = []
     begin, size = 0, batch
     while begin < batch:
-        some = [np.ascontiguousarray(part_of(x, axis, begin, begin + size)) for x, axis in zip(inputs, axes)]
+        some = [part_of(x, axis, begin, begin + size) for x, axis in zip(inputs, axes)]
         try:
-            results = work(*(cuda.to_device(x, stream=stream) for x in some), begin)
+            results = work(*(send(x, stream) for x in some), begin)
             parts.append(tuple(fetch(x, stream) for x in results))
+            del results  # or their memory is missing to the next part
         except Exception as error:
             if size == 1 or not out_of_memory(error):
                 raise
@@ -308,7 +332,7 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
             ties = tied(examine(report, first, stream))
             tangents = kernels.pushforward(U, S, Vh, da, stream)
             if len(ties):
-                allow_ties(S, ties, stream)
+                allow_ties(S, stream)
                 kernels.follow_ties(ties, da, U, S, Vh, *tangents, stream)
             return tangents
 
@@ -316,11 +340,11 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
     return tuple(x.reshape(*x.shape[1:]) for x in tangents) if single else tangents
 
 
-def allow_ties(S: Any, ties: np.ndarray, stream: Any) -> None:
+def allow_ties(S: Any, stream: Any) -> None:
     """What `ties=` says to directional derivatives at a tie: nothing, a warning, or DegenerateError."""
     options = get()
     if options.ties in ("raise", "warn"):
-        values = fetch(S, stream)[ties]
+        values = fetch(S, stream)
         meet_tie(values, spectrum(values, options), options)
 
 
@@ -347,11 +371,9 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
     def work(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, first: int) -> tuple[Any, ...]:
         U, S, Vh, report = kernels.svd(a, stream)
         flags = examine(report, first, stream)
-        questionable = np.arange(len(flags)) if a.dtype.kind == "c" else tied(flags)
-        if len(questionable):
-            y = SVDResult(*(fetch(x, stream)[questionable] for x in (U, S, Vh)))
-            g_u, g_s, g_v = (fetch(x, stream)[questionable] for x in (U_bar, S_bar, Vh_bar))
-            g_u, g_s, g_v = (x if x.any() else None for x in (g_u, g_s, g_v))
+        if a.dtype.kind == "c" or len(tied(flags)):
+            y = SVDResult(*(fetch(x, stream) for x in (U, S, Vh)))
+            g_u, g_s, g_v = (x if x.any() else None for x in (fetch(x, stream) for x in (U_bar, S_bar, Vh_bar)))
             admit(y, g_u, g_s, g_v, spectrum(y.S, get()), get())
         return (kernels.pullback(U, S, Vh, U_bar, S_bar, Vh_bar, stream),)
 
@@ -383,7 +405,7 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
             *results, report = kernels.dual(a, da, stream)
             ties = tied(examine(report, first, stream))
             if len(ties):
-                allow_ties(results[1], ties, stream)
+                allow_ties(results[1], stream)
                 kernels.follow_ties(ties, da, *results, stream)
             return tuple(results)
 
@@ -409,7 +431,7 @@ def cross_validate_device(
     from . import linalg
 
     backend()
-    host = np.asarray(a.copy_to_host() if hasattr(a, "copy_to_host") else a)
+    host = fetch(plain(a, "a", (2, 3)), 0) if on_device(a) else np.asarray(a)
     if host.ndim < 2:
         raise ShapeError(f"a must be a matrix or a batch of matrices, got shape {host.shape}")
     a = plain(host.reshape(-1, *host.shape[-2:]), "a", (3,))

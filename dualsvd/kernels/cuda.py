@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -854,6 +855,13 @@ def compiled(kernel: Callable[..., None]) -> Any:
     return cuda.jit(kernel)
 
 
+def launcher(kernel: Callable[..., None], blocks: int, threads: int, stream: Any = 0, shared: int = 0) -> Any:
+    """The kernel, ready to launch. A batch may be small: numba-cuda's advice to launch more blocks is no help then."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size")
+        return compiled(kernel)[blocks, threads, stream, shared]
+
+
 @functools.cache
 def shared_limit() -> int:
     """What the device can give a block that asks for more shared memory than usual."""
@@ -879,7 +887,7 @@ def run(chosen: Plan, batch: int, arrays: tuple[Any, ...], integers: tuple[int, 
     if chosen.shared > SHARED_BYTES:
         allow_shared(chosen.kernel, chosen.signature)
     work = cuda.device_array(max(1, blocks * chosen.workspace), real, stream=stream)
-    launch = compiled(chosen.kernel)[blocks, chosen.threads, stream, chosen.shared]
+    launch = launcher(chosen.kernel, blocks, chosen.threads, stream, chosen.shared)
     launch(*(reals(x) for x in arrays), work, *integers, chosen.team)
 
 
@@ -946,7 +954,7 @@ def dual(a: Any, da: Any, stream: Any = 0) -> tuple[Any, ...]:
     )
     numbers = (max(m, n) + min(m, n)) * min(m, n)
     in_registers = THREAD_NUMBERS["dual"] // numbers - 1 if min(m, n) <= THREAD_COLUMNS["dual"] else 0
-    chunk = min(in_registers, 4) if in_registers else CHUNK
+    chunk = min(in_registers, 4) if in_registers > 0 else CHUNK
     for first in range(0, count, chunk):
         some = slice(first, min(first + chunk, count))
         chosen = plan("dual", a.dtype.name, m, n, some.stop - first, shared_limit())
@@ -969,7 +977,7 @@ def follow_ties(
         work = cuda.device_array(len(index) * size, real, stream=stream)
         groups = cuda.device_array(len(index) * min(m, n), np.int64, stream=stream)
         arrays = (reals(x) for x in (da, U, S, Vh, dU, dS, dVh))
-        launch = compiled(kernel)[-(-len(index) // WARP), WARP, stream]
+        launch = launcher(kernel, -(-len(index) // WARP), WARP, stream)
         launch(cuda.to_device(index, stream=stream), *arrays, work, groups, len(index), batch, m, n, count)
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 import dualsvd as ds
 
-from . import emulated, toolchain
+from . import toolchain
+from .driver import Driver, load
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its name: "hardware", "simulator" or "executed PTX". Gone after the module: others test that there is none."""
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Driver | None:
+    """The driver that executes PTX on the CPU, loaded where there is no other device; None if there is one."""
     if ds.cuda.is_available():
-        yield "simulator" if SIMULATED else "hardware"
-        return
+        return None
     if reason := toolchain.missing():
         pytest.skip(f"no device, and its code cannot be executed on the CPU: {reason}")
-    with emulated.device(tmp_path_factory.mktemp("device")):
-        yield "executed PTX"
+    return load(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture
+def device(driver: Driver | None) -> str:
+    """Its name: "hardware", "simulator" or "executed PTX"."""
+    assert ds.cuda.is_available(), ds.cuda.obstacle()
+    return "executed PTX" if driver else "simulator" if SIMULATED else "hardware"

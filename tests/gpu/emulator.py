@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +65,37 @@ class Emulated:
         """
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
         memory, places = arena(arrays)
+        regions = [(place, a.nbytes) for place, a in zip(places, arrays, strict=True)]
+        block = self.parameter_block(self.words(arguments, places))
+        try:
+            self.execute((blocks, 1, 1), (threads, 1, 1), block, regions, shared, seed, budget, visits)
+        finally:
+            for a, place in zip(arrays, places, strict=True):
+                at = place - memory.ctypes.data
+                a[...] = memory[at : at + a.nbytes].view(a.dtype).reshape(a.shape)
+
+    def execute(
+        self,
+        grid: Sequence[int],
+        threads: Sequence[int],
+        parameters: bytes,
+        regions: list[tuple[int, int]],
+        shared: int = 0,
+        seed: int = 0,
+        budget: int = 10**9,
+        visits: np.ndarray | None = None,
+    ) -> None:
+        """The same on memory that is in place: `regions` are the address and the bytes of each array."""
         spans = [x for begin, end in self.module.shared for x in (begin, end or begin + shared)]
         report = (ctypes.c_int64 * 5)()
         kind = self.function(
-            self.parameters(arguments, places),
-            (Region * (len(arrays) + 1))(*[(p, a.nbytes) for p, a in zip(places, arrays, strict=True)]),
-            ctypes.c_int(len(arrays)),
+            parameters,
+            (Region * (len(regions) + 1))(*regions),
+            ctypes.c_int(len(regions)),
             (ctypes.c_uint32 * (len(spans) + 1))(*spans),
             ctypes.c_int(len(spans) // 2),
-            (ctypes.c_uint32 * 3)(blocks, 1, 1),
-            (ctypes.c_uint32 * 3)(threads, 1, 1),
+            (ctypes.c_uint32 * 3)(*grid),
+            (ctypes.c_uint32 * 3)(*threads),
             ctypes.c_uint32(max(spans, default=0)),
             ctypes.c_uint32(shared),
             ctypes.c_uint64(seed),
@@ -81,15 +103,12 @@ class Emulated:
             report,
             None if visits is None else visits.ctypes.data_as(ctypes.c_void_p),
         )
-        for a, place in zip(arrays, places, strict=True):
-            at = place - memory.ctypes.data
-            a[...] = memory[at : at + a.nbytes].view(a.dtype).reshape(a.shape)
         if kind:
             line, block, thread, address = report[1:]
-            where = f"block {block}, thread {thread}, {describe(address, arrays, places)}"
+            where = f"block {block}, thread {thread}, {describe(address, regions)}"
             raise DeviceFault(FAULTS[kind], f"{where}PTX line {line}: {self.lines[line - 1].strip()}")
 
-    def parameters(self, arguments: tuple[object, ...], places: list[int]) -> ctypes.Array:
+    def words(self, arguments: tuple[object, ...], places: list[int]) -> list[bytes]:
         """The arguments as numba-cuda passes them.
 
         An array is (meminfo, parent, items, item size, data, shape, strides).
@@ -101,15 +120,19 @@ class Emulated:
                 words += [0, 0, a.size, a.itemsize, next(data), *a.shape, *np.ascontiguousarray(a).strides]
             else:
                 words.append(a)
-        entry = self.module.entry
-        offsets, size = entry.layout()
-        if len(words) != len(entry.params):
-            raise TypeError(f"the kernel takes {len(entry.params)} words of parameters, {len(words)} came")
-        block = np.zeros(size + 8, np.uint8)
-        for word, param, offset in zip(words, entry.params, offsets, strict=True):
-            dtype = f"{'f' if param.kind[0] == 'f' else 'i'}{param.size}"
-            block[offset : offset + param.size] = np.array([word]).astype(dtype).view(np.uint8)
-        return (ctypes.c_uint8 * len(block))(*block)
+        params = self.module.entry.params
+        if len(words) != len(params):
+            raise TypeError(f"the kernel takes {len(params)} words of parameters, {len(words)} came")
+        dtypes = (f"{'f' if param.kind[0] == 'f' else 'i'}{param.size}" for param in params)
+        return [np.array([word]).astype(dtype).tobytes() for word, dtype in zip(words, dtypes)]
+
+    def parameter_block(self, words: Iterable[bytes]) -> bytes:
+        """The words of the parameters, each at its offset."""
+        offsets, size = self.module.entry.layout()
+        block = bytearray(size + 8)
+        for word, offset in zip(words, offsets, strict=True):
+            block[offset : offset + len(word)] = word
+        return bytes(block)
 
 
 def arena(arrays: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
@@ -129,8 +152,8 @@ def arena(arrays: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
     return memory, [found[a.ctypes.data, a.nbytes] for a in arrays]
 
 
-def describe(address: int, arrays: list[np.ndarray], places: list[int]) -> str:
-    for k, (a, place) in enumerate(zip(arrays, places, strict=True)):
-        if place - GAP // 2 <= address < place + a.nbytes + GAP // 2:
-            return f"byte {address - place} of the {a.nbytes} of array {k}, "
+def describe(address: int, regions: list[tuple[int, int]]) -> str:
+    for k, (place, size) in enumerate(regions):
+        if place - GAP // 2 <= address < place + size + GAP // 2:
+            return f"byte {address - place} of the {size} of array {k}, "
     return f"address {address:#x}, " if address else ""

@@ -27,7 +27,6 @@ import numpy as np
 from dualsvd.kernels import cuda as kernels
 
 from . import toolchain
-from .emulated import SHARED_LIMIT
 from .emulator import Emulated
 from .families import batch
 
@@ -49,6 +48,9 @@ class Machine:
     blocks: int
     latency: float  # cycles until a dependent instruction can issue, an average over arithmetic and shared memory
 
+
+#: Shared memory that an H100 gives a block that asks, in bytes.
+SHARED_LIMIT = 227 * 1024
 
 H100 = Machine("H100 SXM", 1.7e9, 132, 2.0, 4.0, 4.0, 3.35e12, 65536, 227 * 1024, 64, 32, 9.0)
 

@@ -108,11 +108,11 @@ def test_in_njit(user, rng):
 
 @pytest.mark.parametrize("user", USERS)
 def test_on_the_device(user, rng, device):
-    from dualsvd.kernels.cuda import compiled
+    from dualsvd.kernels.cuda import launcher
 
     make, _, kernel = USERS[user]
     inputs, outputs, truth = make(rng)
     on_device = [cuda.to_device(x) for x in outputs]
-    compiled(kernel)[-(-BATCH // THREADS), THREADS, 0](*map(cuda.to_device, inputs), *on_device)
+    launcher(kernel, -(-BATCH // THREADS), THREADS)(*map(cuda.to_device, inputs), *on_device)
     for x, expected in zip(on_device, truth):
         np.testing.assert_allclose(x.copy_to_host(), expected, rtol=AGREEMENT, atol=AGREEMENT)

@@ -1,0 +1,319 @@
+"""A CUDA driver that executes PTX on the CPU. numba-cuda finds it as libcuda.so.1 and drives it as it drives a GPU.
+
+    driver = load(folder)
+
+One device of compute capability 8.0. Its memory is the host's, with gaps between the arrays and poisoned with NaN; what
+is launched or copied on a stream waits until the stream is waited for, so that a missing wait shows. Kernels come as
+the cubins that nvJitLink assembled; the PTX they were made of is executed by the emulator, the threads in an order that
+changes with every launch.
+
+Functions of the driver are methods of `Driver` by their name, their parameters the words that they are passed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .emulator import DeviceFault, Emulated
+
+HERE = Path(__file__).parent
+
+SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND, LAUNCH_FAILED = 0, 1, 2, 500, 719
+NOT_SUPPORTED = 801
+
+VERSION = 13000  # of CUDA
+SHARED, SHARED_IF_ASKED = 48 * 1024, 163 * 1024  # bytes of shared memory of a block, of compute capability 8.0
+ATTRIBUTES = {  # by their number in `CUdevice_attribute`; one that is not named is 0
+    1: 1024,  # MAX_THREADS_PER_BLOCK
+    8: SHARED,  # MAX_SHARED_MEMORY_PER_BLOCK
+    10: 32,  # WARP_SIZE
+    16: 108,  # MULTIPROCESSOR_COUNT
+    75: 8,  # COMPUTE_CAPABILITY_MAJOR
+    76: 0,  # COMPUTE_CAPABILITY_MINOR
+    97: SHARED_IF_ASKED,  # MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+}
+MAX_THREADS_PER_BLOCK, MAX_DYNAMIC_SHARED_SIZE_BYTES = 0, 8  # in `CUfunction_attribute`
+
+GAP = 256  # bytes between two arrays, of which none is addressable
+
+
+@dataclass
+class Kernel:
+    """A function of a library, and how much shared memory its blocks may ask for."""
+
+    code: Emulated
+    shared: int = SHARED
+
+
+@dataclass(eq=False)
+class Driver:
+    """What the driver knows, and its functions."""
+
+    folder: Path
+    capacity: int = 1 << 33  # bytes of memory; a test may make it less
+    arrays: dict[int, np.ndarray] = field(default_factory=dict)  # by the address on the device
+    linked: dict[bytes, str] = field(default_factory=dict)  # the PTX of each cubin
+    handles: dict[int, Any] = field(default_factory=dict)
+    streams: dict[int, list[Callable[[], int]]] = field(default_factory=dict)  # what has been asked of each
+    contexts: list[int] = field(default_factory=list)
+    numbers: itertools.count = field(default_factory=lambda: itertools.count(0x1000))
+
+    def new(self, thing: Any) -> int:
+        handle = next(self.numbers)
+        self.handles[handle] = thing
+        return handle
+
+    def on(self, stream: int, work: Callable[[], int]) -> int:
+        """Do it when the stream is waited for; at once, after all streams, if it is the default one."""
+        if stream in self.streams:
+            self.streams[stream].append(work)
+            return SUCCESS
+        return self.cuCtxSynchronize() or work()
+
+    # ---- device and context
+
+    def cuInit(self, flags):
+        return SUCCESS
+
+    def cuDriverGetVersion(self, version):
+        return write(version, VERSION)
+
+    def cuDeviceGetCount(self, count):
+        return write(count, 1)
+
+    def cuDeviceGet(self, device, ordinal):
+        return write(device, 0)
+
+    def cuDeviceGetName(self, name, length, device):
+        ctypes.memmove(name, b"executed PTX\0", 13)
+        return SUCCESS
+
+    def cuDeviceGetUuid(self, uuid, device):
+        ctypes.memset(uuid, 7, 16)
+        return SUCCESS
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        return write(value, ATTRIBUTES.get(low(attribute), 0))
+
+    def cuDevicePrimaryCtxRetain(self, context, device):
+        return write(context, 1, ctypes.c_uint64)
+
+    def cuDevicePrimaryCtxRelease(self, device):
+        return SUCCESS
+
+    def cuCtxGetCurrent(self, context):
+        return write(context, self.contexts[-1] if self.contexts else 0, ctypes.c_uint64)
+
+    def cuCtxSetCurrent(self, context):
+        self.contexts[-1:] = [context]
+        return SUCCESS
+
+    def cuCtxPushCurrent(self, context):
+        self.contexts.append(context)
+        return SUCCESS
+
+    def cuCtxPopCurrent(self, context):
+        return write(context, self.contexts.pop(), ctypes.c_uint64)
+
+    def cuCtxGetDevice(self, device):
+        return write(device, 0)
+
+    # ---- memory
+
+    def cuMemGetInfo(self, free, total):
+        write(free, self.capacity - self.taken(), ctypes.c_uint64)
+        return write(total, self.capacity, ctypes.c_uint64)
+
+    def taken(self) -> int:
+        return sum(x.nbytes for x in self.arrays.values())
+
+    def cuMemAlloc(self, address, size):
+        if not size:
+            return INVALID_VALUE
+        if self.taken() + size > self.capacity:
+            return OUT_OF_MEMORY
+        memory = np.full(size + 3 * GAP, 0xFF, np.uint8)
+        place = (memory.ctypes.data // GAP + 2) * GAP
+        self.arrays[place] = memory
+        return write(address, place, ctypes.c_uint64)
+
+    def cuMemFree(self, address):
+        failed = self.cuCtxSynchronize()
+        del self.arrays[address]
+        return failed
+
+    def cuMemcpyHtoDAsync(self, target, source, size, stream):
+        staged = ctypes.string_at(source, size)  # pageable memory is read before the call returns
+        return self.on(stream, lambda: copy(target, staged, size))
+
+    def cuMemcpyDtoHAsync(self, target, source, size, stream):
+        return self.on(stream, lambda: copy(target, source, size))
+
+    def cuMemcpyHtoD(self, target, source, size):
+        return self.cuMemcpyDtoHAsync(target, source, size, 0)
+
+    cuMemcpyDtoH = cuMemcpyDtoD = cuMemcpyHtoD
+    cuMemcpyDtoDAsync = cuMemcpyDtoHAsync
+
+    # ---- streams
+
+    def cuStreamCreate(self, stream, flags):
+        handle = self.new(None)
+        self.streams[handle] = []
+        return write(stream, handle, ctypes.c_uint64)
+
+    def cuStreamSynchronize(self, stream):
+        failed = SUCCESS
+        while self.streams.get(stream):
+            failed = self.streams[stream].pop(0)() or failed
+        return failed
+
+    def cuStreamDestroy(self, stream):
+        failed = self.cuStreamSynchronize(stream)
+        del self.streams[stream]
+        return failed
+
+    def cuCtxSynchronize(self):
+        return max(map(self.cuStreamSynchronize, self.streams), default=SUCCESS)
+
+    # ---- code
+
+    def cuLibraryLoadData(self, library, code, options, values, count, more, more_values, more_count):
+        for cubin, ptx in self.linked.items():
+            if ctypes.string_at(code, len(cubin)) == cubin:
+                return write(library, self.new(ptx), ctypes.c_uint64)
+        return NOT_FOUND
+
+    def cuLibraryUnload(self, library):
+        return SUCCESS
+
+    def cuLibraryGetKernel(self, kernel, library, name):
+        return write(kernel, self.new(Kernel(Emulated(self.handles[library], self.folder))), ctypes.c_uint64)
+
+    def cuKernelGetFunction(self, function, kernel):
+        return write(function, kernel, ctypes.c_uint64)
+
+    def cuKernelGetAttribute(self, value, attribute, kernel, device):
+        return write(value, ATTRIBUTES[1] if low(attribute) == MAX_THREADS_PER_BLOCK else 0)
+
+    def cuKernelSetAttribute(self, attribute, value, kernel, device):
+        if low(attribute) != MAX_DYNAMIC_SHARED_SIZE_BYTES or low(value) > SHARED_IF_ASKED:
+            return INVALID_VALUE
+        self.handles[kernel].shared = low(value)
+        return SUCCESS
+
+    def cuLaunchKernelEx(self, config, function, parameters, extra):
+        numbers = (ctypes.c_uint32 * 7).from_address(config)  # CUlaunchConfig: grid, block, shared memory; the stream
+        stream = ctypes.c_uint64.from_address(config + 32).value
+        kernel, shared = self.handles[function], numbers[6]
+        if shared > kernel.shared or not all(numbers[:6]):
+            return INVALID_VALUE
+        params = kernel.code.module.entry.params
+        places = (ctypes.c_uint64 * len(params)).from_address(parameters)
+        block = kernel.code.parameter_block(ctypes.string_at(x, param.size) for x, param in zip(places, params))
+        grid, threads, seed = numbers[:3], numbers[3:6], next(self.numbers)
+
+        def work() -> int:
+            try:
+                kernel.code.execute(grid, threads, block, arrays_in(block), shared=shared, seed=seed)
+            except DeviceFault as fault:
+                print(fault, file=sys.stderr)
+                return LAUNCH_FAILED
+            return SUCCESS
+
+        return self.on(stream, work)
+
+
+def low(word: int) -> int:
+    """An argument of 32 bits: the upper half of its word may hold anything."""
+    return word & 0xFFFFFFFF
+
+
+def write(address: int, value: int, kind: Any = ctypes.c_int) -> int:
+    kind.from_address(address).value = value
+    return SUCCESS
+
+
+def copy(target: int, source: int | bytes, size: int) -> int:
+    ctypes.memmove(target, source, size)
+    return SUCCESS
+
+
+def arrays_in(block: bytes) -> list[tuple[int, int]]:
+    """Address and bytes of each array among the parameters, which are all that a kernel may touch.
+
+    numba-cuda passes an array as (meminfo, parent, items, item size, data, shape, strides); the first two are null.
+    """
+    words = np.frombuffer(block[: len(block) // 8 * 8], np.uint64).tolist()
+    return [
+        (words[k + 4], words[k + 2] * words[k + 3])
+        for k in range(len(words) - 6)
+        if words[k : k + 2] == [0, 0] and words[k + 3] in (1, 2, 4, 8, 16) and words[k + 4] > 1 << 32
+    ]
+
+
+# ---- in the place of libcuda.so.1
+
+
+def load(folder: Path) -> Driver:
+    """Let this process find the driver: the library is known by its name from now on."""
+    driver = Driver(folder)
+    library = folder / "libcuda.so.1"
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", HERE / "driver.c", "-o", library], check=True
+    )
+    found: dict[str, Any] = {}
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)
+    def find(name: bytes) -> int | None:
+        found.setdefault(name.decode(), exported(driver, name.decode()))
+        return ctypes.cast(found[name.decode()], ctypes.c_void_p).value
+
+    face = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    face.answer(find)
+    driver.handles[0] = (face, found, find)  # as long as the driver lives
+    take(driver)
+    return driver
+
+
+def exported(driver: Driver, name: str) -> Any:
+    """A function of the driver for callers in C; one that is missing says so when it is called."""
+    method = getattr(driver, name, None)
+    if method is None:
+        method = functools.partial(missing, name)
+        count = 0
+    else:
+        count = len(inspect.signature(method).parameters)
+    return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * count)(method)
+
+
+def missing(name: str) -> int:
+    print(f"the driver of the tests has no {name}", file=sys.stderr)
+    return NOT_SUPPORTED
+
+
+def take(driver: Driver) -> None:
+    """Have numba-cuda look for a driver, anew if it has found none before, and tell of what PTX it makes a cubin."""
+    from numba.cuda.cudadrv import driver as numbas
+
+    numbas.driver.__init__()
+    complete = numbas._Linker.complete
+
+    def noting(linker: Any) -> Any:
+        ptx = linker.get_linked_ptx()
+        cubin = complete(linker)
+        driver.linked[bytes(cubin.code)] = ptx.decode()
+        return cubin
+
+    numbas._Linker.complete = noting
