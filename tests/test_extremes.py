@@ -364,3 +364,20 @@ def test_a_gradient_never_lies_in_the_memory_of_its_argument() -> None:
 @pytest.mark.slow
 def test_cross_validation() -> None:
     ds.cross_validate(ds.opnorm, cases.normal(N, N)).raise_if_failed()
+
+
+@pytest.mark.parametrize("f", (ds.opnorm, lambda a: ds.norm(a, -2)), ids=("opnorm", "smallest"))
+@pytest.mark.parametrize("special", ("none", "tied", "zero", "tiny", "huge", "zero corner"))
+def test_large_stacks_go_with_their_matrices(f, special: str) -> None:
+    a = np.random.default_rng(0).standard_normal((100, 3, 4))
+    put = {"tied": np.eye(3, 4), "zero": np.zeros((3, 4)), "tiny": a[7] * 1e-150, "huge": a[7] * 1e150}
+    a[7] = put.get(special, a[7])
+    if special == "zero corner":
+        a[7, 0, 0] = 0.0
+    weights = np.random.default_rng(1).standard_normal(100)
+    G = ds.gradient(lambda x: np.sum(weights * f(x)), a)
+    each = np.stack([w * ds.gradient(f, x) for w, x in zip(weights, a)])
+    np.testing.assert_allclose(G, each, rtol=0, atol=1e-13)
+    d = cases.direction(a.shape)
+    slopes = [ds.jvp(f, (x,), (dx,))[1] for x, dx in zip(a, d)]
+    np.testing.assert_allclose(ds.jvp(f, (a,), (d,))[1], slopes, rtol=0, atol=1e-12)

@@ -171,10 +171,15 @@ def power_of_two(x: Any) -> Any:
 
 
 def largest_part(a: Any) -> Any:
-    """The largest real or imaginary part (...) of the entries of plain matrices, by modulus, without a copy of them."""
-    parts = (a.real, a.imag) if np.iscomplexobj(a) else (a,)
+    """The largest real or imaginary part (...) of the entries of plain matrices, by modulus."""
+    parts: tuple[Any, ...] = (a.real, a.imag) if np.iscomplexobj(a) else (a,)
+    if a.ndim > 2 and a.shape[-2] * a.shape[-1] < len(a):  # many small ones: NumPy's loop is to run over the matrices
+        parts = tuple(np.ascontiguousarray(np.moveaxis(part, (-2, -1), (0, 1))) for part in parts)
+        axes = (0, 1)
+    else:
+        axes = (-2, -1)
     return np.maximum.reduce(
-        [x for part in parts for x in (part.max(axis=(-2, -1), initial=0), -part.min(axis=(-2, -1), initial=0))]
+        [x for part in parts for x in (part.max(axis=axes, initial=0), -part.min(axis=axes, initial=0))]
     )
 
 
@@ -204,13 +209,13 @@ def in_range(a: Any) -> tuple[Any, Any]:
 
 
 def all_in_range(a: Any) -> bool:
-    """Whether every part of every entry of plain matrices is in range, which takes one look at them all."""
+    """Whether all of some plain matrices are seen to be in range without a look at each by itself: no entry is too
+    large, and of each matrix the first is large enough."""
     reals = a.view(a.real.dtype) if a.dtype.kind == "c" and a.flags.c_contiguous else a
     if reals.dtype.kind != "f" or not reals.size:
         return False
     low, high = SAFE_RANGE[reals.dtype]
-    size = np.abs(reals)
-    return bool(low <= size.min() and size.max() <= high)
+    return bool(low <= np.abs(a[..., 0, 0].real).min() and reals.max() <= high and -high <= reals.min())
 
 
 def out_of_range(S: Any) -> bool:
