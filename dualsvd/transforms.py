@@ -111,9 +111,15 @@ def _tidy(x: Any) -> Any:
 
 
 def _apart(parts: list[Any], leaves: Sequence[Any]) -> list[Any]:
-    """The parts, copied where one lies in the memory of a leaf: reverse mode writes into none, but its caller may."""
-    owners = {id(_owner(leaf)) for leaf in leaves}
-    return [part.copy() if id(_owner(part)) in owners and not isinstance(part, Tracer) else part for part in parts]
+    """The parts, copied where their caller could not write into them alone: where one is read-only, or lies in the
+    memory of a leaf or of a part before it."""
+    owners, result = {id(_owner(leaf)) for leaf in leaves}, []
+    for part in parts:
+        if isinstance(part, np.ndarray) and (not part.flags.writeable or id(_owner(part)) in owners):
+            part = part.copy()
+        owners.add(id(_owner(part)))
+        result.append(part)
+    return result
 
 
 def _owner(x: Any) -> Any:
@@ -456,7 +462,7 @@ def value_and_jacobian(
         if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
             return _tidy(y), _deliver(_jacobian_reverse(recording, progress, holomorphic), rebuild, out)
     y, J = _jacobian_forward(of_leaves, leaves, chunk, progress)
-    return _tidy(y), _deliver(_cut(J, leaves), rebuild, out)
+    return _tidy(y), _deliver(_cut(_apart([J], ())[0], leaves), rebuild, out)
 
 
 def _deliver(blocks: list[Any], rebuild: Rebuild, out: Any) -> Any:
@@ -539,7 +545,7 @@ def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     values, put = _variables(tuple(primals), "primals", own=False)
     directions = _matching(put(values), tuple(tangents), "tangents")
     y, dots, rebuild = _push(lambda *leaves: f(*put(leaves)), values, [v[None] for v in directions], lent=True)
-    return rebuild([_tidy(leaf) for leaf in y]), rebuild([_tidy(dot[0]) for dot in dots])
+    return rebuild([_tidy(leaf) for leaf in y]), rebuild([_tidy(dot) for dot in _apart([dot[0] for dot in dots], ())])
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
@@ -557,7 +563,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
 
     def pullback(y_bar: Any) -> tuple[Any, ...]:
         bars = _matching(y, y_bar, "y_bar")
-        return tuple(put([_tidy(part) for part in recording.pull(bars)]))
+        return tuple(put([_tidy(part) for part in _apart(recording.pull(bars), bars)]))
 
     return y, pullback
 

@@ -453,3 +453,39 @@ def test_the_sweeps_give_another_way_to_the_same_norms(f):
         swept = ds.jacobian(f, a, mode="forward")
     np.testing.assert_allclose(swept, by_rule, rtol=0, atol=1e-13)
     assert not np.array_equal(swept, by_rule)  # it is another way
+
+
+#: functions whose derivatives are views, or what was given, where nothing is done about it
+PASSING_ON = {
+    "sum": np.sum,
+    "identity": lambda x: x,
+    "transpose": np.transpose,
+    "broadcast_to": lambda x: np.broadcast_to(x, (2, *np.shape(x))),
+    "diagonal": np.diag,
+    "slice": lambda x: x[1:],
+    "real": np.real,
+    "x + 1": lambda x: x + 1,
+    "svdvals": ds.svdvals,
+    "S of svd": lambda x: ds.svd(x).S,
+    "eigenvalues": lambda x: ds.linalg.eigh(x + x.T)[0],
+}
+
+
+@pytest.mark.parametrize("f", PASSING_ON.values(), ids=PASSING_ON)
+def test_results_are_the_callers_own(f, rng):
+    a, d = rng.standard_normal((2, 4, 4))
+    y, pull = ds.vjp(f, a)
+    bar = np.ones_like(y)
+    twice = ds.vjp(lambda x, z: f(x + z), a, d)[1](bar)
+    results = [*pull(bar), *twice, ds.jvp(f, (a,), (d,))[1], ds.linearize(f, a)[1](d), ds.jacobian(f, a)]
+    if np.ndim(y) == 0:
+        results.append(ds.gradient(f, a))
+    kept = [x.copy() for x in (a, d, bar, *results)]
+    for k, x in enumerate(results):
+        if isinstance(x, np.ndarray):
+            x += 1  # writes where it may, and nowhere else
+            for other, (now, before) in enumerate(zip((a, d, bar, *results), kept)):
+                if other != k + 3:
+                    np.testing.assert_array_equal(now, before)
+            x -= 1
+            kept[k + 3] = x.copy()
