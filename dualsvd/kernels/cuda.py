@@ -4,11 +4,12 @@ A thread or a block is one more way to run them; this file holds indexing, memor
 
     thread    one thread a matrix, in registers: sizes are constants of the kernel, so that every loop unrolls
     block     a team of threads a matrix, as many matrices as a warp has teams, in shared memory or, where that is too
-              small, in a workspace of global memory; a team shares the pairs of a sweep in wavefronts, and the columns
-              of a product; all teams of a block meet at its barriers, and sweep until the last has come to rest
+              small, in a workspace of global memory; a team shares the pairs of a sweep, front after front, and the
+              columns of a product; all teams of a block meet at its barriers, and sweep until the last is at rest
 
-A wavefront is all pairs (p, q) with equal 2 p + q: none shares a column with another, and each comes after every pair
-that it must follow in the row-cyclic order. So a block makes the rotations of the serial sweep, with the same numbers.
+A front is all pairs (p, q) with equal p + q (see `jacobi`): none shares a column with another, and each comes after
+every pair that it must follow in the row-cyclic order. So a team makes the rotations of the serial sweep, with the same
+numbers, in 2 n - 3 steps.
 
 Arrays are flat, of reals; matrix b of a batch starts at b m n. A matrix with m < n is worked on as its conjugate
 transpose, rows >= cols, with U and V exchanged.
@@ -54,7 +55,7 @@ TIED = 8
 THREAD_NUMBERS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 64}
 THREAD_COLUMNS = {"svd": 4, "svdvals": 6, "pushforward": 4, "pullback": 4, "dual": 4}
 
-#: Threads of a block of teams: a warp holds the (n + 1) // 3 pairs of the widest wavefront up to n = 64.
+#: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
 
 #: Threads of a block where each takes a matrix.
@@ -399,9 +400,9 @@ def together(slots, x, t, threads):
 
 
 @inline
-def first_pair(step, n):
-    """The smallest p of the pairs (p, step - 2 p) of a wavefront; the largest is (step - 1) // 3."""
-    return max(0, (step - n + 2) // 2)
+def first_pair(front, n):
+    """The smallest p of the pairs (p, front - p); the largest is (front - 1) // 2."""
+    return max(0, front - n + 1)
 
 
 @inline
@@ -415,9 +416,9 @@ def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
     moving, sweeps, changed, off = True, 0, 0, zero
     while moving and sweeps < limit:
         moved, off = False, zero
-        for step in range(1, 3 * n - 4):
-            for p in range(first_pair(step, n) + t, (step - 1) // 3 + 1, threads):
-                moved, off = jacobi.turn_pair(A, V, p, step - 2 * p, m, k, tol2, floor, least, moved, off)
+        for front in range(1, 2 * n - 2):
+            for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
+                moved, off = jacobi.turn_pair(A, V, p, front - p, m, k, tol2, floor, least, moved, off)
             cuda.syncthreads()
         sweeps += 1
         changed = sweeps if moved else changed
@@ -432,9 +433,9 @@ def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
 def block_settle(A, V, S0, m, n, tie, t, threads):
     """`jacobi.settle` at first order by a block."""
     near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
-    for step in range(1, 3 * n - 4):
-        for p in range(first_pair(step, n) + t, (step - 1) // 3 + 1, threads):
-            jacobi.settle_pair(A, V, S0, p, step - 2 * p, m, n, tie, near)
+    for front in range(1, 2 * n - 2):
+        for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
+            jacobi.settle_pair(A, V, S0, p, front - p, m, n, tie, near)
         cuda.syncthreads()
 
 
@@ -805,7 +806,7 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
             "dual": lambda: thread_dual(Kind(dtype, (count,)), kind, real_type, m, n, count),
         }[operation]()
         return Plan(kernel, signature, THREADS, THREADS, 1, 0, 0)
-    pairs = min((cols + 1) // 3, WARP)  # of the widest wavefront
+    pairs = cols // 2  # of the widest front
 
     def resident(team: int) -> int:
         """Matrices that an SM works on at a time."""

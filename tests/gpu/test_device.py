@@ -277,16 +277,6 @@ def test_a_batch_too_large_for_the_memory_is_cut(device, driver, monkeypatch):
         np.testing.assert_array_equal(x.partials, y.partials)
 
 
-@pytest.mark.skipif(SIMULATED, reason="the simulator gives a block what it asks for")
-def test_a_block_asks_for_more_shared_memory_than_usual(device):
-    from dualsvd.kernels import cuda as kernels
-
-    a, _, _ = batch(48, 4, "float64", 1)
-    assert kernels.plan("svd", "float64", 48, 4, 0, kernels.shared_limit()).shared > kernels.SHARED_BYTES
-    U, S, Vh = ds.cuda.svd(a)
-    np.testing.assert_allclose(U * S[:, None] @ Vh, a, atol=bound(a) * S[0, 0])
-
-
 @pytest.mark.slow
 def test_where_shared_memory_is_too_small_teams_work_in_global_memory(device, monkeypatch):
     if device != "executed PTX":
