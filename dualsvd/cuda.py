@@ -202,9 +202,14 @@ def run(
     axes, outputs: the batch axis of each input and of each result. `work` gets arrays on the device, and the number of
     the first matrix.
     """
-    if any(map(on_device, inputs)):
-        return work(*(send(x, stream) for x in inputs), 0)
     batch = inputs[0].shape[axes[0]]
+    if any(map(on_device, inputs)):
+        try:
+            return work(*(send(x, stream) for x in inputs), 0)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise too_large(batch, error) from error
     parts: list[tuple[Any, ...]] = []
     begin, size = 0, batch
     while begin < batch:
@@ -214,8 +219,10 @@ def run(
             parts.append(tuple(fetch(x, stream) for x in results))
             del results  # or their memory is missing to the next part
         except Exception as error:
-            if size == 1 or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
+            if size == 1:
+                raise too_large(1, error) from error
             size = -(-size // 2)
             continue
         begin += size
@@ -229,6 +236,14 @@ def part_of(x: np.ndarray, axis: int, begin: int, end: int) -> np.ndarray:
 def out_of_memory(error: Exception) -> bool:
     """Whether the device had not memory enough."""
     return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)
+
+
+def too_large(batch: int, error: Exception) -> MemoryError:
+    """What is told where no smaller part of the batch can be taken."""
+    return MemoryError(
+        f"the memory of the device does not hold a batch of {batch} with its directions and results ({error}); pass "
+        "fewer directions at a time, or a batch as NumPy arrays, which are taken in parts"
+    )
 
 
 def examine(report: Any, first: int, stream: Any) -> np.ndarray:
@@ -467,6 +482,9 @@ def cross_validate_device(
         forward, backward = paired(bars, closed), paired((pulled,), (da[simple],))
         sizes = np.sqrt(paired(bars, bars) * paired(closed, closed))
         rows.append(row("<y_bar, J v>, <J^T y_bar, v> on the device", worst((forward - backward) / sizes / k), allowed))
+        on_cpu = linalg.svd_pullback(*some, *bars)
+        of_one = pulled_back(pulled - on_cpu, bars, scale[simple]) / k**2
+        rows.append(row("device adjoint, CPU adjoint", worst(of_one), allowed))
     if a.dtype.kind != "c":
         y = svd_dual(DualArray(a, da[None]))
         swept = tuple(x.partials[0] for x in y)
@@ -504,6 +522,12 @@ def apart(x: tuple[Any, ...], y: tuple[Any, ...], condition: np.ndarray, scale: 
     return max(
         worst((dx - dy) * unit / (condition**2).reshape(-1, *(1,) * (dx.ndim - 1))) for dx, dy, unit in zip(x, y, units)
     ) / max(size, np.finfo(scale.dtype).tiny)
+
+
+def pulled_back(A_bar: np.ndarray, bars: tuple[Any, ...], scale: np.ndarray) -> np.ndarray:
+    """The largest entry of each cotangent in units of those that it was pulled back from."""
+    size = np.sqrt(paired(bars, bars))
+    return np.max(np.abs(A_bar), axis=(1, 2)) * scale[:, 0] / np.where(size > 0, size, 1)
 
 
 def paired(x: tuple[Any, ...], y: tuple[Any, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+from dualsvd.__main__ import main
 from dualsvd.kernels import cpu
 
 from .conftest import SIMULATED
@@ -264,6 +265,8 @@ def test_a_stream_is_waited_for(device):
 
 
 def test_a_batch_too_large_for_the_memory_is_cut(device, driver, monkeypatch):
+    from numba import cuda
+
     if device != "executed PTX":
         pytest.skip("a device's memory cannot be made small")
     a, da, _ = batch(3, 3, "float64", 60)
@@ -275,6 +278,13 @@ def test_a_batch_too_large_for_the_memory_is_cut(device, driver, monkeypatch):
     for x, y in zip(cut[1], whole[1]):
         np.testing.assert_array_equal(x.value, y.value)
         np.testing.assert_array_equal(x.partials, y.partials)
+    many = np.zeros((100, 1, 3, 3))
+    with pytest.raises(MemoryError, match=r"does not hold a batch of 1 with its directions .* pass fewer directions"):
+        ds.cuda.svd_jvp(a[:1], many)
+    resident = cuda.to_device(a)
+    monkeypatch.setattr(driver, "capacity", driver.taken() + 2000)
+    with pytest.raises(MemoryError, match=r"does not hold a batch of 60 .* NumPy arrays, which are taken in parts"):
+        ds.cuda.svd(resident)
 
 
 @pytest.mark.slow
@@ -312,8 +322,18 @@ def test_the_device_validates_itself(device):
     a, _, _ = batch(3, 3, "float64", 14)
     report = ds.cuda.cross_validate_device(a)
     assert report.passed, str(report)
-    assert len(report.rows) == 6 and "have a tie" in str(report)
+    assert len(report.rows) == 7 and "have a tie" in str(report)
     assert ds.cuda.cross_validate_device(np.arange(6.0).reshape(3, 2) ** 2).passed
+
+
+def test_the_command_checks_the_device(device, tmp_path, capsys):
+    a = np.random.default_rng(0).standard_normal((3, 3))
+    np.save(tmp_path / "matrix.npy", a)
+    assert main(["check", "--device", "cuda", str(tmp_path / "matrix.npy")]) == 0
+    assert "<y_bar, J v>, <J^T y_bar, v> on the device" in capsys.readouterr().out
+    np.save(tmp_path / "large.npy", np.zeros((65, 3)))
+    assert main(["check", "--device", "cuda", str(tmp_path / "large.npy")]) == 2
+    assert "at most 64 rows and columns, got 65 x 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
