@@ -40,7 +40,7 @@ LAYERS = (
     ),
     ("linalg",),
     ("forward", "reverse"),
-    ("kernels.arrays",),
+    ("kernels.arrays", "kernels.small"),
     ("transforms",),
     ("spectral", "validation"),
     ("cuda", "interop"),

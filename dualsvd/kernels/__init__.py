@@ -7,6 +7,51 @@
     arrays        DualArray in users' compiled functions
     caching       compiled code on disk that notices edited rules
     compiled, cpu, cuda          the texts compiled, and launched
+    small         the SVD of one matrix in users' compiled functions
 
 The protocol and the texts import no Numba.
+
+For users' own compiled functions there are here
+
+    svd_small, svdvals_small, jacobi_svd_inplace     one matrix, with its tangents
+    rotation, rotate, dots, inner, converge, normalise, complete, primal_columns, follow, adapt, lift    the texts
+    Kind, buffer                                     what the texts work on: numbers in a flat array of reals
+
+>>> from numba import njit
+>>> from dualsvd.kernels import rotation
+>>> @njit
+... def tilt(alpha, beta, g):
+...     c, s = rotation(alpha, beta, g, 0.0)
+...     return s / c
+>>> tilt(2.0, 1.0, 0.0)
+0.0
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_SMALL = ("svd_small", "svdvals_small", "jacobi_svd_inplace")
+_SCALARS = ("Kind", "buffer")
+_TEXTS = (
+    "rotation",
+    "rotate",
+    "dots",
+    "inner",
+    "converge",
+    "normalise",
+    "complete",
+    "primal_columns",
+    "follow",
+    "adapt",
+    "lift",
+)
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in (("small", _SMALL), ("scalars", _SCALARS), ("jacobi", _TEXTS)):
+        if name in names:
+            importlib.import_module(f"{__name__}.texts")  # which lets Numba compile them
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -259,10 +259,10 @@ def _pair(count: int, level: int) -> Callable[..., Any]:
 
 
 @functools.cache
-def _allocate(element: Any, make: str) -> Callable[..., Any]:
+def allocator(element: Any, make: str) -> Callable[..., Any]:
     """shape -> an array of such elements, made by NumPy's function of that name."""
     if isinstance(element, DualType):
-        inner, pair, count = _allocate(element.part, make), _pair(element.count, element.level), element.count
+        inner, pair, count = allocator(element.part, make), _pair(element.count, element.level), element.count
 
         @register_jitable
         def allocate(shape: Any) -> Any:
@@ -278,7 +278,7 @@ def _allocate(element: Any, make: str) -> Callable[..., Any]:
     return allocate_numbers
 
 
-def _compile(source: str, **namespace: Any) -> Callable[..., Any]:
+def from_source(source: str, **namespace: Any) -> Callable[..., Any]:
     """The function `f` of a piece of Python source."""
     exec(compile(source, "<dualsvd>", "exec"), namespace)
     return namespace["f"]
@@ -403,7 +403,7 @@ def _getitem(A, i):
     if _is_element_index(A, i):
         return None  # see _ElementOf
     at = ", ".join(_subscripts(i, "i"))
-    return _compile(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=_pair(A.count, A.level))
+    return from_source(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=_pair(A.count, A.level))
 
 
 @overload_array(operator.setitem)
@@ -419,7 +419,7 @@ def _setitem(A, i, x):
     else:
         whole = isinstance(i, types.EllipsisType)
         lines = _set_view("A" if whole else "A[i]", A.ndim if whole else _item(A, *_kinds(i)).ndim, _ndim(x))
-    return _compile(_definition("A, i, x", lines), as_element=_as_element(A.element))
+    return from_source(_definition("A, i, x", lines), as_element=_as_element(A.element))
 
 
 def _set_view(view: str, n: int, source: int) -> list[str]:
@@ -481,7 +481,7 @@ def _iternext(context: Any, builder: Any, sig: Any, values: Any, result: Any) ->
 def _same_for_value(name: str) -> None:
     @overload_attribute(DualArrayType, name)
     def attribute(A):
-        return _compile(f"def f(A): return A.value.{name}")
+        return from_source(f"def f(A): return A.value.{name}")
 
 
 for _name in ("shape", "ndim", "size"):
@@ -568,7 +568,7 @@ def _reshape(A, *shape):
         lengths = [f"shape[0][{k}]" for k in range(len(kinds[0]))]
     axes = "".join(f"{length}, " for length in lengths)
     source = f"def f(A, *shape): return pair(A.value.reshape(({axes})), A.partials.reshape(({A.count}, {axes})))"
-    return _compile(source, pair=_pair(A.count, A.level))
+    return from_source(source, pair=_pair(A.count, A.level))
 
 
 @overload_array(np.reshape)
@@ -604,7 +604,7 @@ def _like(function: Callable[..., Any], fill: str) -> None:
         if not isinstance(a, DualArrayType):
             return None
         source = f"def f(a, *more):\n    out = allocate(a.shape)\n    {fill}\n    return out"
-        return _compile(source, allocate=_allocate(a.element, "zeros"))
+        return from_source(source, allocate=allocator(a.element, "zeros"))
 
 
 _like(np.zeros_like, "pass")
@@ -645,7 +645,7 @@ def _elementwise(function: Callable[..., Any], rule: Callable[..., Any], operand
     shape, at = ("".join(f"{letter}{a}, " for a in axes) for letter in "ni")
     arguments = ", ".join(entries[name] for name in names)
     lines = [*lengths, f"out = allocate(({shape}))", *_loops(axes, f"out[{at}] = function({arguments})"), "return out"]
-    return _compile(_definition(", ".join(names), lines), function=function, allocate=_allocate(element, "empty"))
+    return from_source(_definition(", ".join(names), lines), function=function, allocate=allocator(element, "empty"))
 
 
 def _definition(arguments: str, lines: list[str]) -> str:
@@ -711,7 +711,7 @@ def _register_comparison(function: Callable[..., Any]) -> None:
         left = "x0.value" if a else "primal(x0)" if isinstance(x0, ScalarType) else "x0"
         right = "x1.value" if b else "primal(x1)" if isinstance(x1, ScalarType) else "x1"
         source = f"def f(x0, x1): return function({left}, {right})"
-        return _compile(source, function=function, primal=rules.primal)
+        return from_source(source, function=function, primal=rules.primal)
 
 
 def _register_in_place(name: str) -> None:
@@ -804,9 +804,9 @@ def _sum(a, axis=None):
     if not isinstance(a, DualArrayType):
         return None
     if isinstance(axis, types.Integer) and a.ndim > 1:
-        return _compile(_sum_along(a.ndim), allocate=_allocate(a.element, "zeros"))
+        return from_source(_sum_along(a.ndim), allocate=allocator(a.element, "zeros"))
     partials = "".join(f"np.sum(a.partials[{k}]), " for k in range(a.count))
-    return _compile(
+    return from_source(
         f"def f(a, axis=None): return number(np.sum(a.value), ({partials}))", np=np, number=_number(a.element)
     )
 
@@ -827,7 +827,7 @@ def _prod(a):
     axes = range(a.ndim)
     loops = _loops(axes, f"result = result * a[{', '.join(f'i{k}' for k in axes)}]")
     lines = ["result = as_element(1)", *(f"n{k} = a.shape[{k}]" for k in axes), *loops, "return result"]
-    return _compile(_definition("a", lines), as_element=_as_element(a.element))
+    return from_source(_definition("a", lines), as_element=_as_element(a.element))
 
 
 def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Callable[..., Any]:
@@ -840,7 +840,7 @@ def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Cal
         for axis in reversed(range(a.ndim)):
             lines += [f"i{axis} = k % a.shape[{axis}]", f"k = k // a.shape[{axis}]"]
         lines.append(f"return a[{', '.join(f'i{axis}' for axis in range(a.ndim))}]")
-        return _compile(_definition("a", lines), position=position)
+        return from_source(_definition("a", lines), position=position)
 
     return overload_array(function)(extremum)
 
@@ -874,4 +874,4 @@ def _matmul(a, b):
         "return out",
     ]
     source = "def f(a, b):\n    " + "\n    ".join(lines)
-    return _compile(source, zero=_zero(element), allocate=_allocate(element, "empty"))
+    return from_source(source, zero=_zero(element), allocate=allocator(element, "empty"))
