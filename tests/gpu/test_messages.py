@@ -22,46 +22,58 @@ class Driver:
         return self.version
 
 
-def numba_cuda(monkeypatch, *, implementation="NVIDIA", available=False, error=None, version=None):
+def machine(monkeypatch, *, installed=True, implementation="NVIDIA", available=False, error=None, version=None):
     """Let `numba.cuda` be one that finds this."""
     numba = pytest.importorskip("numba")
     found = ModuleType("numba.cuda")
     found.implementation, found.is_available, found.cuda_error = implementation, lambda: available, lambda: error
     monkeypatch.setattr(numba, "cuda", found, raising=False)
-    monkeypatch.setattr(ds.cuda, "find_spec", lambda name: object())
+    monkeypatch.setattr(ds.cuda, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(ds.cuda, "driver_version", lambda: version)
 
 
-def refusal():
+#: What is there, and what is told.
+REASONS = {
+    "no numba-cuda": (
+        {"installed": False},
+        "numba-cuda is not installed: pip install 'dualsvd[cuda13]' (or 'dualsvd[cuda12]' for CUDA 12)",
+    ),
+    "the target built into Numba": (
+        {"implementation": "Built-in", "available": True},
+        "built-in CUDA target, not numba-cuda: pip install -U 'dualsvd[cuda13]'",
+    ),
+    "no driver": (
+        {"error": "CUDA driver library\ncannot be found."},
+        "CUDA driver library cannot be found. Install an NVIDIA driver",
+    ),
+    "an old driver": (
+        {"error": "initialisation failed", "version": (11, 4)},
+        "supports CUDA 11.4, older than 12.0: install a newer NVIDIA driver",
+    ),
+    "no device": (
+        {"version": (13, 0)},
+        "no CUDA device was found. Install an NVIDIA driver, or run where there is one",
+    ),
+}
+CALLS = {
+    "svd": lambda a: ds.cuda.svd(a),
+    "svdvals": lambda a: ds.cuda.svdvals(a),
+    "svd_jvp": lambda a: ds.cuda.svd_jvp(a, a),
+    "svd_vjp": lambda a: ds.cuda.svd_vjp(a, None, None, None),
+    "svd_dual": lambda a: ds.cuda.svd_dual(ds.DualArray(a, a[None])),
+    "cross_validate_device": lambda a: ds.cuda.cross_validate_device(a),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("reason", REASONS)
+def test_why_nothing_can_run_and_what_to_do(reason, call, monkeypatch):
+    there, told = REASONS[reason]
+    machine(monkeypatch, **there)
     with pytest.raises(ds.BackendError) as caught:
-        ds.cuda.svd(np.eye(2)[None])
+        CALLS[call](np.eye(2)[None])
     assert not ds.cuda.is_available()
-    return str(caught.value)
-
-
-def test_without_numba_cuda(monkeypatch):
-    monkeypatch.setattr(ds.cuda, "find_spec", lambda name: None)
-    assert "numba-cuda is not installed: pip install 'dualsvd[cuda13]'" in refusal()
-
-
-def test_with_the_target_built_into_numba(monkeypatch):
-    numba_cuda(monkeypatch, implementation="Built-in", available=True)
-    assert "built-in CUDA target, not numba-cuda" in refusal()
-
-
-def test_without_a_driver(monkeypatch):
-    numba_cuda(monkeypatch, error="CUDA driver library\ncannot be found.")
-    assert "CUDA driver library cannot be found. Install an NVIDIA driver" in refusal()
-
-
-def test_with_an_old_driver(monkeypatch):
-    numba_cuda(monkeypatch, error="initialisation failed", version=(11, 4))
-    assert "supports CUDA 11.4, older than 12.0: install a newer NVIDIA driver" in refusal()
-
-
-def test_without_a_device(monkeypatch):
-    numba_cuda(monkeypatch, version=(13, 0))
-    assert "no CUDA device was found" in refusal()
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(("version", "told"), [((12, 4), (12, 4)), (None, None)], ids=["12.4", "none"])
