@@ -76,12 +76,12 @@ def obstacle() -> str | None:
         )
     if cuda.is_available():
         return None
-    reason = " ".join(str(cuda.cuda_error() or "no CUDA device was found").split())
+    reason = " ".join(str(cuda.cuda_error() or "no CUDA device was found.").split())
     version = driver_version()
     if version is not None and version < OLDEST_DRIVER:
         oldest = ".".join(map(str, OLDEST_DRIVER))
         return f"the driver supports CUDA {version[0]}.{version[1]}, older than {oldest}: install a newer NVIDIA driver"
-    return f"no CUDA device can be used: {reason} Install an NVIDIA driver, or run where there is a device"
+    return f"no CUDA device can be used: {reason} Install an NVIDIA driver, or run where there is one"
 
 
 def driver_version() -> tuple[int, int] | None:
