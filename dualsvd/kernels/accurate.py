@@ -12,7 +12,7 @@ from .caching import jit
 from .cpu import FAR, NONFINITE, UNCONVERGED
 from .protocol import conj, entry, like, set_entry
 from .scalars import buffer, components, lanes
-from .texts import OPTIONS, inline
+from .texts import OPTIONS, called
 from .transfer import POWERS, identity, largest, layouts, powers, put, room, shared, take, tell, unscaled
 
 #: Exponents that a matrix may span: scaled to the headroom of float64, 220, the least squares are above `flush`.
@@ -22,7 +22,7 @@ SPAN = 440
 # ---- in range
 
 
-@inline
+@called
 def peaks(x, start, rows, columns, planes, wide, top, n):
     """top: the largest |real| of each column of the matrix, or of its conjugate transpose if wide; infinity if one is
     not finite. Returns the largest of all, and the least that is not zero."""
@@ -44,7 +44,7 @@ def peaks(x, start, rows, columns, planes, wide, top, n):
     return big, least
 
 
-@inline
+@called
 def raised(x, start, rows, columns, planes, wide, f, g, raises, sizes, m):
     """sizes: the largest |real| of each row of the same, times f, g and the factor of its column."""
     for q in range(m):
@@ -60,7 +60,7 @@ def raised(x, start, rows, columns, planes, wide, f, g, raises, sizes, m):
                 k += 1
 
 
-@inline
+@called
 def load(x, start, rows, columns, wide, f, g, raises, places, A, M):
     """The columns of the matrix that starts at number `start`, or of its conjugate transpose if wide, their rows in the
     order of `places`, times f, g and the factor of the column; padded with zeros."""
@@ -74,7 +74,7 @@ def load(x, start, rows, columns, wide, f, g, raises, places, A, M):
             set_entry(A, j * M, i, y * f * g * raises[j])
 
 
-@inline
+@called
 def unload(A, M, x, start, m, n, rowwise, places):
     """n columns of length m, row i to row places[i] of a matrix m x n; to its conjugate transpose if `rowwise`."""
     for p in range(n):

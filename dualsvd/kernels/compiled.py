@@ -14,7 +14,7 @@ from .cpu import NONFINITE, UNCONVERGED
 from .lanes import write_lanes
 from .protocol import any_true, like, raising, where
 from .scalars import buffer, components, integer, lanes
-from .texts import OPTIONS, inline, once
+from .texts import OPTIONS, called, inlined
 from .transfer import identity, largest, layouts, put, room, scaling, shared, take, tell, unscaled
 
 #: A cotangent passes for free of phases if what depends on them is below GAUGE n eps of it. Where it does not, the
@@ -69,7 +69,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     return anything
 
 
-@once
+@inlined
 def judge(sweeps, finite, limit):
     """The verdicts: 0, or the sum of NONFINITE and UNCONVERGED."""
     zero = like(sweeps, 0.0)
@@ -77,7 +77,7 @@ def judge(sweeps, finite, limit):
     return where(sweeps < like(zero, limit), ill, ill + like(zero, UNCONVERGED))
 
 
-@inline
+@called
 def spoil(A, V, S, finite, m, k, n):
     """NaN in the lanes that are not finite."""
     nan = like(S[0], np.nan)
@@ -92,14 +92,14 @@ def spoil(A, V, S, finite, m, k, n):
 # ---- its tangents
 
 
-@inline
+@called
 def clear(A, size):
     """Zeros."""
     for i in range(size):
         A[i] = like(A[i], 0.0)
 
 
-@inline
+@called
 def scale_directions(dx, size, batch, b, count, exponents, top):
     """The exponents that bring the largest real of each direction to 2^top."""
     for j in range(count):
@@ -107,7 +107,7 @@ def scale_directions(dx, size, batch, b, count, exponents, top):
         exponents[j] = jacobi.power_of_two(big, top) if big < np.inf else 0
 
 
-@inline
+@called
 def take_directions(dx, batch, b, first, count, exponents, layout, A, stride):
     """Directions first, ..., first + count - 1 to the partials of a matrix of duals, of `stride` reals a number."""
     for j in range(count):
@@ -152,7 +152,7 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
     return False
 
 
-@inline
+@called
 def put_tangents(A, V, S, stride, dy, dvalues, dz, batch, b, first, count, exponents, exponent, forms):
     """The partials of a matrix to directions first, ..., first + count - 1; it had been scaled by 2^exponent."""
     of_x, of_u, of_s, of_v = forms
@@ -384,7 +384,7 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     return left_out
 
 
-@once
+@inlined
 def scale_values(S, n, eps):
     """Bring s_1 into [1/2, 1). Returns the two factors, and the mask of lanes where it was not far: beyond, products
     with directions or cotangents may leave the range."""

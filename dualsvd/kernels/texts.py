@@ -53,6 +53,7 @@ def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
     return jacobi.follow_first if order_of(A.number) == 1 else jacobi.follow_nested
 
 
-#: How kernels' own functions are registered: inlined where they stand once, or in the inner loops.
-inline = register_jitable(**OPTIONS, no_cfunc_wrapper=True)
-once = register_jitable(**OPTIONS, no_cfunc_wrapper=True, forceinline=True)
+#: How kernels' own functions are registered: those that stay calls, and those that are put where they are called, for
+#: they run once an entry or stand in one place.
+called = register_jitable(**OPTIONS, no_cfunc_wrapper=True)
+inlined = register_jitable(**OPTIONS, no_cfunc_wrapper=True, forceinline=True)

@@ -11,7 +11,7 @@ import numpy as np
 from .lanes import read_lanes, write_lanes
 from .protocol import like
 from .scalars import buffer, components, lanes
-from .texts import inline, once
+from .texts import called, inlined
 
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
@@ -20,7 +20,7 @@ POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 # ---- memory
 
 
-@once
+@inlined
 def memory(size, like):
     """Uninitialised reals on a cache line: packs are 64 bytes."""
     raw = np.empty(size + 16, like.dtype)
@@ -28,20 +28,20 @@ def memory(size, like):
     return raw[skip : skip + size]
 
 
-@once
+@inlined
 def room(count, x, kind):
     """A buffer of `count` numbers, uninitialised; x is an array of their precision."""
     return buffer(memory(count * components(kind) * lanes(kind), x), kind)
 
 
-@once
+@inlined
 def shared(count, x, kind, other):
     """The same memory as numbers of a kind, and of another: their reals, say."""
     a = memory(count * components(kind) * lanes(kind), x)
     return buffer(a, kind), buffer(a, other)
 
 
-@once
+@inlined
 def identity(V, n):
     """The identity in every lane."""
     zero, one = like(V[0], 0.0), like(V[0], 1.0)
@@ -54,7 +54,7 @@ def identity(V, n):
 # ---- scaling
 
 
-@inline
+@called
 def largest(x, start, size):
     """The largest |real|, infinity if one is not finite."""
     top = 0.0
@@ -65,7 +65,7 @@ def largest(x, start, size):
     return top
 
 
-@inline
+@called
 def powers(exponent):
     """Two powers of two whose product is 2^exponent; one alone may overflow. Beyond both bounds every result is 0 or
     inf."""
@@ -74,14 +74,14 @@ def powers(exponent):
     return POWERS[half + 1100], POWERS[exponent - half + 1100]
 
 
-@once
+@inlined
 def scaling(x, exponent):
     """2^exponent as two numbers of the type of x."""
     f, g = powers(exponent)
     return like(x, f), like(x, g)
 
 
-@once
+@inlined
 def unscaled(x):
     """1 as two numbers of the type of x."""
     return like(x, 1.0), like(x, 1.0)
@@ -94,7 +94,7 @@ def unscaled(x):
 # A scale is two factors, for one power of two may overflow.
 
 
-@once
+@inlined
 def layouts(rows, columns, planes):
     """Those of A, U, S and Vh: buffers hold the columns of a tall A and of its U and V, or of A^H."""
     n = min(rows, columns)
@@ -106,7 +106,7 @@ def layouts(rows, columns, planes):
     )
 
 
-@once
+@inlined
 def take(x, b, layout, scale, A, start, stride):
     """Matrix b and the following, scaled, a lane each."""
     size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
@@ -128,7 +128,7 @@ def take(x, b, layout, scale, A, start, stride):
         read_lanes(x, k, size, A, places, factors)
 
 
-@once
+@inlined
 def put(A, start, stride, scale, y, b, layout):
     """The inverse of `take`."""
     size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
@@ -150,7 +150,7 @@ def put(A, start, stride, scale, y, b, layout):
         write_lanes(A, places, factors, y, k, size)
 
 
-@once
+@inlined
 def with_sign(scale, layout):
     """The factors of real parts, of imaginary ones, and of both; reals come by turns of the two too, if they are
     complex."""
@@ -158,7 +158,7 @@ def with_sign(scale, layout):
     return (f, -f, g) if layout[2] and layout[3] == 2 else (f, f, g)
 
 
-@once
+@inlined
 def one(at, layout, start, stride):
     """The place in a buffer of the real in row, column and plane `at` of the matrices; and what comes next."""
     i, j, c = at
@@ -169,7 +169,7 @@ def one(at, layout, start, stride):
     return (place,), ((i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0))
 
 
-@once
+@inlined
 def two(at, layout, start, stride):
     """The places of two reals; and what comes next."""
     a, at = one(at, layout, start, stride)
@@ -177,7 +177,7 @@ def two(at, layout, start, stride):
     return a + b, at
 
 
-@once
+@inlined
 def four(at, layout, start, stride):
     """The places of four reals; and what comes next."""
     a, at = two(at, layout, start, stride)
@@ -185,7 +185,7 @@ def four(at, layout, start, stride):
     return a + b, at
 
 
-@once
+@inlined
 def eight(at, layout, start, stride):
     """The places of eight reals; and what comes next."""
     a, at = four(at, layout, start, stride)
@@ -196,7 +196,7 @@ def eight(at, layout, start, stride):
 # ---- verdicts
 
 
-@inline
+@called
 def tell(told, b, batch, sweeps, cos2, verdict):
     """Report of matrix b; whether it has anything to say."""
     told[b], told[batch + b], told[2 * batch + b] = sweeps, cos2, verdict
