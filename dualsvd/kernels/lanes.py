@@ -73,9 +73,26 @@ def _write(typing: Any, packs: BufferType, places: Any, scale: Any, store: Buffe
     return signature, generate
 
 
+@intrinsic
+def _prefetch(typing: Any, store: BufferType, at: Any) -> Any:
+    """Have the cache line of a real brought to the second cache; beyond the end of the array that does nothing."""
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read, nearness, data = (ir.Constant(word, k) for k in (0, 2, 1))
+        pointer = builder.bitcast(memory_at(context, builder, store, values[0], values[1]), byte)
+        builder.call(function, [pointer, to_read, nearness, data])
+        return context.get_dummy_value()
+
+    return types.void(store, types.intp), generate
+
+
 #: untyped: type checkers see the typing functions in place of what compiled code calls
 read_lanes: Any = _read
 write_lanes: Any = _write
+prefetch: Any = _prefetch
 
 
 def _lanes(store: Any, packs: Any, places: Any) -> int:

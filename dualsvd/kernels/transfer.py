@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .lanes import read_lanes, write_lanes
+from .lanes import prefetch, read_lanes, write_lanes
 from .protocol import like
 from .scalars import buffer, components, lanes
 from .texts import called, inlined
+
+#: Reals on a cache line, of double precision.
+LINE = 8
 
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
@@ -148,6 +151,15 @@ def put(A, start, stride, scale, y, b, layout):
     if left & 1:
         places, at = one(at, layout, start, stride)
         write_lanes(A, places, factors, y, k, size)
+
+
+@inlined
+def fetch(x, b, count, layout):
+    """Have matrices b, ..., b + count - 1 brought near. The processor does so by itself along one array, but misses it
+    where the directions of a pack lie far apart, a few matrices of each."""
+    size = layout[0] * layout[1] * layout[3]
+    for k in range(b * size, (b + count) * size, LINE):
+        prefetch(x, k)
 
 
 @inlined
