@@ -32,7 +32,7 @@ from .cpu import NONFINITE, UNCONVERGED
 from .protocol import any_true, conj, eps_of, like, maximum, raising
 from .scalars import Kind, buffer, components, leaf_kind, order_of, refusal
 from .staging import DualType, precision, real_type
-from .texts import OPTIONS, TEXT, inline
+from .texts import OPTIONS, TEXT, called
 from .transfer import identity
 
 #: Beside NONFINITE and UNCONVERGED: a derivative of second order was asked for where values are tied or zero.
@@ -297,7 +297,7 @@ def put_rows(Vh, columns, m, n):
             Vh[p, i] = conj(columns[p * m + i])
 
 
-@inline
+@called
 def complain(verdict):
     """The errors of the library."""
     if verdict & NONFINITE:
@@ -395,7 +395,7 @@ def storing(numbers: Numbers, put_block: Any, names: str) -> Any:
     else:
         source = f"{head} {put_here.format(names, 'here, here_real', 0)}"
     kinds = {name: getattr(numbers, name) for name in ("here", "here_real", "leaf", "real")}
-    return inline(from_source(source, put_block=put_block, **kinds))
+    return called(from_source(source, put_block=put_block, **kinds))
 
 
 # Compiled for each type of array, and kept on disk, so that users' functions need only call them. The kind is there to
