@@ -43,7 +43,7 @@ def custom_rule(
 
     def function(*operands: Any, **params: Any) -> Any:
         latest[:] = [(operands, params)]
-        return f(*operands, **params)
+        return _as_numpy(f(*operands, **params))
 
     def push(y: Any, operands: Operands, tangents: Operands, **params: Any) -> Any:
         directions = next(np.shape(t)[0] for t in tangents if t is not None)
@@ -71,3 +71,10 @@ def custom_rule(
     )
     CUSTOM.add(rule)
     return rule
+
+
+def _as_numpy(y: Any) -> Any:
+    """Numbers of Python, which compiled functions return, as NumPy's."""
+    if isinstance(y, tuple):
+        return tuple(map(_as_numpy, y))
+    return np.asarray(y)[()] if isinstance(y, (int, float, complex)) else y
