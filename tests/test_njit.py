@@ -522,6 +522,25 @@ def test_reverse_mode_says_what_to_do():
         ds.gradient(rosenbrock, POINT, mode="reverse")
 
 
+def test_a_compiled_function_with_derivatives_of_its_own():
+    energy = njit(lambda x: np.sum(x**4))  # returns a number of Python's
+    quartic = ds.custom_rule(
+        energy,
+        pushforward=lambda y, x, dx: np.sum(4 * x[0] ** 3 * dx[0]),
+        pullback=lambda y_bar, y, x: 4 * x[0] ** 3 * y_bar,
+        examples=lambda rng: [((rng.standard_normal(3),), {})],
+    )
+    assert np.array_equal(ds.gradient(quartic, POINT, mode="reverse"), 4 * POINT**3)
+    ds.check_rules([quartic]).raise_if_failed()
+
+
+def test_values_are_those_without_derivatives():
+    """Products and sums of tangents may be fused, those of values not."""
+    f = njit(lambda x, y: (x * y + x) * y - x / y)
+    for x, y in np.random.default_rng(0).standard_normal((50, 2)):
+        assert f(Dual(x, (1.0, 0.0)), Dual(y, (0.0, 1.0))).value == f(x, y)
+
+
 # ---- Numba's own features
 
 
