@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from dualsvd.kernels import cuda as kernels
+from dualsvd.kernels.cpu import MAX_SWEEPS
 
 from . import toolchain
 from .emulator import Emulated
@@ -84,7 +85,7 @@ def arguments(operation: str, dtype: str, m: int, n: int, count: int, size: int)
     U, S, Vh = np.linalg.svd(a, full_matrices=False)
     tangents = [np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh)]
     report = np.zeros((size, 3))
-    integers = [size, m, n, kernels.MAX_SWEEPS]
+    integers = [size, m, n, MAX_SWEEPS]
     if operation == "pushforward":
         return [da, U, S, Vh, *tangents], [size, m, n, len(da)]
     if operation == "pullback":

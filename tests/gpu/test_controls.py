@@ -12,7 +12,8 @@ from . import toolchain
 if reason := toolchain.missing():
     pytest.skip(reason, allow_module_level=True)
 
-from dualsvd.kernels.cuda import MAX_SWEEPS, plan
+from dualsvd.kernels.cpu import MAX_SWEEPS
+from dualsvd.kernels.cuda import plan
 
 from .emulator import DeviceFault, Emulated
 

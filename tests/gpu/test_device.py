@@ -291,7 +291,7 @@ def test_a_batch_too_large_for_the_memory_is_cut(device, driver, monkeypatch):
 def test_where_shared_memory_is_too_small_teams_work_in_global_memory(device, monkeypatch):
     if device != "executed PTX":
         pytest.skip("a device says itself how much shared memory it has")
-    from dualsvd.kernels import cuda as kernels
+    from dualsvd.kernels.cuda import launches as kernels
 
     a, da, names = batch(6, 6, "float64", 70)
     y, dy, moved = ds.cuda.svd(a), ds.cuda.svd_jvp(a, da), ds.cuda.svd_dual(ds.DualArray(a, da[None]))

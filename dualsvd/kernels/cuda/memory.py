@@ -1,0 +1,140 @@
+"""Matrices between global memory and the numbers that a thread works on: indexing, scaling, verdicts."""
+
+from __future__ import annotations
+
+import math
+
+from numba.extending import register_jitable
+
+from .. import jacobi
+from ..compiled import NONFINITE, OPTIONS, UNCONVERGED
+from ..protocol import absolute, any_true, conj, eps_of, imag, like, real, where
+from ..scalars import buffer, components
+
+#: What the report tells of a matrix, beside NONFINITE and UNCONVERGED: a tie or a zero, where tangents need the basis
+#: that follows the directions.
+TIED = 8
+
+inline = register_jitable(**OPTIONS)
+
+
+# ---- indexing
+
+
+@inline
+def halves(exponent):
+    """Two powers of two whose product is 2^exponent: one alone may overflow."""
+    half = int(exponent) // 2
+    return math.ldexp(1.0, half), math.ldexp(1.0, int(exponent) - half)
+
+
+@inline
+def place(e, rows, cols, wide):
+    """Where entry e of a matrix in memory, row by row, stands in a buffer of columns; a wide one is transposed."""
+    return e if wide else (e % cols) * rows + e // cols
+
+
+@inline
+def conjugate_if(conjugated, x):
+    """conj(x) or x."""
+    return conj(x) if conjugated else x
+
+
+@inline
+def load(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
+    """A matrix of x times 2^exponent, conjugated if wide, to component `which` of the numbers in the columns of X."""
+    f, g = halves(exponent)
+    zero = like(real(x[start]), 0.0)
+    f, g = like(zero, f), like(zero, g)
+    for e in range(first, rows * cols, step):
+        X[place(e, rows, cols, wide) * stride + which] = conjugate_if(wide, x[start + e]) * f * g
+
+
+@inline
+def store(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
+    """The inverse of `load`."""
+    f, g = halves(exponent)
+    zero = like(real(X[which]), 0.0)
+    f, g = like(zero, f), like(zero, g)
+    for e in range(first, rows * cols, step):
+        x[start + e] = conjugate_if(wide, X[place(e, rows, cols, wide) * stride + which]) * f * g
+
+
+@inline
+def load_factors(U, V, left, right, b, rows, cols, wide, first, step):
+    """U and V of matrix b as columns; `left` and `right` are U and Vh as they stand in memory."""
+    tall, square = (right, left) if wide else (left, right)
+    load(U, 1, 0, tall, b * rows * cols, rows, cols, wide, 0, first, step)
+    load(V, 1, 0, square, b * cols * cols, cols, cols, not wide, 0, first, step)
+
+
+@inline
+def store_factors(U, V, stride, which, left, right, b, rows, cols, wide, exponent, first, step):
+    """The inverse of `load_factors`, for component `which`, times 2^exponent."""
+    tall, square = (right, left) if wide else (left, right)
+    store(U, stride, which, tall, b * rows * cols, rows, cols, wide, exponent, first, step)
+    store(V, stride, which, square, b * cols * cols, cols, cols, not wide, exponent, first, step)
+
+
+@inline
+def fill(X, size, x, first, step):
+    for e in range(first, size, step):
+        X[e] = x
+
+
+@inline
+def identity(V, n, first, step):
+    one, zero = like(V[0], 1.0), like(V[0], 0.0)
+    for e in range(first, n * n, step):
+        V[e] = one if e % (n + 1) == 0 else zero
+
+
+@inline
+def view(x, start, kind):
+    """The numbers of a flat array from number `start` on."""
+    return buffer(x[start * components(kind) :], kind)
+
+
+# ---- scaling and verdicts
+
+
+@inline
+def larger(top, x):
+    """The larger; infinity if x is not finite."""
+    return where(x <= top, top, where(x < like(x, math.inf), x, like(x, math.inf)))
+
+
+@inline
+def largest(x, start, size, first, step):
+    """The largest |real or imaginary part| of some numbers, infinity if one is not finite."""
+    top = like(real(x[start]), 0.0)
+    for e in range(start + first, start + size, step):
+        top = larger(larger(top, absolute(real(x[e]))), absolute(imag(x[e])))
+    return top
+
+
+@inline
+def exponent_for(top, height):
+    """The exponent that brings `top` to 2^height; 0 if it is not finite."""
+    return jacobi.power_of_two(float(top), height) if top < like(top, math.inf) else 0
+
+
+@inline
+def verdict(S, info, finite, n, limit):
+    """The flags of a finished matrix."""
+    tie = S[0] * like(S[0], jacobi.tie_tolerance(eps_of(S[0]), n))
+    tied = any_true(S[n - 1] <= tie)
+    for p in range(1, n):
+        tied = tied or any_true(S[p - 1] - S[p] <= tie)
+    flags = TIED if tied else 0
+    if not finite:
+        flags |= NONFINITE
+    if any_true(info[0] >= like(info[0], limit)):
+        flags |= UNCONVERGED
+    return flags
+
+
+@inline
+def tell(report, b, info, flags):
+    """Sweeps, off-norm and flags of matrix b."""
+    report[3 * b], report[3 * b + 1], report[3 * b + 2] = float(info[0]) + 1.0, math.sqrt(float(info[1])), float(flags)

@@ -1,0 +1,127 @@
+"""Which kernel runs on matrices of one shape and type, and with what."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, int64
+
+from ..scalars import Kind, components
+from .teams import (
+    block_dual,
+    block_pullback,
+    block_pushforward,
+    block_svd,
+    dual_numbers,
+    pullback_numbers,
+    pushforward_numbers,
+    svd_numbers,
+)
+from .threads import thread_dual, thread_pullback, thread_pushforward, thread_svd
+
+#: The largest matrix that a thread takes, as reals of A and V with their partials, and as columns: up to here the
+#: kernels were seen to stay in 255 registers without local memory (tests/gpu/test_resources.py holds the table).
+THREAD_NUMBERS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 64}
+THREAD_COLUMNS = {"svd": 4, "svdvals": 6, "pushforward": 4, "pullback": 4, "dual": 4}
+
+#: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
+WARP = 32
+
+#: Threads of a block where each takes a matrix.
+THREADS = 64
+
+#: Shared memory that every device gives a block without being asked, in bytes.
+SHARED_BYTES = 48 * 1024
+
+#: Blocks of teams that the registers of an SM hold, and its shared memory (compute capability 8.0): a block packs as
+#: many matrices as keep most of them resident.
+RESIDENT_BLOCKS, PROCESSOR_BYTES = 12, 164 * 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an operation runs on matrices of one shape and type."""
+
+    kernel: Callable[..., None]
+    signature: tuple[Any, ...]
+    threads: int  # of a block
+    matrices: int  # that a block takes
+    team: int  # threads that share a matrix; 1 in the kernels of threads
+    shared: int  # bytes of shared memory that a block asks for
+    workspace: int  # reals of global memory that a block works in instead
+
+    def blocks(self, batch: int) -> int:
+        return -(-batch // self.matrices)
+
+
+@functools.cache
+def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int = SHARED_BYTES) -> Plan:
+    """The kernel for "svd", "svdvals", "pushforward", "pullback" or "dual" (along `count` directions) of one shape.
+
+    `shared` is what the device gives a block; where that is too small, the block works in global memory.
+    """
+    real = np.empty(0, dtype).real.dtype
+    kind, real_kind, real_type = Kind(dtype), Kind(real), from_dtype(real)
+    rows, cols, planes = max(m, n), min(m, n), components(kind)
+    vectors = operation != "svdvals"
+    numbers = (rows * cols + (cols * cols if vectors else 0)) * planes * (1 + count)
+    arrays, report, integer = real_type[::1], from_dtype(np.float64)[::1], int64
+    signature = {
+        "svd": (arrays, arrays, arrays, arrays, report, arrays, *[integer] * 5),
+        "pushforward": (*[arrays] * 8, *[integer] * 5),
+        "pullback": (*[arrays] * 8, *[integer] * 4),
+        "dual": (*[arrays] * 8, report, arrays, *[integer] * 5),
+    }[operation if vectors else "svd"]
+    if cols <= THREAD_COLUMNS[operation] and numbers <= THREAD_NUMBERS[operation]:
+        kernel = {
+            "svd": lambda: thread_svd(kind, real_kind, real_type, m, n, vectors),
+            "svdvals": lambda: thread_svd(kind, real_kind, real_type, m, n, vectors),
+            "pushforward": lambda: thread_pushforward(kind, real_kind, real_type, m, n),
+            "pullback": lambda: thread_pullback(kind, real_kind, real_type, m, n),
+            "dual": lambda: thread_dual(Kind(dtype, (count,)), kind, real_type, m, n, count),
+        }[operation]()
+        return Plan(kernel, signature, THREADS, THREADS, 1, 0, 0)
+    pairs = cols // 2  # of the widest front
+
+    def resident(team: int) -> int:
+        """Matrices that an SM works on at a time."""
+        needed = WARP // team * matrix_numbers(operation, rows, cols, planes, count, team) * real.itemsize
+        return WARP // team * min(RESIDENT_BLOCKS, PROCESSOR_BYTES // needed) if needed <= shared else 0
+
+    team = max((t for t in (1, 2, 4, 8, 16, WARP) if t >= pairs), key=lambda t: (resident(t), t))
+    size = matrix_numbers(operation, rows, cols, planes, count, team)
+    matrices = WARP // team
+    needed = matrices * size
+    fits = needed * real.itemsize <= shared
+    kernel = block_kernel(operation, dtype, count, fits)
+    return Plan(kernel, signature, WARP, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+
+
+def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int, team: int) -> int:
+    """Reals that a matrix takes in the memory of its block."""
+    tall, square = rows * cols * planes, cols * cols * planes
+    if operation == "dual":
+        return dual_numbers(tall, square, cols, team, 1 + count)
+    if operation == "pushforward":
+        return pushforward_numbers(tall, square, cols, team)
+    if operation == "pullback":
+        return pullback_numbers(tall, square, cols, team)
+    return svd_numbers(tall, square if operation == "svd" else 0, cols, team)
+
+
+@functools.cache
+def block_kernel(operation: str, dtype: str, count: int, in_shared: bool) -> Callable[..., None]:
+    """One kernel serves all shapes."""
+    real = np.empty(0, dtype).real.dtype
+    kind, real_kind, real_type = Kind(dtype), Kind(real), from_dtype(real)
+    if operation == "pushforward":
+        return block_pushforward(kind, real_kind, real_type, in_shared)
+    if operation == "pullback":
+        return block_pullback(kind, real_kind, real_type, in_shared)
+    if operation == "dual":
+        return block_dual(Kind(dtype, (count,)), kind, real_type, count, in_shared)
+    return block_svd(kind, real_kind, real_type, operation == "svd", in_shared)
