@@ -204,6 +204,12 @@ def fill_zeros(x):
     return out
 
 
+def write_other_count(x):
+    out = np.zeros_like(np.ones(2) * x)
+    out[0] = Dual(1.0, (1.0, 2.0, 3.0))
+    return out
+
+
 def two_counts(x):
     return x * Dual(1.0, (1.0, 2.0, 3.0))
 
@@ -219,6 +225,7 @@ def two_counts(x):
         pytest.param(fill_zeros, MissingRuleError, "make it by np.zeros_like", id="write into np.zeros"),
         pytest.param(lambda x: np.array([x, 2 * x]), MissingRuleError, "np.array cannot hold", id="np.array of duals"),
         pytest.param(lambda x: x * 1j < 2, DTypeError, "no order", id="order of complex numbers"),
+        pytest.param(write_other_count, ShapeError, "equally many partials, got 2 and 3", id="write of other partials"),
         pytest.param(two_counts, ShapeError, "equally many partials, got 2 and 3", id="numbers of partials"),
         pytest.param(lambda x: np.floor(x * 1j), DTypeError, "no complex derivative|complex", id="floor of complex"),
         pytest.param(lambda x: Dual(1.0, 2.0), DTypeError, "takes a tuple of partials", id="partials not a tuple"),
@@ -306,12 +313,20 @@ def ufuncs(a, b):
     return np.sin(a), np.exp(a) * np.tanh(b), np.hypot(a, b), np.maximum(a, 0.0), np.arctan2(a, 2.0)
 
 
+def choices(a, b):
+    return np.where(a > b, a, b), np.where(a.value > 0, a, 0.0), np.where(a[0] > 0, b, a[0, 0]), np.clip(a, -0.5, 0.5)
+
+
 def comparisons(a, b):
     return a < b, a > 0.0, a == a.copy(), np.isfinite(a.value), b >= a[0, 0]
 
 
 def reductions(a):
     return np.sum(a), a.sum(), np.mean(a), np.min(a), a.max(), np.sum(a, 0), np.sum(a, axis=1), np.prod(a), np.argmax(a)
+
+
+def more_reductions(a, v):
+    return np.mean(a, 0), a.mean(axis=-1), np.trace(a), np.outer(v, a[0]), np.outer(v, v.value)
 
 
 def products(a, v, m):
@@ -341,8 +356,10 @@ def of_single(s):
         pytest.param(fills, (A,), id="new arrays"),
         pytest.param(arithmetic, (A, B, W), id="arithmetic"),
         pytest.param(ufuncs, (A, B), id="functions"),
+        pytest.param(choices, (A, B), id="choices"),
         pytest.param(comparisons, (A, B), id="comparisons"),
         pytest.param(reductions, (A,), id="reductions"),
+        pytest.param(more_reductions, (A, V), id="means, trace, outer product"),
         pytest.param(products, (A, V, M), id="products"),
         pytest.param(of_complex, (C,), id="complex"),
     ],

@@ -227,7 +227,10 @@ def _as_element(element: DualType) -> Callable[..., Any]:
 
 
 def _check_holds(element: DualType, x: types.Type) -> None:
-    whole = join(element, x)
+    try:
+        whole = join(element, x)
+    except ShapeError as error:
+        raise refusal(ShapeError, str(error)) from None
     same_levels = isinstance(whole, DualType) and _levels(whole) == _levels(element)
     if not same_levels or is_complex_type(whole) != is_complex_type(element):
         raise refusal(
@@ -695,6 +698,12 @@ def _register_elementwise(function: Callable[..., Any], rule: Callable[..., Any]
         def unary(x0):
             return _elementwise(function, rule, (x0,))
 
+    elif arity == 3:
+
+        @overload_array(function)
+        def ternary(x0, x1, x2):
+            return _elementwise(function, rule, (x0, x1, x2))
+
     else:
 
         @overload_array(function)
@@ -763,6 +772,8 @@ for _function, _row in {getattr(np, _n): _r for _n, _r in BY_NAME.items() if has
     _register_elementwise(_function, rules.functions[_row.name], _row.arity)
 for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conjugate, rules.conj)):
     _register_elementwise(_function, _rule, 1)
+_register_elementwise(np.where, rules.where, 3)
+_register_elementwise(np.clip, rules.clip, 3)
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     _register_comparison(getattr(operator, _name))
 for _function in (np.argmax, np.argmin, np.any, np.all):
@@ -813,9 +824,34 @@ def _sum(a, axis=None):
 
 @overload_array(np.mean)
 @overload_method(DualArrayType, "mean")
-def _mean(a):
-    if isinstance(a, DualArrayType):
-        return lambda a: np.sum(a) / a.size
+def _mean(a, axis=None):
+    if not isinstance(a, DualArrayType):
+        return None
+    if isinstance(axis, types.Integer):
+        return lambda a, axis=None: np.sum(a, axis) / a.shape[axis]
+    return lambda a, axis=None: np.sum(a) / a.size
+
+
+@overload_array(np.trace)
+@overload_method(DualArrayType, "trace")
+def _trace(a):
+    if not isinstance(a, DualArrayType):
+        return None
+    zero = _zero(a.element)
+
+    def trace(a):
+        total = zero()
+        for i in range(min(a.shape)):
+            total = total + a[i, i]
+        return total
+
+    return trace
+
+
+@overload_array(np.outer)
+def _outer(a, b):
+    if isinstance(a, DualArrayType) or isinstance(b, DualArrayType):
+        return lambda a, b: a.ravel().reshape((a.size, 1)) * b.ravel().reshape((1, b.size))
     return None
 
 
