@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,7 @@ class Options:
                 "subspace": the caller vouches that the result depends on the spectral subspaces only
     refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
     nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
-    threads     threads for batches; None: as many as Numba uses
+    threads     threads for batches; None: as many as there are cores that the process may use
     max_bytes   memory that the tangents carried at one time may take
     """
 
@@ -91,3 +92,8 @@ def options(**settings: Any) -> Iterator[Options]:
         yield get()
     finally:
         _current.reset(token)
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,6 +17,7 @@ from . import settings
 from .errors import DegenerateError, DTypeError, DualSVDError, ShapeError
 from .forward import DualArray
 from .kernels.memory import PAGES, keep_freed_memory
+from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
 from .structure import Rebuild, describe, flatten
@@ -48,14 +49,19 @@ def _variables(tree: Any, name: str, own: bool = True) -> tuple[list[Any], Rebui
     return [_variable(leaf, name, own) for leaf in leaves], rebuild
 
 
+def _position(argnum: int, arguments: Sequence[Any]) -> int:
+    """The argument's number, counted from the front."""
+    if not isinstance(argnum, int) or not -len(arguments) <= argnum < len(arguments):
+        raise ShapeError(f"argnum must name one of the {len(arguments)} arguments, got {argnum!r}")
+    return argnum % len(arguments)
+
+
 def _of_argument(
     f: Callable[..., Any], x: Any, args: tuple[Any, ...], argnum: int, own: bool = True
 ) -> tuple[Any, Any, Any]:
     """f as a function of the leaves of its argument `argnum`; those leaves; and how to put results in their place."""
     everything = (x, *args)
-    if not isinstance(argnum, int) or not -len(everything) <= argnum < len(everything):
-        raise ShapeError(f"argnum must name one of the {len(everything)} arguments, got {argnum!r}")
-    argnum %= len(everything)
+    argnum = _position(argnum, everything)
     leaves, rebuild = _variables(everything[argnum], f"argument {argnum}", own)
 
     def of_leaves(*variables: Any) -> Any:
@@ -247,6 +253,10 @@ class _Recording:
                     self.y.append(_result(leaf))
                     self.slots.append(None)
 
+    def value(self) -> Any:
+        """What f returned, for a caller who may write into it while the tape lives on."""
+        return self.rebuild([_tidy(leaf.copy() if isinstance(leaf, np.ndarray) else leaf) for leaf in self.y])
+
     def pull(self, y_bars: Sequence[Any]) -> list[Any]:
         """The cotangents of the inputs, given those of the outputs."""
         seeds = [(slot, y_bar) for slot, y_bar in zip(self.slots, y_bars) if slot is not None]
@@ -278,8 +288,7 @@ class _Recording:
         if any(parent is not None for parent in node.parents[1:]):
             return None
         shape = np.shape(self.y[0]) + np.shape(self.values[0])
-        if out is not None and np.shape(out) != shape:
-            raise ShapeError(f"out must have shape {shape}, got {np.shape(out)}")
+        check_outputs(out, {"the Jacobian": (shape, np.result_type(primal(self.y[0]), primal(self.values[0])))})
         whole = node.rule.jacobian(node.output, node.operands, part=part, out=out, **node.params)
         if whole is None or out is None or whole is out:
             return whole
@@ -469,8 +478,7 @@ def _deliver(blocks: list[Any], rebuild: Rebuild, out: Any) -> Any:
     if out is None:
         return rebuild(blocks)
     block = _single(blocks, "jacobian(out=...)")
-    if np.shape(out) != np.shape(block):
-        raise ShapeError(f"out must have shape {np.shape(block)}, got {np.shape(out)}")
+    check_outputs(out, {"the Jacobian": (np.shape(block), primal(block).dtype)})
     out[...] = block
     return out
 
@@ -491,7 +499,8 @@ def hessian(
            [2., 0.]])
     """
     _check_mode(mode)
-    variable = (x, *args)[argnum]
+    everything = (x, *args)
+    variable = everything[_position(argnum, everything)]
     if isinstance(variable, (tuple, list, dict)):
         raise ShapeError("hessian takes one array; put the parts of a structure into one array, or take hvp")
     if np.iscomplexobj(variable):
@@ -528,8 +537,9 @@ def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """(f(*primals), its derivative along `tangents`): one call on dual numbers.
 
-    `primals` and `tangents` are tuples of equal structure and shapes. At a kink of f this is the one-sided
-    directional derivative.
+    `primals` and `tangents` are tuples of equal structure and shapes. Where singular values are repeated or zero, and
+    at the kink of a norm, this is the one-sided directional derivative; at that of an elementwise function (`abs`,
+    `maximum`) the product with the least element of its subdifferential.
 
     Raises ShapeError where they do not match.
 
@@ -559,7 +569,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     """
     values, put = _variables(tuple(primals), "primals")
     recording = _Recording(lambda *leaves: f(*put(leaves)), values)
-    y = recording.rebuild([_tidy(leaf) for leaf in recording.y])
+    y = recording.value()
 
     def pullback(y_bar: Any) -> tuple[Any, ...]:
         bars = _matching(y, y_bar, "y_bar")
@@ -585,7 +595,7 @@ def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., 
         pushed = recording.push([v[None] for v in directions])
         return recording.rebuild([_tidy(dy[0]) for dy in _apart(pushed, directions)])
 
-    return recording.rebuild([_tidy(leaf) for leaf in recording.y]), push
+    return recording.value(), push
 
 
 def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:

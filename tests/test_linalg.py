@@ -554,3 +554,42 @@ def test_the_svd_rule_takes_one_operand_of_any_level(rng):
     third = ds.derivative(lambda t: ds.derivative(lambda u: ds.derivative(f, u), t), 1.0)
     assert third == pytest.approx(6 * ds.opnorm(a) ** 3, rel=1e-12)
     assert isinstance(SVD(a), SVDResult)
+
+
+READ_ONLY = np.zeros((20, 2))
+READ_ONLY.flags.writeable = False
+SQUARE = np.zeros((20, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda a: ds.svdvals(a, out=READ_ONLY), ds.DTypeError, "read-only"),
+        (lambda a: ds.svd(a, out=(SQUARE, np.zeros((20, 2)), SQUARE)), ds.ShapeError, "share memory"),
+        (lambda a: ds.svdvals(a, out=np.zeros((20, 3))), ds.ShapeError, r"\(20, 2\)"),
+        (lambda a: ds.svdvals(a, out=[0.0]), ds.DTypeError, "plain arrays"),
+        (lambda a: ds.jacobian(ds.svdvals, a[0], out=np.zeros((2, 2, 2), int)), ds.DTypeError, "float64"),
+        (lambda a: ds.jacobian(lambda x: 1.5 * x, a[0, 0], out=np.zeros((2, 2), int)), ds.DTypeError, "float64"),
+        (lambda a: ds.jacobian(ds.svdvals, a[0], out=np.zeros((2, 2))), ds.ShapeError, r"\(2, 2, 2\)"),
+    ],
+)
+def test_outputs_that_cannot_take_the_results_are_refused_and_kept(call, error, words, rng):
+    with pytest.raises(error, match=words):
+        call(rng.standard_normal((20, 2, 2)))
+    assert not READ_ONLY.any() and not SQUARE.any()
+
+
+@pytest.mark.parametrize("how", [{}, {"tangents": "sweeps"}, {"algorithm": "jacobi"}], ids=str)
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (5, 0, 3), (0, 3, 3)], ids=str)
+def test_empty_matrices_have_empty_derivatives(shape, how):
+    with ds.options(**how):
+        for f in (ds.svdvals, lambda x: ds.svd(x)[0], lambda x: ds.svd(x)[2]):
+            y, dy = ds.jvp(f, (np.zeros(shape),), (np.zeros(shape),))
+            assert dy.shape == y.shape == f(np.zeros(shape)).shape
+
+
+def test_no_directions_are_as_good_as_some(rng):
+    a = rng.standard_normal((5, 3, 3))
+    none = ds.DualArray(a, np.zeros((0, 5, 3, 3)))
+    assert ds.svdvals(none).partials.shape == (0, 5, 3)
+    assert [x.partials.shape for x in ds.svd(none)] == [(0, 5, 3, 3), (0, 5, 3), (0, 5, 3, 3)]

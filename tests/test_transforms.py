@@ -489,3 +489,18 @@ def test_results_are_the_callers_own(f, rng):
                     np.testing.assert_array_equal(now, before)
             x -= 1
             kept[k + 3] = x.copy()
+
+
+@pytest.mark.parametrize("f", [np.exp, np.linalg.inv, lambda x: ds.svd(x).S, lambda x: x], ids=["exp", "inv", "S", "x"])
+def test_to_write_into_a_value_leaves_its_derivative_alone(f, rng):
+    a, d = rng.standard_normal((2, 3, 3))
+    for transform, argument in ((ds.vjp, np.ones_like(f(a))), (ds.linearize, d)):
+        y, derivative = transform(f, a)
+        before = np.copy(derivative(argument))
+        y[...] = 7.0
+        np.testing.assert_array_equal(np.copy(derivative(argument)), before)
+
+
+def test_hessian_refuses_an_argument_that_is_not_there():
+    with pytest.raises(ds.ShapeError, match="argnum"):
+        ds.hessian(np.sum, np.ones(2), argnum=1)

@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import linalg
 from ..linalg.dispatch import way_for
-from ..settings import options
+from ..settings import cores, options
 from ..transforms import gradient, jacobian, jvp
-from .timing import Candidates, cores, optional
+from .timing import Candidates, optional
 
 OURS = "dualsvd"
 Accuracy = dict[str, float]

@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..settings import cores
 from . import growth
 from .growth import Curve
 from .machine import Limits, limits, machine
 from .regimes import OURS, REGIMES, Accuracy, Case, both_cores, hard_batches
-from .timing import cores, interleave, one_core
+from .timing import interleave, one_core
 
 Progress = Callable[[str], None]
 

@@ -43,11 +43,6 @@ def one_core(single: bool) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def interleave(
     candidates: Candidates,
     seconds: float = 0.4,

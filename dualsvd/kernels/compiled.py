@@ -17,9 +17,9 @@ from .scalars import buffer, components, integer, lanes
 from .texts import OPTIONS, called, inlined
 from .transfer import fetch, identity, largest, layouts, put, room, scaling, shared, take, tell, unscaled
 
-#: A cotangent passes for free of phases if what depends on them is below GAUGE n eps of it. Where it does not, the
-#: caller looks again, and is less strict.
-GAUGE = 1e2
+#: A cotangent passes for free of phases if what depends on them is below STRICT_GAUGE n eps of it. Where it does not,
+#: the caller looks again, and is less strict.
+STRICT_GAUGE = 1e2
 
 #: Exponents of s_1 for which the closed forms need not scale directions and cotangents; an eighth in float32.
 REACH = 330
@@ -335,7 +335,7 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
         take(gy, b, forms[1], scale, gleft, 0, planes)
         take(gz, b, forms[3], scale, gright, 0, planes)
         if planes == 2:
-            free = derivatives.phases_free(Ub, gUb, Vb, gVb, GAUGE * n * eps, m, n)
+            free = derivatives.phases_free(Ub, gUb, Vb, gVb, STRICT_GAUGE * n * eps, m, n)
             left_out |= any_true(where(free, none, one[0]) > none)
         derivatives.pullback(Ub, Sb, Vb, F, gUb, gSb, gVb, gXb, P, H, m, n)
         put(gXr, 0, planes, one, gx_all, b, forms[0])

@@ -61,7 +61,7 @@ class Info:
 
     @property
     def sweeps(self) -> np.ndarray:
-        return self._told[0].astype(np.int64) + 1
+        return self._told[0].astype(np.int64) + ~self.unconverged
 
     @property
     def off_norm(self) -> np.ndarray:
@@ -455,7 +455,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="dualsvd")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 _entries: dict[tuple[Any, ...], Any] = {}

@@ -16,7 +16,8 @@ is left doubles with each.
 
 Buffers hold columns one after the other: A[p * m + i] for row i of column p, V[p * n + i] likewise. m >= n: a wide
 matrix comes as its conjugate transpose. All entries are scaled beforehand so that the largest is about
-2**headroom(eps): see `headroom`. The functions allocate nothing; sizes are run-time integers.
+2**headroom(eps): see `headroom`. The functions allocate nothing; sizes are integers, known when they run or, as
+`Fixed`, when they are compiled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ties, zeros and gauge of singular values: every tolerance of this package, and the coefficients both modes share.
+"""Ties, zeros and gauge of singular values: their tolerances, and the coefficients both modes share.
 
 The derivative of an SVD has two singularities, and the split form of the rules keeps them apart:
 
@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DegeneracyWarning, DegenerateError, DualSVDError
+from ..kernels.jacobi import TIE
 from ..rules.registry import Tracer, primal
 from ..settings import Options
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tolerances, each in units of r eps, where r is the number of singular values
 
+# TIE is the kernels' own: singular values are computed to c r eps s_1 with c about 1 to 3; a smaller gap is noise.
 
-#: Singular values are computed to c r eps s_1 with c about 1 to 3; a smaller gap is noise.
-TIE = 8.0
 #: Eigenvalues of a tied block along a direction D are exact to a few r eps |D|. The scale is the direction's: a block
 #: may be pure rounding noise, which must not be split.
 SPLIT = 64.0

@@ -1,6 +1,6 @@
 """The rules of the SVD where compiled kernels do better than NumPy, or other things.
 
-Large stacks of small matrices (the closed forms, in SIMD packs), tangents carried through every rotation (the
+Stacks of small matrices (the closed forms, in SIMD packs), tangents carried through every rotation (the
 independent way to the same result), and graded matrices (each derivative to high accuracy relative to itself).
 """
 
@@ -28,7 +28,7 @@ from .ties import Unresolved, lost_directions
 
 
 def fusible(options: Options, U: Any, *others: Any) -> bool:
-    """Whether the kernels take this one: a large stack of small plain matrices, ties and zeros measured against s_1."""
+    """Whether the kernels take this one: a stack of small plain matrices, ties and zeros measured against s_1."""
     return (
         options.algorithm != "jacobi"
         and not options.refine
@@ -116,7 +116,7 @@ def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
     return (
         options.algorithm == "jacobi"
         and is_plain(a, dA)
-        and bool(np.any(y.S[..., -1] < GRADED * y.S[..., 0]))
+        and bool(np.any(y.S[..., -1:] < GRADED * y.S[..., :1]))
         and bool(np.isfinite(a).all())
     )
 

@@ -169,7 +169,10 @@ def opnorm(
     """The spectral norm (...), the largest singular value of a (..., m, n).
 
     Where s_1 is tied, forward mode gives the one-sided directional derivative and reverse mode the subgradient of least
-    norm, U_k V_k^H / k; 0 at a zero matrix.
+    norm, U_k V_k^H / k; 0 at a zero matrix. Options as in `svd`; from 256 rows and columns on, "auto" finds the top
+    pair alone by a Krylov process, where it can certify it.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> float(ds.opnorm(np.diag([3.0, 2.0])).round(12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..errors import DTypeError, ShapeError
 
 
 def check_outputs(out: Any, results: dict[str, tuple[tuple[int, ...], Any]]) -> None:
-    """Refuse what cannot take the results: a shape and a dtype for each name."""
+    """Refuse what cannot take the results, a shape and a dtype for each name: all arrays, or none, are written."""
     if out is None:
         return
     given = out if isinstance(out, tuple) else (out,)
@@ -23,6 +24,12 @@ def check_outputs(out: Any, results: dict[str, tuple[tuple[int, ...], Any]]) -> 
             raise ShapeError(f"out for {name} must have shape {shape}, got {x.shape}")
         if x.dtype != dtype:
             raise DTypeError(f"out for {name} must hold {np.dtype(dtype)} numbers, got {x.dtype}")
+        if not x.flags.writeable:
+            raise DTypeError(
+                f"out for {name} must be an array that may be written, got a read-only one; give a copy of it"
+            )
+    if any(np.may_share_memory(x, y) for x, y in itertools.combinations(given, 2)):
+        raise ShapeError(f"out must be arrays apart from one another ({', '.join(results)}), got two that share memory")
 
 
 def stacked(out: Any, axes: tuple[int, ...], inputs: Any, leading: int = 0) -> Any:

@@ -464,7 +464,16 @@ def svd(
     direction is exact (the vectors follow the direction); reverse mode raises GaugeError or DegenerateError unless the
     cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
 
-    `out`, for plain a: three arrays that receive the results. A loop over batches then allocates nothing.
+    algorithm   "auto" by size; "lapack"; "jacobi": small values, and their derivatives, to high relative accuracy
+                where rows and columns are badly scaled, at up to twice the time
+    tangents    "closed-form" equations, or "sweeps": dual numbers carried through every rotation, the independent way
+                to the same result, several times slower; plain arrays in forward mode only
+    ties        at repeated or zero values: "directional" as above, "raise", "warn", or "subspace", by which the caller
+                vouches in reverse mode that only whole subspaces matter
+    refine      1 or 2 steps in double-double arithmetic, for vectors of nearly equal values
+    out         for plain a: three arrays that receive the results; a loop over batches then allocates nothing
+
+    None takes what `dualsvd.options` has set.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
     Source: Townsend 2016, "Differentiating the singular value decomposition"; see the head of this module.
@@ -499,7 +508,7 @@ def svdvals(
     Forward mode gives the exact one-sided directional derivative, at repeated and zero values too (several partials:
     the lexicographic derivative); reverse mode the element of least norm of the generalised gradient.
 
-    `out`, for plain a: an array that receives the result.
+    Options as in `svd`; `out`, for plain a: an array that receives the result.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
     Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
@@ -539,11 +548,14 @@ def refuse_outputs(out: Any) -> None:
 def svd_pushforward(
     U: Any, S: Any, Vh: Any, dA: Any, *, out: tuple[Any, Any, Any] | None = None
 ) -> tuple[Any, Any, Any]:
-    """(dU, dS, dVh) along dA, from the factors (thin or full) of a matrix or a stack.
+    """(dU, dS, dVh) along dA, from the factors (thin or full) of a matrix or a stack (..., m, n).
 
-    dA has the shape of the matrix, or one more leading axis: a direction each. At a tie dS is the derivative of the
+    dA has the shape of the matrix, or one more leading axis, a direction each, which the results, of the shapes of U, S
+    and Vh, then have too. The gauge is Im(u_i^H du_i + v_i^H dv_i) = 0. At a tie dS is the derivative of the
     ordered values (lexicographic for several directions), and dU, dVh lack what lies inside the tie; `svd` on a
     DualArray turns the basis first, so that nothing is lost. `out`: three arrays that receive the results.
+
+    Raises ShapeError where shapes do not go together, DTypeError where dtypes do not.
 
     >>> import numpy as np, dualsvd as ds
     >>> U, S, Vh = ds.svd(np.diag([3.0, 2.0]))
@@ -583,7 +595,8 @@ def pushed_along(y: SVDResult, dA: Any, out: Any) -> tuple[Any, Any, Any]:
 def svd_pullback(
     U: Any, S: Any, Vh: Any, U_bar: Any = None, S_bar: Any = None, Vh_bar: Any = None, *, out: Any = None
 ) -> Any:
-    """A_bar, the cotangent of the matrix, from its factors (thin or full) and their cotangents; None stands for zero.
+    """A_bar (..., m, n), the cotangent of the matrix, from its factors (thin or full) and their cotangents, which have
+    their shapes; None stands for zero. <A_bar, dA> = <U_bar, dU> + <S_bar, dS> + <Vh_bar, dVh>, <X, Y> = Re tr(X^H Y).
 
     `out`: an array that receives the result.
 
