@@ -525,9 +525,9 @@ def apart(x: tuple[Any, ...], y: tuple[Any, ...], condition: np.ndarray, scale: 
 
 
 def pulled_back(A_bar: np.ndarray, bars: tuple[Any, ...], scale: np.ndarray) -> np.ndarray:
-    """The largest entry of each cotangent in units of those that it was pulled back from."""
-    size = np.sqrt(paired(bars, bars))
-    return np.max(np.abs(A_bar), axis=(1, 2)) * scale[:, 0] / np.where(size > 0, size, 1)
+    """The largest entry of each cotangent, relative to those it comes from, of which those of vectors count 1 / s_1."""
+    of_u, of_s, of_v = (np.max(np.abs(x).reshape(len(x), -1), axis=1) for x in bars)
+    return np.max(np.abs(A_bar), axis=(1, 2)) * scale[:, 0] / (of_s * scale[:, 0] + np.maximum(of_u, of_v))
 
 
 def paired(x: tuple[Any, ...], y: tuple[Any, ...]) -> np.ndarray:
