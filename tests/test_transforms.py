@@ -445,9 +445,21 @@ def test_lexicographic_derivatives_do_not_depend_on_the_chunk(f, matrix, tangent
             assert np.array_equal(ds.jacobian(f, a, mode="forward", chunk=chunk), whole)
 
 
-@pytest.mark.parametrize("f", (ds.opnorm, ds.nuclear_norm, ds.svdvals, lambda a: np.linalg.norm(a, 2)))
-def test_the_sweeps_give_another_way_to_the_same_norms(f):
-    a = np.random.default_rng(0).standard_normal((3, 5))
+SWEEPING = {
+    "opnorm": ds.opnorm,
+    "nuclear norm": ds.nuclear_norm,
+    "values": ds.svdvals,
+    "NumPy's norm": lambda a: np.linalg.norm(a, 2),
+    "polar by full factors": lambda a: (lambda U, S, Vh: U @ Vh[:3])(*np.linalg.svd(a)),
+    "null space": lambda a: (lambda N: N.T @ N)(np.linalg.svd(a).Vh[3:]),
+    "polar of a square": lambda a: (lambda U, S, Vh: U @ Vh)(*np.linalg.svd(a[:, :3])),
+    "left null space": lambda a: (lambda N: N @ N.T)(np.linalg.svd(a.T).U[:, 3:]),
+}
+
+
+@pytest.mark.parametrize("name", SWEEPING)
+def test_the_sweeps_give_another_way_to_the_same_functions(name):
+    f, a = SWEEPING[name], np.random.default_rng(0).standard_normal((3, 5))
     by_rule = ds.jacobian(f, a, mode="forward")
     with ds.options(tangents="sweeps"):
         swept = ds.jacobian(f, a, mode="forward")

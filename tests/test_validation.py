@@ -43,6 +43,11 @@ SMOOTH: dict[str, Callable[[Any], Any]] = {
     "polar": lambda X: ds.polar(X)[0],
     "pinv": ds.pinv,
     "reconstruction": lambda X: (lambda U, S, Vh: (U * np.tanh(S)) @ Vh)(*ds.svd(X)),
+    "reconstruction by numpy": lambda X: _reconstructed(X),
+    "reconstruction by numpy, square": lambda X: _reconstructed(X[:, :3]),
+    "left vectors by numpy": lambda X: np.linalg.svd(X)[0],
+    "right vectors, one of them free": lambda X: np.linalg.svd(X[:, :4])[2],
+    "projector beside the range": lambda X: (lambda N: N.T @ N)(np.linalg.svd(X).Vh[3:]),
     "normalised layer": lambda X: np.tanh((W / ds.opnorm(W)) @ X) / ds.opnorm(X),
     "no svd at all": lambda X: np.sum(np.tanh(W @ X) ** 2),
     "several outputs": lambda X: {"norm": ds.opnorm(X), "parts": (X @ X.T, np.exp(X[0]))},
@@ -58,7 +63,18 @@ SWEPT = {
     "svdvals",
     "nuclear norm",
     "reconstruction",
+    "reconstruction by numpy",
+    "reconstruction by numpy, square",
+    "left vectors by numpy",
+    "right vectors, one of them free",
+    "projector beside the range",
 }
+
+
+def _reconstructed(X: Any) -> Any:
+    """By full factors, as np.linalg.svd gives them."""
+    U, S, Vh = np.linalg.svd(X)
+    return (U * np.tanh(S)) @ Vh[: len(S)]
 
 
 def _in_place(X: Any) -> Any:
@@ -77,6 +93,10 @@ def test_a_smooth_function_agrees_in_every_way(name: str, X: Array) -> None:
     assert {second.HESSIAN_REVERSE, second.HESSIAN_FORWARD, second.HESSIAN_SYMMETRIC} <= names(report)
     assert name not in SWEPT or first.SWEEPS in names(report)
     assert name not in ("no svd at all", "in place") or first.SWEEPS not in names(report)
+
+
+def test_closed_forms_that_are_asked_for_are_no_other_way(X: Array) -> None:
+    assert first.SWEEPS not in names(cross_validate(lambda X: ds.svdvals(X, tangents="closed-form"), X))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])

@@ -59,7 +59,7 @@ from .kernel_rules import (
 from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
 from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
-from .ties import Unresolved, follow_direction, lost_directions, split, svd_spectrum
+from .ties import Unresolved, complete_like, follow_direction, lost_directions, split, svd_spectrum
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Thin factors: equations (1) to (7)
@@ -135,8 +135,14 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
 
 def push_full(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
     """(dU, dS, dVh), the free columns by parallel transport (8)."""
+    thin_U, _, thin_Vh, _ = split(U, S, Vh)
+    return push_free(U, S, Vh, push_thin(thin_U, S, thin_Vh, dA, at), dA, at)
+
+
+def push_free(U: Any, S: Any, Vh: Any, thin: tuple[Any, Any, Any], dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """The tangents of thin factors, and beside them those of the free columns, by (8)."""
     U, U_perp, Vh, Vh_perp = split(U, S, Vh)
-    dU, dS, dVh = push_thin(U, S, Vh, dA, at)
+    dU, dS, dVh = thin
     over_s = inverse_values(S, at)
     if U_perp is not None:
         W = (adjoint(U_perp) @ dA @ adjoint(Vh)) * over_s[..., None, :]
@@ -178,8 +184,8 @@ def svd_jvp(
 ) -> tuple[SVDResult, tuple[Any, Any, Any]]:
     """The factors in the basis that follows the direction, and their tangents."""
     (a,), (da,), options = operands, tangents, options or get()
-    if options.tangents == "sweeps" and is_plain(a, da) and not full_matrices:
-        return svd_sweeps(a, da, options)
+    if options.tangents == "sweeps" and is_plain(a, da):
+        return swept_factors(a, da, full_matrices, options)
     y = SVD(a, full_matrices=full_matrices, options=options)
     if is_thin(y) and fusible(options, *y, da):
         dy, whole = push_fused(y.U, y.S, y.Vh, da)
@@ -195,6 +201,32 @@ def svd_jvp(
     if graded(y, a, da, options):
         dS = graded_slopes(a, da, dS, options)
     return y, (dU, dS, dVh)
+
+
+def swept_factors(a: Any, dA: Any, full_matrices: bool, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
+    """Factors and tangents through the sweeps; signs, phases and free columns are those without tangents."""
+    y, dy = svd_sweeps(a, dA, options)
+    at = spectrum(y.S, options)
+    like_U, U_perp, like_Vh, Vh_perp = split(*svd_factors(a, options, full_matrices))
+    turn = common_phase(y, like_U, like_Vh)
+    U, Vh = y.U * turn[..., None, :], np.conj(turn)[..., :, None] * y.Vh
+    full_U = U if U_perp is None else np.concatenate([U, complete_like(U, U_perp, at)], axis=-1)
+    full_Vh = Vh
+    if Vh_perp is not None:
+        full_Vh = np.concatenate([Vh, adjoint(complete_like(adjoint(Vh), adjoint(Vh_perp), at))], axis=-2)
+    full = SVDResult(full_U, y.S, full_Vh)
+    dU, dS, dVh = dy
+    if isinstance(dU, Unresolved):
+        dU, dVh = (Unresolved(np.broadcast_to(x, (len(dA), *x.shape)), dU.message) for x in (full_U, full_Vh))
+        return full, (dU, dS, dVh)
+    return full, push_free(*full, (dU * turn[..., None, :], dS, np.conj(turn)[..., :, None] * dVh), dA, at)
+
+
+def common_phase(y: SVDResult, U: Any, Vh: Any) -> Any:
+    """The phases (..., r) that bring u_i and v_i of y nearest to these; 1 where a tie has turned them far away."""
+    z = (np.sum(np.conj(y.U) * U, axis=-2) + np.sum(y.Vh * np.conj(Vh), axis=-1)) / 2
+    near = np.abs(z) > 0.5
+    return np.where(near, z, 1) / np.where(near, np.abs(z), 1)
 
 
 def svd_push(y: SVDResult, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:

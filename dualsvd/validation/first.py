@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,9 @@ Pullback = Callable[[Leaves], Leaves]
 
 #: what a mode says where it rightly gives no derivative: there is no rule, or nothing to give
 REFUSALS = (MissingRuleError, GaugeError, DegenerateError)
+
+#: the rules that carry tangents through the sweeps, unless the function asks them for closed forms itself
+SWEEPING = ("svd", "svdvals", "nuclear_norm", "extreme_singular_value")
 
 VALUE = "value, with tangents = without"
 KINDS = "shapes and dtypes of derivatives"
@@ -270,13 +274,17 @@ class FirstOrder:
         Fused functions of the spectrum may have a closed form only. Of a function that no tape can read, who knows.
         """
         try:
-            with level() as tag:
+            with level() as tag, options(tangents="sweeps"):
                 tape = Tape(tag)
                 self.f(*(tape.input(v) for v in self.x))
         except DualSVDError:
             return False
-        rules = [node.rule.name for node in tape.nodes if node.rule is not None and "options" in node.params]
-        return any(name in ("svd", "svdvals") for name in rules) if rules else None
+        nodes = [node for node in tape.nodes if node.rule is not None and "options" in node.params]
+        return any(self._sweeps(node) for node in nodes) if nodes else None
+
+    @staticmethod
+    def _sweeps(node: Any) -> bool:
+        return node.rule.name in SWEEPING and node.params["options"].tangents == "sweeps"
 
     # -- reverse
 
