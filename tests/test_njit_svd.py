@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -258,3 +261,36 @@ def test_in_parallel():
         warnings.simplefilter("ignore")  # of the threading layer, which depends on the machine
         result = njit(parallel=True)(largest)(F)
     assert far(result, np.linalg.svd(F)[1][:, 0]) <= AGREEMENT
+
+
+CACHED = """
+import numpy as np, dualsvd as ds
+from numba import njit
+from dualsvd.kernels import svd_small
+
+@njit(cache=True)
+def polar(A):
+    U, S, Vh = svd_small(A)
+    return U @ Vh
+
+result = polar(ds.DualArray(np.array([[0.0, -2.0], [3.0, 0.0]]), np.ones((1, 2, 2))))
+print(sum(polar.stats.cache_hits.values()), result.value.tolist(), result.partials.round(12).tolist())
+"""
+
+
+@SLOW
+def test_functions_that_call_it_are_cached_on_disk(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(CACHED)
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+
+    def run() -> list[str]:
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=True)
+        return done.stdout.split(maxsplit=1)
+
+    first, second = run(), run()
+    assert (first[0], second[0]) == ("0", "1")
+    assert first[1] == second[1]
