@@ -41,7 +41,7 @@ from numba.extending import (
     unbox,
 )
 from numba.np import arrayobj
-from numba.np.numpy_support import as_dtype
+from numba.np.numpy_support import as_dtype, from_dtype
 
 from .. import dual as rules
 from ..elementary import BY_NAME
@@ -129,18 +129,31 @@ make_attribute_wrapper(DualArrayType, "partials", "partials")
 def array_type(x: DualArray) -> types.Type:
     """Numba's type of a DualArray; one without axes is a Dual."""
     level = depth_of(x.tag)  # also refuses a number of a derivative that is over
-    x.views()  # compiled code writes into the memory it is given
-    try:
-        return x.numba_type
-    except AttributeError:
-        pass
+    known = getattr(x, "numba_type", None)
+    if known is not None:
+        return known
+    if not x.value.shape:
+        return _number_type(x, level)
     value, partials = (array_type(p) if isinstance(p, DualArray) else numba.typeof(p) for p in (x.value, x.partials))
-    count = x.directions
-    if x.ndim == 0:
-        part = join(element_type(value), element_type(partials))
-        return DualType(types.float64 if isinstance(part, types.Integer) else part, count, level)
-    x.numba_type = DualArrayType(value, partials, count, level)
+    x.numba_type = DualArrayType(value, partials, x.directions, level)
     return x.numba_type
+
+
+_NUMBER_TYPES: dict[Any, DualType] = {}
+
+
+def _number_type(x: DualArray, level: int) -> DualType:
+    """The type of an array without axes. It is not remembered by the array, which may be written to."""
+    value, partials, count = x.value, x.partials, x.partials.shape[0]
+    kinds = tuple(array_type(p) if isinstance(p, DualArray) else p.dtype for p in (value, partials))
+    key = (level, count, *kinds)
+    known = _NUMBER_TYPES.get(key)
+    if known is None:
+        parts = (element_type(kind if isinstance(kind, types.Type) else from_dtype(kind)) for kind in kinds)
+        part = functools.reduce(join, parts)
+        part = types.float64 if isinstance(part, types.Integer) else part
+        known = _NUMBER_TYPES[key] = DualType(part, count, level)
+    return known
 
 
 @typeof_impl.register(Tracer)

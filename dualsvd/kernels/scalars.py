@@ -377,7 +377,7 @@ def type_of(x: Dual) -> DualType:
 
 def _classes(x: Dual) -> tuple[Any, ...]:
     """The level, and the classes of the value and the partials: all that the type depends on."""
-    level = importlib.import_module("dualsvd.rules.registry").depth_of(x.tag) if x.tag else 0
+    level = _registry().depth_of(x.tag) if x.tag else 0
     classes = (level, type(x.value), *map(type, x.partials))
     if Dual in classes:
         return (level, *(_classes(p) if isinstance(p, Dual) else type(p) for p in (x.value, *x.partials)))
@@ -394,8 +394,18 @@ def _levels(t: types.Type) -> tuple[tuple[int, int], ...]:
     return ((t.count, t.level), *_levels(t.part)) if isinstance(t, DualType) else ()
 
 
+@functools.cache
+def _registry() -> Any:
+    return importlib.import_module("dualsvd.rules.registry")
+
+
+@functools.cache
+def _dual_array() -> Any:
+    return importlib.import_module("dualsvd.forward").DualArray
+
+
 def _tag_at(level: int) -> int:
-    return importlib.import_module("dualsvd.rules.registry").tag_at(level) if level else 0
+    return _registry().tag_at(level) if level else 0
 
 
 def leaves(x: Any, levels: tuple[tuple[int, int], ...]) -> tuple[Any, ...]:
@@ -411,18 +421,20 @@ def leaves(x: Any, levels: tuple[tuple[int, int], ...]) -> tuple[Any, ...]:
 
 
 def assemble(numbers: tuple[Any, ...], levels: tuple[tuple[int, int], ...], dtype: str) -> Any:
-    """The inverse of `leaves`: a Dual, or a DualArray without axes for a number of a running derivative."""
+    """The inverse of `leaves` for a number of a running derivative: a DualArray without axes."""
+    wrap, parts = _dual_array().wrap, np.array(numbers, dtype)
+    if len(levels) == 1:
+        return wrap(parts[0, ...], parts[1:], _tag_at(levels[0][1]))
 
-    def build(part: tuple[Any, ...], levels: tuple[tuple[int, int], ...]) -> Any:
+    def build(parts: np.ndarray, levels: tuple[tuple[int, int], ...]) -> Any:
+        # an axis for each level, value and partials, then the axes of the array
         if not levels:
-            return np.dtype(dtype).type(part[0]) if dtype in ("float32", "complex64") else part[0]
-        (count, level), inner = levels[0], levels[1:]
-        size = len(part) // (1 + count)
-        value, *partials = (build(part[k * size : (k + 1) * size], inner) for k in range(1 + count))
-        return Dual(value, partials, _tag_at(level))
+            return parts
+        (_, level), inner = levels[0], levels[1:]
+        partials = parts[1:] if not inner else np.moveaxis(parts[1:], 0, len(inner))
+        return wrap(build(parts[0, ...], inner), build(partials, inner), _tag_at(level))
 
-    number = build(numbers, levels)
-    return importlib.import_module("dualsvd.forward").DualArray.from_number(number) if levels[0][1] else number
+    return build(parts.reshape([1 + count for count, _ in levels]), levels)
 
 
 @unbox(DualType)
