@@ -220,6 +220,7 @@ def two_counts(x):
         pytest.param(
             lambda x: np.isnan(np.ones(2) * x), MissingRuleError, r"np.isnan\(x.value\)", id="isnan of an array"
         ),
+        pytest.param(lambda x: np.linalg.svd(np.eye(2) * x), MissingRuleError, "svd_small", id="np.linalg.svd"),
         pytest.param(lambda x: float(x), MissingRuleError, "take .value to drop it", id="float"),
         pytest.param(lambda x: int(x), MissingRuleError, "take .value to drop it", id="int"),
         pytest.param(fill_zeros, MissingRuleError, "make it by np.zeros_like", id="write into np.zeros"),

@@ -924,3 +924,14 @@ def _matmul(a, b):
     ]
     source = "def f(a, b):\n    " + "\n    ".join(lines)
     return from_source(source, zero=_zero(element), allocate=allocator(element, "empty"))
+
+
+@overload_array(np.linalg.svd)
+def _svd(a, full_matrices=True):
+    if isinstance(a, DualArrayType):
+        raise refusal(
+            MissingRuleError,
+            "compiled, write U, S, Vh = dualsvd.kernels.svd_small(x) for np.linalg.svd(x) of a DualArray; it is thin, "
+            "and S alone is svdvals_small(x)",
+        )
+    return None
