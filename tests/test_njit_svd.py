@@ -21,7 +21,7 @@ from numba import njit, prange
 import dualsvd as ds
 from dualsvd.errors import DegenerateError, DTypeError, NonFiniteError, ShapeError
 from dualsvd.forward import DualArray
-from dualsvd.kernels import jacobi_svd_inplace, svd_small, svdvals_small
+from dualsvd.kernels import jacobi_svd_inplace, rotation, svd_small, svdvals_small
 
 AGREEMENT = 1e-12
 SLOW = pytest.mark.slow
@@ -180,6 +180,20 @@ def test_second_derivatives():
 def test_errors(A, error, words):
     with pytest.raises(error, match=words):
         values(A)
+
+
+def test_a_rotation_of_duals_makes_a_pair_orthogonal():
+    """[[a, g], [g, b]], with tangents, in the basis of the rotation: g is gone, and so are its partials."""
+
+    def turned(a, b, g):
+        c, s = rotation(a, b, g, 0.0)
+        return c * c * a + 2.0 * c * s * g + s * s * b, c * s * (b - a) + (c * c - s * s) * g
+
+    a, b, g = ds.Dual(2.0, (1.0, 0.0)), ds.Dual(1.0, (0.0, 1.0)), ds.Dual(0.5, (0.5, -1.0))
+    for largest, off in (njit(turned)(a, b, g), turned(a, b, g)):
+        expected = ds.Dual(1.5, (0.5, 0.5)) + np.sqrt((a - b) * (a - b) + 4.0 * g * g) / 2.0
+        for x, y in ((largest, expected), (off, 0.0 * a)):
+            assert far(np.array([x.value, *x.partials]), np.array([y.value, *y.partials])) <= AGREEMENT
 
 
 # ---- kernels as users write them, against their closed forms
