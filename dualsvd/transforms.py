@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import settings
-from .errors import DegenerateError, DTypeError, DualSVDError, ShapeError
+from .errors import DegenerateError, DTypeError, DualSVDError, MissingRuleError, ShapeError
 from .forward import DualArray
 from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
@@ -204,6 +204,21 @@ def _with_progress(items: Sequence[Any], progress: bool) -> Any:
     return tqdm(items, desc="directions", unit="chunk")
 
 
+def _in_one_stroke(f: Callable[..., Any], leaves: Sequence[Any]) -> tuple[Any, Any] | None:
+    """y and J as `_jacobian_forward` gives them, where f is a single rule that offers J whole, and the directions are
+    more than may be carried at a time."""
+    total = sum(math.prod(np.shape(leaf)) for leaf in leaves)
+    if total * sum(primal(leaf).nbytes for leaf in leaves) <= settings.get().max_bytes:
+        return None
+    try:
+        recording = _Recording(f, leaves)
+    except MissingRuleError:  # f has a forward mode only
+        return None
+    y = _single(recording.y, "jacobian")
+    whole = recording.whole_jacobian(None)
+    return None if whole is None else (y, np.reshape(whole, (*np.shape(y), total)))
+
+
 def _jacobian_forward(
     f: Callable[..., Any], leaves: Sequence[Any], chunk: int | None, progress: bool, scale: complex = 1.0 + 0.0j
 ) -> tuple[Any, Any]:
@@ -218,6 +233,9 @@ def _jacobian_forward(
         with chunked(len(ranges) > 1):
             pushed = [push(start, stop) for start, stop in _with_progress(ranges, progress)]
     except NeedsAllDirections:
+        stroke = _in_one_stroke(f, leaves)
+        if stroke is not None:
+            return stroke
         try:
             pushed = [push(0, ranges[-1][1])]
         except DegenerateError:

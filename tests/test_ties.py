@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import cases
@@ -491,3 +492,37 @@ def test_null_vectors_that_barely_leave_zero_stay_orthogonal(shape, small, rng):
     np.testing.assert_allclose(ds.jvp(put_together, (a,), (D,))[1], D, atol=1e-13)
     u, _, vh = ds.linalg.svd(ds.DualArray(a, D[None]))
     np.testing.assert_allclose(u.value.T @ u.value, np.eye(len(vh.value)), atol=1e-14)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whole Jacobians, without all directions in memory
+
+
+STACK = np.stack([np.eye(3), np.zeros((3, 3)), np.arange(9.0).reshape(3, 3), np.diag([2.0, 2.0, 0.0])])
+
+
+@named({**REAL, **DEFICIENT, "a stack": STACK, "float32": np.eye(3, dtype=np.float32)})
+def test_the_jacobian_of_tied_values_is_lexicographic_whichever_way(a):
+    whole, carried = (ds.jacobian(ds.svdvals, a, mode=mode) for mode in ("reverse", "forward"))
+    assert whole.dtype == a.dtype
+    np.testing.assert_allclose(whole, carried, rtol=0, atol=1e2 * cases.eps(a))
+    with ds.options(max_bytes=a.nbytes):
+        assert np.array_equal(ds.jacobian(ds.svdvals, a, mode="forward"), whole)
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward"])
+@pytest.mark.parametrize("flip", [False, True], ids=["tall", "wide"])
+def test_a_zero_column_costs_no_more_memory_than_the_jacobian(mode, flip):
+    a = cases.normal(120, 24)
+    a[:, 5] = 0
+    a = a.T if flip else a
+    with ds.options(max_bytes=1 << 20):
+        tracemalloc.start()
+        try:
+            J = ds.jacobian(ds.svdvals, a, mode=mode)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 12 * J.nbytes  # all directions would be 120 times as much
+    assert J[-1].ravel()[np.argmax(np.abs(J[-1].ravel()) > 1e-14)] > 0  # it leaves zero along the first that moves it
+    np.testing.assert_allclose(np.linalg.norm(J, axis=(1, 2)), 1, rtol=1e-13)

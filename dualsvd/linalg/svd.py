@@ -59,7 +59,7 @@ from .kernel_rules import (
 from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
 from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
-from .ties import Unresolved, complete_like, follow_direction, lost_directions, split, svd_spectrum
+from .ties import Unresolved, complete_like, follow_direction, follow_entries, lost_directions, split, svd_spectrum
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Thin factors: equations (1) to (7)
@@ -386,16 +386,15 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
 def svdvals_jacobian(
     y: Any, operands: Any, *, part: int | None = None, out: Any = None, options: Options | None = None
 ) -> Any:
-    """The dyads u_i v_i^H themselves, (..., r) + (..., m, n)."""
+    """The dyads u_i v_i^H themselves, (..., r) + (..., m, n); at ties of the basis that follows all entries in turn."""
     (a,), options = operands, options or get()
     if np.iscomplexobj(a) or not is_plain(a):
         return None
     factors = svdvals_factors(y, a, options)
     at = spectrum(factors.S, options)
     if np.any(at.degenerate):
-        seeds = np.eye(a.size, dtype=a.dtype).reshape(-1, *a.shape)
-        columns = svdvals_pushforward(y, operands, (seeds,), options=options)
-        return np.moveaxis(columns, 0, -1).reshape(y.shape + a.shape)
+        meet_tie(factors.S, at, options)
+        factors = follow_entries(factors, at)
     U, S, Vh = factors
     if a.ndim == 2:
         return np.einsum("ki,il->ikl", U, Vh, out=out)

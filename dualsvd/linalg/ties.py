@@ -26,7 +26,10 @@ from .matrices import adjoint, is_plain, with_complement
 
 
 def adapt(U: Any, Vh: Any, at: Spectrum, directions: Any) -> tuple[Any, Any]:
-    """U, Vh of one matrix with every tied group turned to follow `directions` (N, m, n), one after the other."""
+    """U, Vh of one matrix with every tied group turned to follow `directions` (N, m, n), one after the other.
+
+    `directions` may be `UnitDirections`, of which only those are looked at that turn something.
+    """
     U, V = U.copy(), np.conj(Vh.T)
     for g in groups_of(at.group):
         if at.null[g.start]:
@@ -37,12 +40,13 @@ def adapt(U: Any, Vh: Any, at: Spectrum, directions: Any) -> tuple[Any, Any]:
     return U, np.conj(V.T)
 
 
-def follow(U: Any, V: Any, directions: Any) -> tuple[Any, Any]:
-    """The basis of equal positive values: eigenvectors along the first direction, its ties by the second ..."""
+def follow(U: Any, V: Any, directions: Any, start: int = 0) -> tuple[Any, Any]:
+    """The basis of equal positive values: eigenvectors along the first direction (from `start` on), its ties by the
+    second ..."""
     k = U.shape[1]
-    for q, D in enumerate(directions):
-        if k == 1:
-            break
+    q = next_direction(directions, start, row_sizes(U), row_sizes(V)) if k > 1 else None
+    while q is not None:
+        D = directions[q]
         M = np.conj(U.T) @ (D @ V)
         mu, Q = np.linalg.eigh((M + np.conj(M.T)) / 2)
         mu, Q = mu[::-1], Q[:, ::-1]
@@ -50,20 +54,21 @@ def follow(U: Any, V: Any, directions: Any) -> tuple[Any, Any]:
         if len(cuts):
             U, V = U @ Q, V @ Q
             bounds = [0, *(cuts + 1).tolist(), k]
-            parts = [follow(U[:, a:b], V[:, a:b], directions[q + 1 :]) for a, b in itertools.pairwise(bounds)]
+            parts = [follow(U[:, a:b], V[:, a:b], directions, q + 1) for a, b in itertools.pairwise(bounds)]
             return np.hstack([u for u, _ in parts]), np.hstack([v for _, v in parts])
+        q = next_direction(directions, q + 1, row_sizes(U), row_sizes(V))
     return U, V
 
 
 def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> tuple[Any, Any]:
     """The basis of null values: singular vectors of B along the first direction, its null part by the second ..."""
     if len(U) < len(V):
-        V, U = follow_null(V, U, V_other, U_other, np.conj(np.swapaxes(directions, -1, -2)))
+        V, U = follow_null(V, U, V_other, U_other, flipped(directions))
         return U, V
-    taken, done_u, done_v, start = U_other, [], [], U
-    for q, D in enumerate(directions):
-        if not V.shape[1]:
-            break
+    taken, done_u, done_v, old = U_other, [], [], U
+    q = next_direction(directions, 0, beside_sizes(taken), row_sizes(V))
+    while q is not None and V.shape[1]:
+        D = directions[q]
         B = D @ V
         B = B - taken @ (np.conj(taken.T) @ B)
         B = B - taken @ (np.conj(taken.T) @ B)  # twice is enough (Parlett): orthogonal to working accuracy
@@ -75,13 +80,14 @@ def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> 
         X = orthogonal_to(taken, X[:, :grown])
         for a, b in itertools.pairwise(bounds):
             if b <= grown:
-                u, v = follow(X[:, a:b], V @ Y[:, a:b], directions[q + 1 :])
+                u, v = follow(X[:, a:b], V @ Y[:, a:b], directions, q + 1)
                 done_u.append(u)
                 done_v.append(v)
         taken = np.hstack([taken, X])
         V = V @ Y[:, grown:]
+        q = next_direction(directions, q + 1, beside_sizes(taken), row_sizes(V))
     if V.shape[1]:  # unresolved: any completion will do, so keep near the old one
-        rest = start - taken @ (np.conj(taken.T) @ start)
+        rest = old - taken @ (np.conj(taken.T) @ old)
         rest = rest - taken @ (np.conj(taken.T) @ rest)
         done_u.append(np.linalg.svd(rest, full_matrices=False)[0][:, : V.shape[1]])
         done_v.append(V)
@@ -102,6 +108,54 @@ def direction_noise(D: Any, U: Any) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# The directions of a whole Jacobian
+
+
+class UnitDirections:
+    """The directions e_k e_l^T of all entries of a real matrix in their order, none of them stored; `flipped`: their
+    transposes in that same order."""
+
+    def __init__(self, m: int, n: int, dtype: Any, flipped: bool = False) -> None:
+        self.shape, self.dtype, self.flipped = (m, n), np.dtype(dtype), flipped
+
+    def __getitem__(self, q: int) -> Any:
+        D = np.zeros(self.shape, self.dtype)
+        D.flat[q] = 1
+        return D.T if self.flipped else D
+
+    def next(self, start: int, left: Any, right: Any) -> int | None:
+        """The first from `start` on that turns something between U and V with rows of these sizes: |U_k| |V_l|."""
+        sizes = np.multiply.outer(right, left) if self.flipped else np.multiply.outer(left, right)
+        noise = tolerance(SPLIT, 1, self.dtype) * sizes.size**0.5  # at most `direction_noise`
+        telling = sizes.ravel()[start:] > noise
+        return start + int(np.argmax(telling)) if telling.any() else None
+
+
+def next_direction(directions: Any, start: int, left: Any, right: Any) -> int | None:
+    """The number of the next direction to look at, or None."""
+    if isinstance(directions, UnitDirections):
+        return directions.next(start, left, right)
+    return start if start < len(directions) else None
+
+
+def flipped(directions: Any) -> Any:
+    """The adjoint of every direction."""
+    if isinstance(directions, UnitDirections):
+        return UnitDirections(*directions.shape, directions.dtype, not directions.flipped)
+    return adjoint(directions)
+
+
+def row_sizes(X: Any) -> Any:
+    """|X_k| of every row."""
+    return np.sqrt(np.sum(np.abs(X) ** 2, axis=-1))
+
+
+def beside_sizes(Q: Any) -> Any:
+    """|P e_k| for every k, P the projector on the complement of the orthonormal columns of Q."""
+    return np.sqrt(np.maximum(0, 1 - np.sum(np.abs(Q) ** 2, axis=-1)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # A stack, thin or full, plain or traced by outer derivatives
 
 
@@ -113,14 +167,24 @@ def split(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any, Any]:
     return U[..., :, :r], U_perp, Vh[..., :r, :], Vh_perp
 
 
-def in_adapted_basis(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any]:
-    """Plain thin U, Vh of a stack, with the tied and null groups of each matrix turned to follow dA (N, ..., m, n)."""
+def in_adapted_basis(U: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any]:
+    """Plain thin U, Vh of a stack, with the tied and null groups of each matrix turned to follow dA (N, ..., m, n);
+    `UnitDirections` are those of every matrix."""
     U, Vh = U.copy(), Vh.copy()
-    dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
+    if not isinstance(dA, UnitDirections):
+        dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
     for index in np.argwhere(at.degenerate).tolist() if U.ndim > 2 else [()]:
         i = tuple(index)
-        U[i], Vh[i] = adapt(U[i], Vh[i], at.of(i), dA[(slice(None), *i)])
+        directions = dA if isinstance(dA, UnitDirections) else dA[(slice(None), *i)]
+        U[i], Vh[i] = adapt(U[i], Vh[i], at.of(i), directions)
     return U, Vh
+
+
+def follow_entries(y: SVDResult, at: Spectrum) -> SVDResult:
+    """Plain real thin factors, turned where they are tied to follow the entries of the matrix one after the other."""
+    directions = UnitDirections(y.U.shape[-2], y.Vh.shape[-1], y.U.dtype)
+    U, Vh = in_adapted_basis(y.U, y.Vh, directions, at)
+    return SVDResult(U, y.S, Vh)
 
 
 def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
@@ -131,7 +195,7 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     """
     plain = SVDResult(*(primal(x) for x in y))
     U, U_perp, Vh, Vh_perp = split(*plain)
-    new_U, new_Vh = in_adapted_basis(U, plain.S, Vh, primal(dA), at)
+    new_U, new_Vh = in_adapted_basis(U, Vh, primal(dA), at)
     if U_perp is not None:
         new_U = np.concatenate([new_U, complete_like(new_U, U_perp, at)], axis=-1)
     if Vh_perp is not None:
