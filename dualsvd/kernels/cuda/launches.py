@@ -11,14 +11,11 @@ import numba.cuda
 import numpy as np
 
 from ..cpu import MAX_SWEEPS
-from .plans import SHARED_BYTES, THREAD_COLUMNS, THREAD_NUMBERS, WARP, Plan, plan
+from .plans import SHARED_BYTES, WARP, Plan, chunk, plan
 from .ties import directional_kernel, directional_numbers
 
 #: Global memory that the workspaces of one launch may take together, in bytes.
 WORKSPACE_BYTES = 1 << 28
-
-#: Directions that one dual number of a block carries; more are taken in turns. A thread carries what it can hold.
-CHUNK = 2
 
 #: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.
 cuda: Any = numba.cuda
@@ -126,11 +123,9 @@ def dual(a: Any, da: Any, stream: Any = 0) -> tuple[Any, ...]:
     tangents = tuple(
         x.reshape(count, *y.shape) for x, y in zip(factors(da.reshape(count * batch, m, n), (), stream), (U, S, Vh))
     )
-    numbers = (max(m, n) + min(m, n)) * min(m, n)
-    in_registers = THREAD_NUMBERS["dual"] // numbers - 1 if min(m, n) <= THREAD_COLUMNS["dual"] else 0
-    chunk = min(in_registers, 4) if in_registers > 0 else CHUNK
-    for first in range(0, count, chunk):
-        some = slice(first, min(first + chunk, count))
+    size = chunk(m, n)
+    for first in range(0, count, size):
+        some = slice(first, min(first + size, count))
         chosen = plan("dual", a.dtype.name, m, n, some.stop - first, shared_limit())
         arrays = (a, da[some], U, S, Vh, *(x[some] for x in tangents), report)
         run(chosen, batch, arrays, (batch, m, n, MAX_SWEEPS), stream)

@@ -23,10 +23,14 @@ from .teams import (
 )
 from .threads import thread_dual, thread_pullback, thread_pushforward, thread_svd
 
-#: The largest matrix that a thread takes, as reals of A and V with their partials, and as columns: up to here the
-#: kernels were seen to stay in 255 registers without local memory (tests/gpu/test_resources.py holds the table).
+#: The largest matrix that a thread takes, as reals of A and V with their partials, as columns, and as rows: up to here
+#: the kernels were seen to stay in 255 registers without local memory (tests/gpu/test_resources.py holds the table).
 THREAD_NUMBERS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 64}
 THREAD_COLUMNS = {"svd": 4, "svdvals": 6, "pushforward": 4, "pullback": 4, "dual": 4}
+THREAD_ROWS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 28}
+
+#: Directions that one dual number carries at most; more are taken in turns.
+THREAD_CHUNK, TEAM_CHUNK = 4, 2
 
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
@@ -76,7 +80,7 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
         "pullback": (*[arrays] * 8, *[integer] * 4),
         "dual": (*[arrays] * 8, report, arrays, *[integer] * 5),
     }[operation if vectors else "svd"]
-    if cols <= THREAD_COLUMNS[operation] and numbers <= THREAD_NUMBERS[operation]:
+    if in_registers(operation, rows, cols, numbers):
         kernel = {
             "svd": lambda: thread_svd(kind, real_kind, real_type, m, n, vectors),
             "svdvals": lambda: thread_svd(kind, real_kind, real_type, m, n, vectors),
@@ -99,6 +103,21 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
     fits = needed * real.itemsize <= shared
     kernel = block_kernel(operation, dtype, count, fits)
     return Plan(kernel, signature, WARP, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+
+
+def in_registers(operation: str, rows: int, cols: int, numbers: int) -> bool:
+    """Whether a thread holds a matrix with so many reals of A and V."""
+    return numbers <= THREAD_NUMBERS[operation] and rows <= THREAD_ROWS[operation] and cols <= THREAD_COLUMNS[operation]
+
+
+def chunk(m: int, n: int) -> int:
+    """Directions that the dual kernel carries at a time: as many as a thread holds, else those of a team."""
+    rows, cols = max(m, n), min(m, n)
+    counts = range(1, THREAD_CHUNK + 1)
+    return max(
+        (count for count in counts if in_registers("dual", rows, cols, (rows + cols) * cols * (1 + count))),
+        default=TEAM_CHUNK,
+    )
 
 
 def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int, team: int) -> int:
