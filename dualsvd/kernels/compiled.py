@@ -138,9 +138,7 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
     one = unscaled(S0[0])
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
-        take(x, b, forms[2], scaling(S0[0], exponent), S0, 0, 1)
-        take(y, b, forms[1], one, left, 0, planes)
-        take(z, b, forms[3], one, right, 0, planes)
+        take_factors(y, x, z, b, forms, scaling(S0[0], exponent), left, S0, right)
         identity(W, n)
         zeros = jacobi.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n))
         for j in range(count):
@@ -155,6 +153,15 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
             put(left, 0, planes, one, y, b, forms[1])
         put(Wr, 0, planes, one, turns, b, of_q)
     return False
+
+
+@inlined
+def take_factors(y, x, z, b, forms, scale, left, S, right):
+    """U, S, scaled, and Vh of matrix b and the following."""
+    one, planes = unscaled(S[0]), forms[0][3]
+    take(y, b, forms[1], one, left, 0, planes)
+    take(x, b, forms[2], scale, S, 0, 1)
+    take(z, b, forms[3], one, right, 0, planes)
 
 
 @called
@@ -186,13 +193,11 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     S0, R = room(n, U, lane), room(n, U, kind)
     left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
-    dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(S0[0])
+    dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
     exponents = np.empty(count, np.int64)
     for b in range(begin, end):
         exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
-        take(x, b, forms[2], scaling(S0[0], exponent), S0, 0, 1)
-        take(y, b, forms[1], one, left, 0, planes)
-        take(z, b, forms[3], one, right, 0, planes)
+        take_factors(y, x, z, b, forms, scaling(S0[0], exponent), left, S0, right)
         scale_directions(dx, size, batch, b, count, exponents, 0)
         tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
         for first in range(0, count, chunk):
@@ -284,9 +289,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     far_apart = count * m * n <= NEAR_BY and count * m * n * batch > FAR_APART
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, left, 0, planes)
-        take(z, b, forms[3], one, right, 0, planes)
-        take(x, b, forms[2], one, Sb, 0, 1)
+        take_factors(y, x, z, b, forms, one, left, Sb, right)
         scale, near = scale_values(Sb, n, np.finfo(U.dtype).eps)
         derivatives.coefficients(Sb, F, n)
         left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
@@ -325,9 +328,7 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     none, left_out = like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, left, 0, planes)
-        take(z, b, forms[3], one, right, 0, planes)
-        take(x, b, forms[2], one, Sb, 0, 1)
+        take_factors(y, x, z, b, forms, one, left, Sb, right)
         scale, near = scale_values(Sb, n, np.finfo(U.dtype).eps)
         derivatives.coefficients(Sb, F, n)
         left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
@@ -358,9 +359,7 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, left, 0, planes)
-        take(z, b, forms[3], one, right, 0, planes)
-        take(x, b, forms[2], one, Sb, 0, 1)
+        take_factors(y, x, z, b, forms, one, left, Sb, right)
         left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
         for k in range(count):
             take(dx, k * batch + b, forms[0], one, Dr, 0, planes)
@@ -385,9 +384,7 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(y, b, forms[1], one, left, 0, planes)
-        take(z, b, forms[3], one, right, 0, planes)
-        take(x, b, forms[2], one, Sb, 0, 1)
+        take_factors(y, x, z, b, forms, one, left, Sb, right)
         left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
         take(gvalues, b, forms[2], one, gSb, 0, 1)
         derivatives.dyads(Ub, gSb, Vb, gXb, H, m, n)

@@ -14,7 +14,7 @@ from ..settings import Options
 from .degeneracy import power_of_two, same_group, scaled, spectrum
 from .dispatch import Wanted, Way, way_for
 from .kernel_calls import check_converged, kernels, stack_of, threads
-from .matrices import with_complement
+from .matrices import adjoint, with_complement
 from .outputs import stacked
 from .refine import refine
 
@@ -89,11 +89,14 @@ def refined(a: Any, factors: SVDResult, options: Options) -> SVDResult:
     y = refine(scaled(a, -e), U, scaled(factors.S, -e[..., 0]), Vh, options.refine, ~same_group(at))
     S, tail = scaled(y.S, e[..., 0]), scaled(y.tail, e[..., 0])
     U, Vh = y.U, y.Vh
-    if factors.U.shape[-1] > r:
-        U = with_complement(U)
-    if factors.Vh.shape[-2] > r:
-        Vh = np.conj(np.swapaxes(with_complement(np.conj(np.swapaxes(Vh, -1, -2))), -1, -2))
-    return SVDResult(U, remember(S, tail), Vh)
+    full = factors.U.shape[-1] > r or factors.Vh.shape[-2] > r
+    S = remember(S, tail)
+    return completed(U, S, Vh) if full else SVDResult(U, S, Vh)
+
+
+def completed(U: Any, S: Any, Vh: Any) -> SVDResult:
+    """U and Vh made square by orthonormal columns and rows."""
+    return SVDResult(with_complement(U), S, adjoint(with_complement(adjoint(Vh))))
 
 
 def tail_of(S: Any, options: Options) -> Any:
@@ -153,9 +156,7 @@ def jacobi_factors(a: Any, options: Options, way: Way, full_matrices: bool = Fal
     check_converged(info)
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     U, S, Vh = U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n)
-    if full_matrices:
-        U, Vh = with_complement(U), np.conj(np.swapaxes(with_complement(np.conj(np.swapaxes(Vh, -1, -2))), -1, -2))
-    return SVDResult(U, S, Vh)
+    return completed(U, S, Vh) if full_matrices else SVDResult(U, S, Vh)
 
 
 def eigh_factors(a: Any, options: Options) -> EighResult:
@@ -177,7 +178,7 @@ def jacobi_eigh(a: Any, options: Options) -> tuple[Any, Any]:
     _, _, Vh, info = kernels().svd(stack_of(a + shift * np.eye(n, dtype=a.dtype)), threads=threads(options))
     check_converged(info)
     Vh = Vh.reshape(a.shape)
-    Q = np.conj(np.swapaxes(Vh, -1, -2))[..., :, ::-1]
+    Q = adjoint(Vh)[..., :, ::-1]
     w = np.real(np.sum(np.conj(Q) * (a @ Q), axis=-2))
     order = np.argsort(w, axis=-1, kind="stable")  # Rayleigh quotients of a tie may be off by a rounding
     return np.take_along_axis(w, order, axis=-1), np.take_along_axis(Q, order[..., None, :], axis=-1)
