@@ -520,6 +520,10 @@ def _kalman(z: Any) -> Any:
 # factorisations
 composed("svdvals", 3, 4)(lambda x: np.linalg.svd(x, compute_uv=False))
 composed("ds.svdvals of a product", 3, 4)(lambda x: ds.svdvals(np.tanh(x) @ A43))
+composed("singular values of a triangle", 3, 3)(lambda x: np.linalg.svd(x, compute_uv=False, hermitian=True))
+composed("absolute value of a triangle", 3, 3)(
+    lambda x: (lambda U, S, Vh: (Vh.T * S) @ Vh)(*np.linalg.svd(x, hermitian=True))
+)
 composed("spectral norm", 3, 4, scalar=True)(lambda x: np.linalg.norm(x, 2))
 composed("ds.opnorm", 4, 3, scalar=True)(lambda x: ds.opnorm(x))
 composed("spectral normalisation of a layer", 4, 3)(lambda W: np.tanh(INPUTS @ (W / ds.opnorm(W))))
@@ -531,6 +535,7 @@ composed("projector on the leading vectors", 4, 3)(lambda x: ds.linalg.range_pro
 composed("low rank", 3, 4)(lambda x: ds.linalg.low_rank(x, 1))
 composed("polar factor", 4, 3)(lambda x: ds.linalg.polar(x)[0])
 composed("pseudoinverse", 4, 3)(lambda x: np.linalg.pinv(x))
+composed("pseudoinverse of a triangle", 3, 3, tolerance=1e-11)(lambda x: np.linalg.pinv(x, hermitian=True))
 composed("determinant", 3, 3, scalar=True)(lambda x: np.linalg.det(x))
 composed("log-determinant", 4, 4, scalar=True)(lambda x: np.linalg.slogdet(x @ x.T + np.eye(4))[1])
 composed("inverse", 3, 3, tolerance=1e-11)(lambda x: np.linalg.inv(x + 3 * np.eye(3)))

@@ -314,6 +314,24 @@ def test_norm_has_numpys_signature(rng, order, axis, keepdims):
     )
 
 
+@pytest.mark.parametrize(
+    "cutoff",
+    [{}, {"rtol": None}, {"rtol": 1e-6}, {"rcond": 1e-6}, {"rcond": 1e-16}, {"hermitian": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pinv_has_numpys_cutoff(cutoff, dtype):
+    a = np.diag([1.0, 1e-7, 2e-15]).astype(dtype)
+    traced = np.linalg.pinv(ds.DualArray(a, a[None]), **cutoff)
+    np.testing.assert_allclose(traced.value, np.linalg.pinv(a, **cutoff), rtol=1e3 * cases.eps(dtype))
+    assert np.isfinite(traced.partials).all()
+
+
+def test_pinv_takes_one_cutoff():
+    with pytest.raises(ValueError, match="rcond"):
+        np.linalg.pinv(ds.DualArray(np.eye(2), np.eye(2)[None]), rcond=0.1, rtol=0.1)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Empty, wrong and non-finite input
 

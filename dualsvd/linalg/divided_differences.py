@@ -126,7 +126,9 @@ class Kept(Family):
             return (at.group == at.group[..., :1]) & ~at.null
         if self.which == "smallest":
             return (at.group == at.group[..., -1:]) & ~at.null
-        return np.greater(S, self.level if self.ratio is None else self.ratio * S[..., :1]) & ~at.null
+        if self.ratio is not None:  # the caller's own cutoff, perhaps below the noise
+            return np.greater(S, self.ratio * S[..., :1]) & (S > 0)
+        return np.greater(S, self.level) & ~at.null
 
     def pieces(self, S: Any, at: Spectrum) -> Any:
         kept = self.kept(S, at)

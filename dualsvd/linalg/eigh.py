@@ -34,7 +34,7 @@ from .degeneracy import (
 )
 from .factorise import EighResult, eigh_factors, recall, remember
 from .gauge import is_zero
-from .matrices import adjoint, as_square, diagonal, dyads, hermitian_part, is_plain
+from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain
 from .svd import least_weights
 from .ties import Unresolved, follow
 
@@ -293,15 +293,6 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
     array([-1.,  1.])
     """
     return EIGVALSH(as_square(a), options=resolve(algorithm=algorithm, ties=ties))
-
-
-def from_triangle(a: Any, UPLO: str = "L") -> Any:
-    """The Hermitian matrix that NumPy reads from one triangle of a: what differentiates as NumPy computes."""
-    if UPLO.upper() not in ("L", "U"):
-        raise ValueError(f"UPLO must be 'L' or 'U', got {UPLO!r}")
-    a = as_square(a)
-    strict = np.tril(a, -1) if UPLO.upper() == "L" else np.triu(a, 1)
-    return strict + adjoint(strict) + np.real(a) * np.eye(np.shape(a)[-1], dtype=primal(a).real.dtype)
 
 
 @implements(np.linalg.eigh)

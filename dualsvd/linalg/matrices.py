@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..rules.registry import Tracer, as_inexact
+from ..rules.registry import Tracer, as_inexact, primal
 
 
 def as_matrix(a: Any, name: str = "a") -> Any:
@@ -45,6 +45,15 @@ def adjoint(x: Any) -> Any:
 def hermitian_part(a: Any) -> Any:
     """(A + A^H) / 2."""
     return (a + adjoint(a)) * 0.5
+
+
+def from_triangle(a: Any, UPLO: str = "L") -> Any:
+    """The Hermitian matrix that NumPy reads from one triangle of a: what differentiates as NumPy computes."""
+    if UPLO.upper() not in ("L", "U"):
+        raise ValueError(f"UPLO must be 'L' or 'U', got {UPLO!r}")
+    a = as_square(a)
+    strict = np.tril(a, -1) if UPLO.upper() == "L" else np.triu(a, 1)
+    return strict + adjoint(strict) + np.real(a) * np.eye(np.shape(a)[-1], dtype=primal(a).real.dtype)
 
 
 def inner(X: Any, Y: Any) -> Any:

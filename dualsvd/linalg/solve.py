@@ -12,9 +12,8 @@ from ..rules.elementwise import align
 from ..rules.registry import Rule, as_inexact, implements, primal
 from ..settings import get
 from .degeneracy import spectrum
-from .eigh import from_triangle
 from .factorise import finite_part, spoil, svd_factors
-from .matrices import adjoint, as_square, hermitian_part, is_plain
+from .matrices import adjoint, as_square, from_triangle, hermitian_part, is_plain
 
 
 class SlogdetResult(NamedTuple):

@@ -12,9 +12,11 @@ from ..rules.registry import as_inexact, implements, primal
 from ..settings import get
 from .degeneracy import in_range, scaled
 from .divided_differences import Family, Kept, UserFunction
-from .matrices import adjoint, as_matrix, hermitian_part
+from .matrices import adjoint, as_matrix, from_triangle, hermitian_part
 from .spectral_rule import SPECTRAL
 from .svd import svdvals
+
+_NOT_GIVEN = object()  # rtol=None means something of its own to NumPy
 
 
 class PolarResult(NamedTuple):
@@ -136,8 +138,16 @@ def of_rank(a: Any, k: int) -> bool:
 
 
 @implements(np.linalg.pinv)
-def _numpy_pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
-    return pinv(a, rtol if rcond is None else rcond)
+def _numpy_pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _NOT_GIVEN) -> Any:
+    """With NumPy's cutoffs: 1e-15 s_1 where neither is given, the rounding of the matrix where rtol is None."""
+    if rcond is None:
+        rcond = 1e-15 if rtol is _NOT_GIVEN else rtol
+    elif rtol is not _NOT_GIVEN:
+        raise ValueError("give one of rtol and rcond, got both")
+    a = from_triangle(a) if hermitian else as_matrix(a)
+    if rcond is None:
+        rcond = max(np.shape(a)[-2:]) * np.finfo(primal(a).dtype).eps
+    return pinv(a, rcond)
 
 
 @implements(np.linalg.lstsq)

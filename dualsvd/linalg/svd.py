@@ -56,7 +56,7 @@ from .kernel_rules import (
     svd_sweeps,
     swept_slopes,
 )
-from .matrices import adjoint, as_matrix, diagonal, dyads, is_plain, matrix_examples, operand_examples
+from .matrices import adjoint, as_matrix, diagonal, dyads, from_triangle, is_plain, matrix_examples, operand_examples
 from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
 from .ties import Unresolved, complete_like, follow_direction, follow_entries, lost_directions, split, svd_spectrum
@@ -660,6 +660,7 @@ def svd_pullback(
 
 @implements(np.linalg.svd)
 def _numpy_svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    a = from_triangle(a) if hermitian else a
     return svd(a, full_matrices) if compute_uv else svdvals(a)
 
 
