@@ -611,3 +611,12 @@ def test_no_directions_are_as_good_as_some(rng):
     none = ds.DualArray(a, np.zeros((0, 5, 3, 3)))
     assert ds.svdvals(none).partials.shape == (0, 5, 3)
     assert [x.partials.shape for x in ds.svd(none)] == [(0, 5, 3, 3), (0, 5, 3), (0, 5, 3, 3)]
+
+
+def test_refined_values_keep_tails_and_factors_apart(rng):
+    a, d = random(rng, (2, 4, 3), "float64")
+    with ds.options(refine=1):
+        (U, _, Vh), (S, _) = ds.svd(a), ds.vjp(ds.svdvals, a)
+        _, dS, _ = ds.linalg.svd_pushforward(U, S, Vh, d)
+        A_bar = ds.linalg.svd_pullback(U, S, Vh, None, dS)
+    assert inner((A_bar,), (d,)) == pytest.approx(dS @ dS, rel=1e-13)

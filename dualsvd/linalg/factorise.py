@@ -101,7 +101,7 @@ def completed(U: Any, S: Any, Vh: Any) -> SVDResult:
 
 def tail_of(S: Any, options: Options) -> Any:
     """What refined singular values had below rounding, or None."""
-    return recall(S) if options.refine else None
+    return recall(S, _tails) if options.refine else None
 
 
 def singular_values(a: Any, options: Options, out: Any = None) -> Any:
@@ -195,19 +195,21 @@ def not_converged(a: Any, error: Exception) -> ConvergenceError:
 # A factorisation lives as long as the result that was made of it
 
 
-_factors: dict[int, tuple[weakref.ref[Any], Any]] = {}
+Table = dict[int, tuple[weakref.ref[Any], Any]]
+_factors: Table = {}
+_tails: Table = {}  # of refined singular values, which may have factors too
 
 
-def remember(y: Any, factors: Any) -> Any:
+def remember(y: Any, factors: Any, table: Table = _factors) -> Any:
     """y, a fresh plain array, and with it the factors that its derivatives will ask for."""
     key = id(y)
-    forget = functools.partial(_factors.pop, key)  # bound now: globals are gone when the interpreter ends
-    _factors[key] = (weakref.ref(y, forget), factors)
+    forget = functools.partial(table.pop, key)  # bound now: globals are gone when the interpreter ends
+    table[key] = (weakref.ref(y, forget), factors)
     return y
 
 
-def recall(y: Any) -> Any:
+def recall(y: Any, table: Table = _factors) -> Any:
     """The factors that were remembered with y, whatever is traced around it, or None."""
     y = primal(y)
-    found = _factors.get(id(y))
+    found = table.get(id(y))
     return found[1] if found is not None and found[0]() is y else None
