@@ -613,6 +613,22 @@ def test_no_directions_are_as_good_as_some(rng):
     assert [x.partials.shape for x in ds.svd(none)] == [(0, 5, 3, 3), (0, 5, 3), (0, 5, 3, 3)]
 
 
+@pytest.mark.parametrize("batch", [(), (9,)], ids=["one", "a stack"])
+@pytest.mark.parametrize("factors", cases.DTYPES)
+@pytest.mark.parametrize("moved", cases.DTYPES)
+def test_derivatives_have_the_precision_of_the_factors(batch, factors, moved, rng):
+    a, d = random(rng, (*batch, 4, 3), factors), random(rng, (*batch, 4, 3), moved)
+    y = ds.svd(a)
+    U_bar = d if factors[0] == "f" else d - y.U * np.sum(np.conj(y.U) * d, axis=-2, keepdims=True)  # sees no phase
+    if moved[0] == "c" and factors[0] == "f":
+        for call in (lambda: ds.linalg.svd_pushforward(*y, d), lambda: ds.linalg.svd_pullback(*y, d)):
+            with pytest.raises(ds.DTypeError, match=f"real to go with {factors}"):
+                call()
+        return
+    assert [x.dtype for x in ds.linalg.svd_pushforward(*y, d)] == [x.dtype for x in y]
+    assert ds.linalg.svd_pullback(*y, U_bar, y.S.astype("float64")).dtype == a.dtype
+
+
 def test_refined_values_keep_tails_and_factors_apart(rng):
     a, d = random(rng, (2, 4, 3), "float64")
     with ds.options(refine=1):

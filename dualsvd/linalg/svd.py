@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal
+from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
@@ -576,6 +576,26 @@ def refuse_outputs(out: Any) -> None:
         raise DTypeError("out= takes the results of plain arrays; differentiate without it")
 
 
+def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
+    """Factors that a user gives, all of one precision."""
+    U, S, Vh = as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh")
+    if np.iscomplexobj(S):
+        raise DTypeError(f"S must be real, got {primal(S).dtype}; take S.real")
+    dtype = np.result_type(primal(U), primal(S), primal(Vh))
+    return SVDResult(of_dtype(U, dtype), of_dtype(S, np.finfo(dtype).dtype), of_dtype(Vh, dtype))
+
+
+def in_precision_of(factor: Any, x: Any, name: str) -> Any:
+    """A tangent or cotangent in the dtype of what it belongs to."""
+    x = as_inexact(x, name)
+    if np.iscomplexobj(x) and not np.iscomplexobj(factor):
+        raise DTypeError(
+            f"{name} must be real to go with {factor.dtype} factors, got {primal(x).dtype}; take {name}.real, or the "
+            "factors of a complex matrix"
+        )
+    return of_dtype(x, factor.dtype)
+
+
 def svd_pushforward(
     U: Any, S: Any, Vh: Any, dA: Any, *, out: tuple[Any, Any, Any] | None = None
 ) -> tuple[Any, Any, Any]:
@@ -593,8 +613,8 @@ def svd_pushforward(
     >>> ds.linalg.svd_pushforward(U, S, Vh, np.array([[1.0, 0.0], [0.0, 5.0]]))[1]
     array([1., 5.])
     """
-    y = SVDResult(as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh"))
-    dA = as_inexact(dA, "dA")
+    y = as_factors(U, S, Vh)
+    dA = in_precision_of(primal(y.U), dA, "dA")
     shape = (*np.shape(y.U)[:-1], np.shape(y.Vh)[-1])
     if np.shape(dA) != shape and np.shape(dA)[1:] != shape:
         raise ShapeError(f"dA must have the shape {shape} of the matrix, or (N, *{shape}), got {np.shape(dA)}")
@@ -640,9 +660,12 @@ def svd_pullback(
     array([[1., 0.],
            [0., 0.]])
     """
-    y = SVDResult(as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh"))
-    bars = tuple(None if x is None else as_inexact(x, "a cotangent") for x in (U_bar, S_bar, Vh_bar))
-    for name, x, bar in zip(("U_bar", "S_bar", "Vh_bar"), y, bars):
+    y, names = as_factors(U, S, Vh), ("U_bar", "S_bar", "Vh_bar")
+    bars = tuple(
+        None if bar is None else in_precision_of(primal(x), bar, name)
+        for name, x, bar in zip(names, y, (U_bar, S_bar, Vh_bar))
+    )
+    for name, x, bar in zip(names, y, bars):
         if bar is not None and np.shape(bar) != np.shape(x):
             raise ShapeError(f"{name} must have the shape {np.shape(x)} of its factor, got {np.shape(bar)}")
     shape, dtype = (*np.shape(y.U)[:-1], np.shape(y.Vh)[-1]), np.result_type(primal(y.U), primal(y.Vh))
