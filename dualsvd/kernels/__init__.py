@@ -1,13 +1,15 @@
 """The hand-written Jacobi SVD: plain Python over a scalar protocol, and what compiles it.
 
-    protocol      the operations a kernel text may use
-    jacobi, qr, derivatives      the texts: rotations and sweeps, pivoted QR, closed forms
-    staging       numbers that record LLVM instructions
-    scalars       Dual, SIMD packs and buffers as Numba types
-    arrays        DualArray in users' compiled functions
-    caching       compiled code on disk that notices edited rules
-    compiled, cpu, cuda          the texts compiled, and launched
-    small         the SVD of one matrix in users' compiled functions
+    protocol                              the operations a kernel text may use
+    jacobi, qr, householder, derivatives  the texts: rotations and sweeps, pivoted QR factorisations, closed forms
+    staging                               numbers that record LLVM instructions
+    scalars, lanes                        Dual, SIMD packs and buffers as Numba types; packs from memory and back
+    texts, caching                        the texts made known to Numba; code on disk that notices edited rules
+    transfer, compiled, accurate          the kernels, and how matrices come to them and leave
+    cpu, memory                           batches over threads; freed memory kept
+    cuda                                  the same texts by threads and teams of threads of a device
+    small, arrays                         one matrix, and DualArray, in users' compiled functions
+    peak                                  the most that a core can do, to hold the others against
 
 The protocol and the texts import no Numba.
 
