@@ -632,7 +632,7 @@ def test_derivatives_have_the_precision_of_the_factors(batch, factors, moved, rn
 def test_refined_values_keep_tails_and_factors_apart(rng):
     a, d = random(rng, (2, 4, 3), "float64")
     with ds.options(refine=1):
-        (U, _, Vh), (S, _) = ds.svd(a), ds.vjp(ds.svdvals, a)
+        (U, _, Vh), S = ds.svd(a), ds.svdvals(ds.DualArray(a, d[None])).value
         _, dS, _ = ds.linalg.svd_pushforward(U, S, Vh, d)
         A_bar = ds.linalg.svd_pullback(U, S, Vh, None, dS)
     assert inner((A_bar,), (d,)) == pytest.approx(dS @ dS, rel=1e-13)
