@@ -526,3 +526,52 @@ def test_a_zero_column_costs_no_more_memory_than_the_jacobian(mode, flip):
     assert peak < 12 * J.nbytes  # all directions would be 120 times as much
     assert J[-1].ravel()[np.argmax(np.abs(J[-1].ravel()) > 1e-14)] > 0  # it leaves zero along the first that moves it
     np.testing.assert_allclose(np.linalg.norm(J, axis=(1, 2)), 1, rtol=1e-13)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Norms of vectors at zero
+
+
+ORDERS = pytest.mark.parametrize("p", [2, 3, 1.5, 4])
+
+
+@ORDERS
+def test_a_vector_norm_at_zero_has_its_one_sided_slope_and_the_least_subgradient(p):
+    f, d = (lambda x: np.linalg.norm(x, p, axis=-1)), np.array([[3.0, -4.0, 0.0], [1.0, 1.0, 2.0]])
+    x = np.array([[0.0, 0.0, 0.0], [0.0, 3.0, 4.0]])
+    assert not ds.gradient(lambda x: f(x)[0], x).any()
+    y, slope = ds.jvp(f, (x,), (d,))
+    assert y[0] == 0 and slope[0] == pytest.approx(np.linalg.norm(d[0], p), rel=1e-14)
+    whole = ds.jacobian(f, x, mode="forward")
+    np.testing.assert_allclose(np.tensordot(whole, d, 2)[1], slope[1], rtol=1e-14)
+    np.testing.assert_allclose(whole[1], ds.jacobian(f, x, mode="reverse")[1], rtol=1e-14)
+    np.testing.assert_array_equal(whole[0], [[1, 0, 0], [0, 0, 0]])  # lexicographic: along the first direction
+
+
+@ORDERS
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+def test_a_second_derivative_at_the_kink_of_a_norm_names_the_smooth_function(p, mode):
+    f = lambda x: np.linalg.norm(x, p) ** max(p, 2)  # noqa: E731
+    with pytest.raises(ds.DegenerateError, match=r"np\.sum\(x \* x\)"):
+        ds.hessian(f, np.zeros(2), mode=mode)
+    x = np.array([1.0, -2.0])
+    if p >= 2:
+        np.testing.assert_allclose(ds.hessian(f, x, mode=mode), np.diag(p * (p - 1) * np.abs(x) ** (p - 2)), atol=1e-12)
+
+
+def test_a_second_derivative_passes_a_kink_that_does_not_move():
+    f = lambda x: np.sum(np.linalg.norm(np.stack([x, 0 * x]), axis=1) ** 2)  # noqa: E731
+    np.testing.assert_allclose(ds.hessian(f, np.array([1.0, 2.0])), 2 * np.eye(2), atol=1e-14)
+
+
+def test_the_kink_of_a_complex_modulus_is_refused_at_second_order():
+    z, v = np.array([0.0, 1 + 1j]), np.array([1.0, 1j])
+    assert np.isfinite(ds.gradient(lambda z: np.sum(np.abs(z) ** 2), z)).all()
+    with pytest.raises(ds.DegenerateError, match=r"np\.conj\(z\)"):
+        ds.hvp(lambda z: np.sum(np.abs(z) ** 2), z, v)
+    np.testing.assert_allclose(ds.hvp(lambda z: np.sum(np.real(np.conj(z) * z)), z, v), 2 * v)
+
+
+def test_norms_of_negative_order_say_that_they_have_no_derivative():
+    with pytest.raises(ds.DegenerateError, match="order -1"):
+        ds.gradient(lambda x: np.linalg.norm(x, -1), np.array([1.0, 0.0]))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, ShapeError
-from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal
+from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
 from ..settings import Options, get, resolve
 from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance
 from .divided_differences import Kept, Power
@@ -78,43 +78,59 @@ def power_sum_pullback(y_bar: Any, y: Any, operands: Any, *, p: float, options: 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The Euclidean norm of the last axis
+# Norms of the last axis
 
 
-def euclidean_function(x: Any) -> Any:
-    """|x| over the last axis, scaled by a power of two so that no square leaves the range."""
+def vector_function(x: Any, *, p: float = 2) -> Any:
+    """(sum |x|^p)^(1/p) over the last axis, scaled so that no power leaves the range."""
     if not x.shape[-1]:
         return np.zeros(x.shape[:-1], dtype=x.real.dtype)[()]
-    e = np.frexp(np.max(np.abs(x), axis=-1, keepdims=True))[1]
-    unit = scaled(x, -e)
-    return scaled(np.sqrt(np.sum(np.real(unit) ** 2 + np.imag(unit) ** 2, axis=-1)), e[..., 0])
+    top = np.max(np.abs(x), axis=-1, keepdims=True)
+    if p == 2:
+        e = np.frexp(top)[1]
+        unit = scaled(x, -e)
+        return scaled(np.sqrt(np.sum(np.real(unit) ** 2 + np.imag(unit) ** 2, axis=-1)), e[..., 0])
+    top = np.where((top == 0) | np.isinf(top), np.ones_like(top), top)
+    with np.errstate(divide="ignore"):  # of negative order: infinite there and back
+        return np.sum(np.abs(x / top) ** p, axis=-1) ** (1.0 / p) * top[..., 0]
 
 
-def unit_vector(y: Any, x: Any) -> Any:
-    """x / |x|, 0 at 0: the least subgradient there."""
+def steepest(y: Any, x: Any, p: float) -> Any:
+    """The gradient x |x|^(p-2) / y^(p-1) of the norm y of x; 0 where x is 0, which at y = 0 is the least
+    subgradient."""
     zero = np.asarray(primal(y)) == 0
-    return x / (y + zero)[..., None]
+    if p == 2:
+        refuse_second(x, zero[..., None], AT_KINK)
+        return x / (y + zero)[..., None]
+    if p < 0 and np.any(zero):
+        raise DegenerateError(f"the norm of order {p} has no derivative where an element is 0")
+    still = np.asarray(primal(x)) == 0
+    refuse_second(x, still if p < 2 else zero[..., None], AT_KINK)
+    unit = (x + still) / (y + zero)[..., None]
+    return np.where(still, np.zeros((), primal(x).dtype), unit * np.abs(unit) ** (p - 2))
 
 
-def euclidean_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
-    """Re <x/|x|, dx>; where x = 0, that of the first direction that leaves 0."""
+AT_KINK = (
+    "a second derivative passes the kink of a norm at 0, where the first one jumps; of a smooth function of the norm, "
+    "write np.sum(x * x) for the square (np.sum(np.abs(x) ** p) for the p-th power)"
+)
+
+
+def vector_pushforward(y: Any, operands: Any, tangents: Any, *, p: float = 2) -> Any:
+    """Re <g, dx>, g the gradient; where x = 0, that of the first direction that leaves 0."""
     (x,), (dx,) = operands, tangents
-    u = unit_vector(y, x)
+    g = steepest(y, x, p)
     zero = np.asarray(primal(y)) == 0
-    if np.any(zero) and is_plain(dx):
-        size = euclidean_function(dx)
+    if np.any(zero) and is_plain(g, dx):
+        size = vector_function(dx, p=p)
         first = np.argmax(size > 0, axis=0)[None, ..., None]
         leaving = np.take_along_axis(dx, np.broadcast_to(first, (1, *dx.shape[1:])), axis=0)[0]
-        u = (
-            np.where(zero[..., None], unit_vector(euclidean_function(leaving), leaving), primal(u))
-            if is_plain(u)
-            else u
-        )
-    return np.real(np.sum(np.conj(u) * dx, axis=-1))
+        g = np.where(zero[..., None], steepest(vector_function(leaving, p=p), leaving, p), g)
+    return np.real(np.sum(np.conj(g) * dx, axis=-1))
 
 
-def euclidean_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
-    return (y_bar[..., None] * unit_vector(y, operands[0]),)
+def vector_pullback(y_bar: Any, y: Any, operands: Any, *, p: float = 2) -> tuple[Any]:
+    return (y_bar[..., None] * steepest(y, operands[0], p),)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -127,15 +143,16 @@ def power_examples(rng: np.random.Generator) -> Iterator[Any]:
 
 
 def vector_examples(rng: np.random.Generator) -> Iterator[Any]:
-    for shape in ((3,), (2, 3), (1,)):
-        yield (rng.standard_normal(shape),), {}
-    yield (rng.standard_normal(3) + 1j * rng.standard_normal(3),), {}
-    yield (rng.standard_normal(3).astype(np.float32),), {}
+    for shape, p in (((3,), 2), ((2, 3), 2), ((1,), 2), ((3,), 3), ((2, 3), 1.5)):
+        yield (rng.standard_normal(shape),), {"p": p}
+    for p in (2, 3):
+        yield (rng.standard_normal(3) + 1j * rng.standard_normal(3),), {"p": p}
+        yield (rng.standard_normal(3).astype(np.float32),), {"p": p}
 
 
 NUCLEAR = Rule("nuclear_norm", nuclear_function, nuclear_pushforward, nuclear_pullback, operand_examples)
 POWER_SUM = Rule("power_sum", power_sum_function, power_sum_pushforward, power_sum_pullback, power_examples)
-EUCLIDEAN = Rule("euclidean_norm", euclidean_function, euclidean_pushforward, euclidean_pullback, vector_examples)
+VECTOR = Rule("vector_norm", vector_function, vector_pushforward, vector_pullback, vector_examples)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -231,7 +248,7 @@ def schatten_norm(a: Any, p: float) -> Any:
 def frobenius_norm(a: Any) -> Any:
     """The Euclidean norm (...) of the entries of a (..., m, n)."""
     a, e = in_range(as_matrix(a))
-    y = EUCLIDEAN(np.reshape(a, (*np.shape(a)[:-2], -1)))
+    y = VECTOR(np.reshape(a, (*np.shape(a)[:-2], -1)))
     return y if e is None else scaled(y, e)
 
 
@@ -271,7 +288,7 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
     """A norm of the last axis of x."""
     x = as_inexact(x, "x")
     if ord is None or ord == 2:
-        return EUCLIDEAN(x)
+        return VECTOR(x)
     if ord == np.inf:
         return np.max(np.abs(x), axis=-1)
     if ord == -np.inf:
@@ -282,9 +299,7 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
         return np.sum(np.abs(x), axis=-1)
     if isinstance(ord, str):
         raise ValueError(f"ord must be a number for vectors, got {ord!r}")
-    top = np.max(np.abs(primal(x)), axis=-1, keepdims=True, initial=0.0)
-    top = np.where(top == 0, np.ones_like(top), top)
-    return np.sum(np.abs(x / top) ** ord, axis=-1) ** (1.0 / ord) * top[..., 0]
+    return VECTOR(x, p=ord)
 
 
 def cond(a: Any, p: Any = None) -> Any:
@@ -331,7 +346,7 @@ def _numpy_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = Fals
     ndim = np.ndim(x)
     if axis is None:
         if ord is None:
-            y, axes = EUCLIDEAN(np.reshape(x, (-1,))), tuple(range(ndim))
+            y, axes = VECTOR(np.reshape(x, (-1,))), tuple(range(ndim))
         elif ndim == 1:
             y, axes = vector_norm(x, ord), (0,)
         elif ndim == 2:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..elementary import EXTRA, TABLE, Row, array_function, compile_row
-from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linear, primal
+from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linear, primal, refuse_second
 
 
 def align(tangent: Any, ndim: int) -> Any:
@@ -151,7 +151,14 @@ implements(np.imag)(imag)
 
 def _modulus_slope(y: Any, z: Any) -> Any:
     """z / |z|, and 0 at 0: the least element of the subdifferential."""
-    return z / np.where(primal(y) == 0, 1, y)
+    zero = np.asarray(primal(y)) == 0
+    refuse_second(
+        z,
+        zero,
+        "a second derivative passes the kink of |z| at 0, where the first one jumps; "
+        "for |z|**2 write np.real(np.conj(z) * z)",
+    )
+    return z / np.where(zero, 1, y)
 
 
 modulus = Rule(

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
+from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError, TagError
 
 Operands = tuple[Any, ...]
 Examples = Callable[[np.random.Generator], Iterable[tuple[Operands, dict[str, Any]]]]
@@ -102,6 +102,15 @@ def need_all_directions() -> None:
     """Called by a rule whose derivative at this point depends on all directions together (lexicographic, at a tie)."""
     if _is_chunk.get():
         raise NeedsAllDirections
+
+
+def refuse_second(x: Any, kink: Any, message: str) -> None:
+    """Called by a rule whose derivative at x jumps where `kink` says so: raise if an outer derivative moves x there."""
+    while isinstance(x, Tracer):
+        partials = getattr(x, "partials", None)
+        if np.any(kink if partials is None else kink & (primal(partials) != 0)):
+            raise DegenerateError(message)
+        x = x.value
 
 
 def caller() -> str:
