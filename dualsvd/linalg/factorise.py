@@ -90,7 +90,7 @@ def refined(a: Any, factors: SVDResult, options: Options) -> SVDResult:
     S, tail = scaled(y.S, e[..., 0]), scaled(y.tail, e[..., 0])
     U, Vh = y.U, y.Vh
     full = factors.U.shape[-1] > r or factors.Vh.shape[-2] > r
-    S = remember(S, tail)
+    S = remember(S, tail, _tails)
     return completed(U, S, Vh) if full else SVDResult(U, S, Vh)
 
 
