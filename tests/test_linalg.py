@@ -629,6 +629,19 @@ def test_derivatives_have_the_precision_of_the_factors(batch, factors, moved, rn
     assert ds.linalg.svd_pullback(*y, U_bar, y.S.astype("float64")).dtype == a.dtype
 
 
+@pytest.mark.parametrize("scale", [1.2e308, 1e-310])
+@pytest.mark.parametrize("algorithm", ["lapack", "jacobi"])
+def test_eigenvalues_at_the_ends_of_the_numbers(scale, algorithm):
+    a, d = scale * np.diag([1.0, 0.5]), np.array([[1.0, 2.0], [2.0, 3.0]])
+    f = lambda x: ds.linalg.eigvalsh(x, algorithm=algorithm)  # noqa: E731
+    w, Q = ds.linalg.eigh(a, algorithm=algorithm)
+    for values in (w, f(a)):
+        np.testing.assert_allclose(values / scale, [0.5, 1], rtol=1e-12)
+    np.testing.assert_allclose(np.abs(Q), [[0, 1], [1, 0]], atol=1e-15)
+    np.testing.assert_allclose(ds.jvp(f, (a,), (d,))[1], [3, 1], rtol=1e-12)
+    np.testing.assert_allclose(ds.linalg.polar(a).positive / scale, a / scale, rtol=1e-12)
+
+
 def test_refined_values_keep_tails_and_factors_apart(rng):
     a, d = random(rng, (2, 4, 3), "float64")
     with ds.options(refine=1):

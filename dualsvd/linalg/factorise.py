@@ -173,15 +173,15 @@ def eigh_factors(a: Any, options: Options) -> EighResult:
 
 def jacobi_eigh(a: Any, options: Options) -> tuple[Any, Any]:
     """w, Q by one-sided Jacobi on A + c I with c above |A|: positive definite, so that V holds the eigenvectors."""
-    n = a.shape[-1]
-    shift = np.ldexp(a.real.dtype.type(n), power_of_two(a))
+    n, e = a.shape[-1], power_of_two(a)
+    a, shift = scaled(a, -e), a.real.dtype.type(n)
     _, _, Vh, info = kernels().svd(stack_of(a + shift * np.eye(n, dtype=a.dtype)), threads=threads(options))
     check_converged(info)
     Vh = Vh.reshape(a.shape)
     Q = adjoint(Vh)[..., :, ::-1]
     w = np.real(np.sum(np.conj(Q) * (a @ Q), axis=-2))
     order = np.argsort(w, axis=-1, kind="stable")  # Rayleigh quotients of a tie may be off by a rounding
-    return np.take_along_axis(w, order, axis=-1), np.take_along_axis(Q, order[..., None, :], axis=-1)
+    return scaled(np.take_along_axis(w, order, axis=-1), e[..., 0]), np.take_along_axis(Q, order[..., None, :], axis=-1)
 
 
 def not_converged(a: Any, error: Exception) -> ConvergenceError:

@@ -43,8 +43,9 @@ def adjoint(x: Any) -> Any:
 
 
 def hermitian_part(a: Any) -> Any:
-    """(A + A^H) / 2."""
-    return (a + adjoint(a)) * 0.5
+    """(A + A^H) / 2, halved first: the sum may leave the range of the numbers."""
+    half = a * 0.5
+    return half + adjoint(half)
 
 
 def from_triangle(a: Any, UPLO: str = "L") -> Any:
