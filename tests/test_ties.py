@@ -575,3 +575,40 @@ def test_the_kink_of_a_complex_modulus_is_refused_at_second_order():
 def test_norms_of_negative_order_say_that_they_have_no_derivative():
     with pytest.raises(ds.DegenerateError, match="order -1"):
         ds.gradient(lambda x: np.linalg.norm(x, -1), np.array([1.0, 0.0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Projectors on spans that hold null vectors
+
+
+@pytest.mark.parametrize(
+    ("a", "k", "expected"),
+    [
+        pytest.param(np.diag([1.0, 0.0]), 2, np.eye(2), id="all of the space"),
+        pytest.param(np.diag([1.0, 0.0]), 3, np.eye(2), id="more than all"),
+        pytest.param(np.zeros((2, 3)), 2, np.eye(2), id="all of the space, of zero"),
+        pytest.param(np.diag([1.0, 0.0]), 1, np.diag([1.0, 0.0]), id="the range"),
+    ],
+)
+def test_a_projector_on_a_span_that_is_determined(a, k, expected):
+    f = lambda x: ds.linalg.range_projector(x, k)  # noqa: E731
+    P, dP = ds.jvp(f, (a,), (direction(a),))
+    np.testing.assert_allclose(f(a), expected, atol=1e-15)
+    np.testing.assert_allclose(P, expected, atol=1e-15)
+    assert k < len(a) or not dP.any()
+    assert ds.vjp(f, a)[1](P)[0].shape == a.shape
+
+
+@pytest.mark.parametrize(
+    ("a", "k"),
+    [
+        pytest.param(np.diag([1.0, 0.0, 0.0]), 2, id="one of two null vectors"),
+        pytest.param(np.zeros((3, 3)), 1, id="one of all"),
+        pytest.param(np.diag([1.0, 0.0, 0.0])[:, :2], 2, id="a null vector, others beside it"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_projector_on_null_vectors_has_no_derivative(a, k, mode):
+    with pytest.raises(ds.DegenerateError, match=f"sigma_{k} is zero"):
+        ds.jacobian(lambda x: ds.linalg.range_projector(x, k), a, mode=mode)
+    assert np.linalg.matrix_rank(ds.linalg.range_projector(a, k)) == np.linalg.matrix_rank(a)  # left out

@@ -148,7 +148,15 @@ class Kept(Family):
         return np.where(kept, CLOSED[self.shape](np.where(kept, x, 1.0), np.sign(piece)), 0.0)
 
     def broken(self, S: Any, at: Spectrum) -> str | None:
-        if self.which != "first" or not 0 < self.k < S.shape[-1]:
+        if self.which != "first" or not self.k:
+            return None
+        k = min(self.k, S.shape[-1])
+        if self.shape == "one" and np.any(at.null[..., k - 1 : k]):
+            return (
+                f"the span of the first {k} singular vectors is not determined where sigma_{k} is zero to "
+                "working accuracy; choose another k, or use low_rank"
+            )
+        if self.k >= S.shape[-1]:
             return None
         cut = (at.group[..., self.k - 1] == at.group[..., self.k]) & ~at.null[..., self.k]
         if not np.any(cut):

@@ -12,6 +12,7 @@ from ..rules.registry import as_inexact, implements, primal
 from ..settings import get
 from .degeneracy import in_range, scaled
 from .divided_differences import Family, Kept, UserFunction
+from .factorise import finite_part, spoil
 from .matrices import adjoint, as_matrix, from_triangle, hermitian_part
 from .spectral_rule import SPECTRAL
 from .svd import svdvals
@@ -95,9 +96,11 @@ def low_rank(a: Any, k: int) -> Any:
 
 
 def range_projector(a: Any, k: int) -> Any:
-    """The projector U_k U_k^H (..., m, m) on the span of the first k left singular vectors.
+    """The projector U_k U_k^H (..., m, m) on the span of the first k left singular vectors: the range of `low_rank`.
 
-    Differentiable where s_k > s_{k+1}, through ties on either side; DegenerateError where the cut falls into a tie.
+    Vectors of null values have no direction and are left out, unless k = m, where the span is all of the space.
+    Differentiable where s_k > s_{k+1}, through ties on either side; DegenerateError where the cut falls into a tie, and
+    where s_k = 0.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.range_projector(np.diag([3.0, 2.0]), 1)
@@ -106,8 +109,16 @@ def range_projector(a: Any, k: int) -> Any:
     """
     a = as_matrix(a)
     of_rank(a, k)
+    if k >= np.shape(a)[-2]:
+        return whole_space(a)
     W = homogeneous(a, Kept("one", "first", k=k), 0)
     return hermitian_part(W @ adjoint(W))
+
+
+def whole_space(a: Any) -> Any:
+    """The identity (..., m, m), which no a (..., m, n) moves."""
+    bad, m = finite_part(primal(a), get())[1], np.shape(a)[-2]
+    return spoil((np.zeros_like(a, shape=(*np.shape(a)[:-1], m)) + np.eye(m, dtype=primal(a).dtype),), bad)[0]
 
 
 def singular_value_threshold(a: Any, tau: float) -> Any:
