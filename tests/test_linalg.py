@@ -402,6 +402,52 @@ def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
         assert np.isnan(y[1]).all() and np.isnan(dy[1]).all() and np.isfinite(g[others]).all()
 
 
+SQUARE_ONLY = {
+    "cond": ds.linalg.cond,
+    "cond in the 1-norm": lambda a: ds.linalg.cond(a, 1),
+    "slogdet": lambda a: ds.linalg.slogdet(a)[1],
+    "sign": lambda a: ds.linalg.slogdet(a)[0],
+    "solve": lambda a: ds.linalg.solve(a, np.ones((3, 1))),
+    "inv": ds.linalg.inv,
+    "low rank, all of it": lambda a: ds.low_rank(a, 3),
+    "projector, all of it": lambda a: ds.linalg.range_projector(a, 3),
+    "det": ds.linalg.det,
+    "rank": ds.linalg.matrix_rank,
+}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", SQUARE_ONLY)
+def test_functions_of_square_matrices_refuse_what_is_not_finite(name, bad, rng):
+    f, a = SQUARE_ONLY[name], random(rng, (4, 3, 3), "float64")
+    spoiled, others = a.copy(), np.arange(4) != 1
+    spoiled[1, 2, 0] = bad
+    for x in (spoiled, spoiled[1], ds.DualArray(spoiled, a[None])):
+        with pytest.raises(ds.NonFiniteError):
+            f(x)
+    with ds.options(nonfinite="propagate"):
+        y, expected = f(spoiled), f(a)
+    np.testing.assert_allclose(y[others], expected[others], rtol=1e-13)
+    assert y[1] == 0 if name == "rank" else np.isnan(y[1]).all()
+
+
+def test_a_right_side_that_is_not_finite(rng):
+    a, b = random(rng, (3, 3), "float64"), np.array([[1.0, np.nan], [2.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(ds.NonFiniteError):
+        ds.linalg.solve(a, b)
+    with pytest.raises(ds.NonFiniteError):
+        ds.linalg.solve(a, b[:, 1])
+    with ds.options(nonfinite="propagate"):
+        x = ds.linalg.solve(a, b)
+    np.testing.assert_allclose(a @ x[:, 0], b[:, 0], atol=1e-13)
+    assert np.isnan(x[:, 1]).all()
+
+
+def test_the_condition_number_of_a_rectangle_that_is_not_finite_is_nan():
+    with ds.options(nonfinite="propagate"):
+        assert np.isnan(ds.linalg.cond(np.full((3, 2), np.nan)))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Jacobians without waste
 

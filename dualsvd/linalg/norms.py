@@ -21,10 +21,10 @@ from ..settings import Options, get, resolve
 from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
-from .factorise import factors_at, remember, singular_values, svd_factors
+from .factorise import factors_at, finite_part, remember, singular_values, svd_factors
 from .kernel_rules import swept_slopes
 from .matrices import as_matrix, inner, is_plain, operand_examples
-from .solve import inv
+from .solve import inv, of_finite
 from .spectral_rule import SPECTRAL
 from .svd import turned_slopes
 
@@ -313,7 +313,7 @@ def cond(a: Any, p: Any = None) -> Any:
     """
     a = nonempty(a)
     if not isinstance(a, Tracer):
-        return np.linalg.cond(a, p)
+        return of_finite(lambda finite: np.linalg.cond(finite, p))(a)[()]
     a, _ = in_range(a)
     if p in (None, 2, -2):
         top, bottom = opnorm(a), smallest_singular_value(a)
@@ -334,7 +334,10 @@ def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
     >>> int(ds.linalg.matrix_rank(np.ones((3, 3))))
     1
     """
-    return np.linalg.matrix_rank(primal(a), tol, hermitian, rtol=rtol)
+    a = np.asarray(primal(a))
+    if a.ndim >= 2:
+        a = finite_part(a, get())[0]  # an integer cannot be NaN: a matrix that is not finite counts as 0
+    return np.linalg.matrix_rank(a, tol, hermitian, rtol=rtol)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

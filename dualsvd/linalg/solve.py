@@ -28,15 +28,21 @@ def trace_product(x: Any, y: Any) -> Any:
     return np.sum(np.swapaxes(x, -1, -2) * y, axis=(-2, -1))
 
 
+def harmless(a: Any) -> tuple[Any, Any]:
+    """The matrices with the identity in place of the non-finite ones, and the mask of those (None: there is none)."""
+    finite, bad = finite_part(a, get())
+    if bad is None:
+        return a, None
+    return np.where(bad[..., None, None], np.eye(*a.shape[-2:], dtype=a.dtype), finite), bad
+
+
 def of_finite(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The function with NonFiniteError, or NaN for the matrix of a stack, where the matrix is not finite."""
 
     def checked(a: Any) -> Any:
-        finite, bad = finite_part(a, get())
-        if bad is None:
-            return function(a)
-        n = a.shape[-1]
-        return spoil((function(np.where(bad[..., None, None], np.eye(n, dtype=a.dtype), finite)),), bad)[0]
+        finite, bad = harmless(a)
+        y = function(finite)
+        return type(y)(*spoil(y, bad)) if isinstance(y, tuple) else spoil((y,), bad)[0]
 
     return checked
 
@@ -53,6 +59,12 @@ def inv_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
 
 
 # -- A X = B:  dX = A^-1 (dB - dA X),  B_bar = A^-H X_bar,  A_bar = -B_bar X^H
+
+
+def solve_function(a: Any, b: Any) -> Any:
+    finite, bad = harmless(a)
+    x = np.linalg.solve(finite, b)
+    return x if bad is None else np.where(bad[..., None, None], np.nan, x)
 
 
 def solve_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
@@ -173,10 +185,14 @@ def positive_examples(rng: np.random.Generator) -> Iterator[Any]:
 
 
 INV = Rule("inv", of_finite(np.linalg.inv), inv_pushforward, inv_pullback, square_examples)
-SOLVE = Rule("solve", np.linalg.solve, solve_pushforward, solve_pullback, solve_examples)
+SOLVE = Rule("solve", solve_function, solve_pushforward, solve_pullback, solve_examples)
 DET = Rule("det", of_finite(np.linalg.det), det_pushforward, det_pullback, square_examples)
 SLOGDET = Rule(
-    "slogdet", lambda a: SlogdetResult(*np.linalg.slogdet(a)), slogdet_pushforward, slogdet_pullback, square_examples
+    "slogdet",
+    of_finite(lambda a: SlogdetResult(*np.linalg.slogdet(a))),
+    slogdet_pushforward,
+    slogdet_pullback,
+    square_examples,
 )
 CHOLESKY = Rule(
     "cholesky",
@@ -203,6 +219,8 @@ def solve(a: Any, b: Any) -> Any:
     a, b = as_square(a), as_inexact(b, "b")
     if np.ndim(b) == 0 or np.shape(b)[-1 if np.ndim(b) == 1 else -2] != np.shape(a)[-1]:
         raise ShapeError(f"b must have {np.shape(a)[-1]} rows to go with a of shape {np.shape(a)}, got {np.shape(b)}")
+    if get().nonfinite == "raise":  # otherwise NaN finds its own columns
+        finite_part(np.atleast_2d(primal(b)), get())
     return SOLVE(a, b[:, None])[..., 0] if np.ndim(b) == 1 else SOLVE(a, b)
 
 

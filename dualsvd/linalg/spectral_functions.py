@@ -92,7 +92,9 @@ def low_rank(a: Any, k: int) -> Any:
            [0., 0.]])
     """
     a = as_matrix(a)
-    return a * 1 if of_rank(a, k) else homogeneous(a, Kept("identity", "first", k=k), 1)
+    if of_rank(a, k):
+        return spoil((a * 1,), finite_part(primal(a), get())[1])[0]
+    return homogeneous(a, Kept("identity", "first", k=k), 1)
 
 
 def range_projector(a: Any, k: int) -> Any:
