@@ -12,8 +12,8 @@ from typing import Any
 
 Candidates = dict[str, Callable[[], Any]]
 
-#: A sample lasts this long at least: short calls are made so often, after one that is not counted. That one waits out
-#: what the candidate before left behind, threads that still spin and caches full of its data.
+#: A sample lasts this long at least: short calls are made so often. One call before it is not counted: it waits out what
+#: the candidate before left behind, threads that still spin and caches full of its data.
 SAMPLE = 2e-3
 
 
@@ -65,8 +65,7 @@ def interleave(
         if turn >= rounds[0] and time.perf_counter() > deadline:
             break
         for name, call in candidates.items():
-            if repeats[name] > 1:
-                call()
+            call()
             start = time.perf_counter()
             for _ in range(repeats[name]):
                 call()
