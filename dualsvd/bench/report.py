@@ -114,7 +114,9 @@ def measure(
         threads = cores()
         for n in (n for n in (2, 3, 8, 16) if n <= largest):
             case = both_cores(n)
-            taken = interleave(case.candidates, seconds)
+            ours = {name: case.candidates[name] for name in (OURS, "(one thread)")}
+            peers = {name: call for name, call in case.candidates.items() if name not in ours}
+            taken = interleave(ours, seconds) | interleave(peers, seconds)  # whose threads wait at work on all cores
             results.append(Measurement("full SVD, all cores", n, case.batch, threads, taken, case.accuracy))
             progress(f"{results[-1]}   {results[-1].ratio_to('(one thread)'):.2f}x one thread")
     return Report(best, tuple(results), batches, directions, memory)

@@ -12,9 +12,12 @@ from typing import Any
 
 Candidates = dict[str, Callable[[], Any]]
 
-#: A sample lasts this long at least: short calls are made so often. One call before it is not counted: it waits out what
-#: the candidate before left behind, threads that still spin and caches full of its data.
+#: A sample lasts this long at least: short calls are made so often.
 SAMPLE = 2e-3
+
+#: Calls before a sample are not counted, for so long: they wait out what the candidate before left behind, caches full
+#: of its data and threads that still spin for more work (those of XLA do so for some milliseconds).
+SETTLE = 1e-2
 
 
 def optional(name: str) -> Any:
@@ -65,7 +68,10 @@ def interleave(
         if turn >= rounds[0] and time.perf_counter() > deadline:
             break
         for name, call in candidates.items():
+            settled = time.perf_counter() + SETTLE
             call()
+            while time.perf_counter() < settled:
+                call()
             start = time.perf_counter()
             for _ in range(repeats[name]):
                 call()
@@ -74,10 +80,11 @@ def interleave(
 
 
 def best_of(call: Callable[[], Any], seconds: float = 0.2) -> float:
-    """The fastest of as many calls as fit: what a machine that others share can do."""
+    """The fastest of as many calls as fit, three at least: what a machine that others share can do."""
     call()
-    least, deadline = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < deadline:
+    least, calls, deadline = float("inf"), 0, time.perf_counter() + seconds
+    while calls < 3 or time.perf_counter() < deadline:
+        calls += 1
         start = time.perf_counter()
         call()
         least = min(least, time.perf_counter() - start)
