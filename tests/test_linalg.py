@@ -695,3 +695,24 @@ def test_refined_values_keep_tails_and_factors_apart(rng):
         _, dS, _ = ds.linalg.svd_pushforward(U, S, Vh, d)
         A_bar = ds.linalg.svd_pullback(U, S, Vh, None, dS)
     assert inner((A_bar,), (d,)) == pytest.approx(dS @ dS, rel=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 50), (2, 9, 60, 49), (7, 49, 80)], ids=str)
+def test_closed_forms_of_large_stacks_are_those_of_their_matrices(shape, rng):
+    """They go through products of matrices block by block: wide and tall, complex, with a tie and a zero."""
+    a, d, u = rng.standard_normal((3, *shape)) + 1j * rng.standard_normal((3, *shape))
+    flat = a.reshape(-1, *shape[-2:])
+    flat[1] = np.eye(*shape[-2:])
+    flat[2, :, 0] = 0
+    U, S, Vh = ds.svd(a)
+    dU, dS, dVh = ds.linalg.svd_pushforward(U, S, Vh, np.stack([d, u]))
+    bars = U * np.real(u[..., :1, :1]), np.ones_like(S), None
+    bars[0].reshape(len(flat), -1)[1:3] = bars[1].reshape(len(flat), -1)[2] = 0  # where none is allowed
+    with ds.options(ties="subspace"):
+        A_bar = ds.linalg.svd_pullback(U, S, Vh, *bars)
+        for i in np.ndindex(shape[:-2]):
+            one = ds.linalg.svd_pushforward(U[i], S[i], Vh[i], np.stack([d[i], u[i]]))
+            for x, y in zip((dU, dS, dVh), one):
+                np.testing.assert_allclose(x[(slice(None), *i)], y, rtol=0, atol=1e-9 * np.abs(y).max())
+            single = ds.linalg.svd_pullback(U[i], S[i], Vh[i], bars[0][i], bars[1][i], None)
+            np.testing.assert_allclose(A_bar[i], single, rtol=0, atol=1e-9 * np.abs(single).max())

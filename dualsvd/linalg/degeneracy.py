@@ -72,8 +72,8 @@ class Spectrum(NamedTuple):
         """Per matrix: whether anything is tied or null."""
         return self.tied | (self.null[..., -1] if self.null.shape[-1] else False)
 
-    def of(self, index: tuple[int, ...]) -> Spectrum:
-        """That of one matrix of a stack."""
+    def of(self, index: tuple[int, ...] | slice) -> Spectrum:
+        """That of one matrix of a stack, or some."""
         noise, group, null, tied = (x[index] for x in self[:4])
         return Spectrum(noise, group, null, tied, None if self.tail is None else self.tail[index], self.absolute)
 

@@ -28,8 +28,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
+from ..kernels.memory import keep_freed_memory
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
 from ..settings import Options, get, resolve
+from .blocks import block_cuts, flat, flat_spectrum
 from .degeneracy import (
     GAUGE,
     Spectrum,
@@ -61,6 +63,9 @@ from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
 from .ties import Unresolved, complete_like, follow_direction, follow_entries, lost_directions, split, svd_spectrum
 
+#: U, S, Vh and their cotangents, of which some may be None.
+Factored = tuple[Any, ...]
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Thin factors: equations (1) to (7)
 
@@ -71,6 +76,26 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
         return push_scaled(U, S, Vh, dA, at)
     if fusible(get(), U, Vh, dA) and at.absolute and at.tail is None:
         return push_fused(U, S, Vh, dA)[0]
+    found = block_cuts(U, Vh, dA, directions=len(dA)) if np.ndim(dA) == np.ndim(U) + 1 else []
+    return push_blocks(U, S, Vh, dA, at, found) if found else push_products(U, S, Vh, dA, at)
+
+
+def push_blocks(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum, found: list[slice]) -> tuple[Any, Any, Any]:
+    """`push_products` block by block."""
+    keep_freed_memory()
+    batch, dtype, N = np.shape(S)[:-1], np.result_type(U, dA), len(dA)
+    dU, dS, dVh = (np.empty((N, *x.shape), t) for x, t in ((U, dtype), (S, S.dtype), (Vh, dtype)))
+    results = flat(dU, batch, 2, 1), flat(dS, batch, 1, 1), flat(dVh, batch, 2, 1)
+    U, S, Vh, dA = flat(U, batch, 2), flat(S, batch, 1), flat(Vh, batch, 2), flat(dA, batch, 2, 1)
+    at = flat_spectrum(at, batch)
+    for cut in found:
+        for x, y in zip(results, push_products(U[cut], S[cut], Vh[cut], dA[:, cut], at.of(cut))):
+            x[:, cut] = y
+    return dU, dS, dVh
+
+
+def push_products(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """(1)-(5) as products of matrices."""
     m, r = np.shape(U)[-2:]
     n = np.shape(Vh)[-1]
     UhD, V = adjoint(U) @ dA, adjoint(Vh)
@@ -112,6 +137,28 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
     if by_kernels:
         A_bar = pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)[0]
         return A_bar if rescale is None else scaled(A_bar, rescale)
+    parts = U, S, Vh, U_bar, S_bar, Vh_bar
+    found = block_cuts(*parts)
+    A_bar = pull_blocks(parts, at, found) if found else pull_products(parts, at)
+    return A_bar if rescale is None else scaled(A_bar, rescale)
+
+
+def pull_blocks(parts: Factored, at: Spectrum, found: list[slice]) -> Any:
+    """`pull_products` block by block."""
+    keep_freed_memory()
+    U, S, Vh = parts[:3]
+    batch = S.shape[:-1]
+    A_bar = np.empty((*U.shape[:-1], Vh.shape[-1]), np.result_type(*(x for x in parts if x is not None)))
+    result, at = flat(A_bar, batch, 2), flat_spectrum(at, batch)
+    stacks = [flat(x, batch, axes) for x, axes in zip(parts, (2, 1, 2, 2, 1, 2))]
+    for cut in found:
+        result[cut] = pull_products(tuple(None if x is None else x[cut] for x in stacks), at.of(cut))
+    return A_bar
+
+
+def pull_products(parts: Factored, at: Spectrum) -> Any:
+    """(6)-(7) as products of matrices."""
+    U, S, Vh, U_bar, S_bar, Vh_bar = parts
     m, r = np.shape(U)[-2:]
     n = np.shape(Vh)[-1]
     PU = None if U_bar is None else adjoint(U) @ U_bar
@@ -125,8 +172,7 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
         left = left + (U_bar - U @ PU) * inverse_values(S, at)[..., None, :]
     if Vh_bar is not None and n > r:
         right = (Vh_bar - adjoint(PV) @ Vh) * inverse_values(S, at)[..., :, None]
-    A_bar = left @ Vh if right is None else left @ Vh + U @ right
-    return A_bar if rescale is None else scaled(A_bar, rescale)
+    return left @ Vh if right is None else left @ Vh + U @ right
 
 
 # ---------------------------------------------------------------------------------------------------------------------

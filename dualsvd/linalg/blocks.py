@@ -1,0 +1,47 @@
+"""Large stacks a few matrices at a time: the temporaries of NumPy's expressions then stay in the second cache.
+
+For 64 x 64 matrices that makes the closed forms two to three times as fast as over a whole stack of a hundred.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .degeneracy import Spectrum
+from .matrices import is_plain
+
+#: Bytes of one operand that are worked on at a time; an expression has about ten of them.
+BLOCK = 1 << 18
+
+
+def cuts(batch: tuple[int, ...], each: int) -> list[slice]:
+    """A stack of matrices of `each` bytes, cut into blocks."""
+    size = max(1, BLOCK // max(1, each))
+    return [slice(i, i + size) for i in range(0, math.prod(batch), size)]
+
+
+def block_cuts(U: Any, Vh: Any, *others: Any, directions: int = 1) -> list[slice]:
+    """The cuts of a stack of plain factors; none where it is small or traced."""
+    if np.ndim(U) < 3 or not is_plain(U, Vh, *others):
+        return []
+    found = cuts(U.shape[:-2], directions * U.shape[-2] * Vh.shape[-1] * U.itemsize)
+    return found if len(found) > 1 else []
+
+
+def flat(x: Any, batch: tuple[int, ...], axes: int, leading: int = 0) -> Any:
+    """x with one batch axis before its last `axes`, behind `leading` others; None stays None."""
+    if x is None:
+        return None
+    own = x.shape[x.ndim - axes :]
+    if x.shape[leading : x.ndim - axes] != batch:
+        x = np.broadcast_to(x, (*x.shape[:leading], *batch, *own))
+    return x.reshape(*x.shape[:leading], math.prod(batch), *own)
+
+
+def flat_spectrum(at: Spectrum, batch: tuple[int, ...]) -> Spectrum:
+    """The spectrum of the stack with one batch axis."""
+    noise, group, null, tail = (flat(x, batch, 1) for x in (at.noise, at.group, at.null, at.tail))
+    return Spectrum(noise, group, null, flat(at.tied, batch, 0), tail, at.absolute)
