@@ -176,7 +176,7 @@ def draw_bench(report: bench.Report, path: Path) -> None:
         curves(panels[0, 1], report.batches, "batch", "ns a matrix", "full SVD: time a matrix against the batch")
         title = "pushforward: N directions over N times one"
         curves(panels[1, 0], report.directions, "directions N", "time / (N times one)", title, low=0.0)
-        title = "peak of what is allocated over the bytes of argument and results"
+        title = "peak memory over that of argument and results"
         curves(panels[1, 1], report.memory, "n", "peak / argument and results", title, low=0.0)
         _save(figure, pyplot, path)
 
@@ -198,7 +198,8 @@ def speeds(axes: Any, report: bench.Report) -> None:
     axes.set_xlabel("n (matrices n x n)")
     axes.set_ylabel("times faster")
     axes.set_title("against the best of the other libraries")
-    axes.legend(fontsize=6.5, frameon=False)
+    axes.set_ylim(top=1500)  # room for the names of all regimes
+    axes.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper right")
 
 
 def curves(axes: Any, lines: Sequence[Any], x: str, y: str, title: str, low: float | None = None) -> None:
