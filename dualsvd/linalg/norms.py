@@ -216,6 +216,8 @@ def nuclear_norm(a: Any) -> Any:
     Smooth where all are positive, tied or not. At zero values forward mode gives the one-sided directional derivative
     and reverse mode the subgradient of least norm, U_r V_r^H over the positive ones.
 
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Watson 1992.
+
     >>> import numpy as np, dualsvd as ds
     >>> ds.gradient(ds.nuclear_norm, np.eye(2))
     array([[1., 0.],

@@ -54,6 +54,8 @@ def polar(a: Any) -> PolarResult:
 
     Smooth where all singular values are positive, tied or not; what a zero value leaves open counts as 0.
 
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Kenney and Laub 1991.
+
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.polar(np.array([[0.0, -2.0], [2.0, 0.0]]))
     PolarResult(unitary=array([[ 0., -1.],
