@@ -76,9 +76,10 @@ def memory_of_jacobian(sizes: tuple[int, ...]) -> Curve:
 
 def memories(largest: int = 48) -> list[Curve]:
     sizes = tuple(n for n in (2, 3, 4, 8, 16, 32, 48) if n <= largest)
-    return [
+    curves = [
         memory("svd", linalg.svd, sizes),
         memory("svdvals", lambda A: (linalg.svdvals(A),), sizes),
         memory("svd_pushforward", lambda A: (*(y := linalg.svd(A)), *linalg.svd_pushforward(*y, A)), sizes),
         memory_of_jacobian(tuple(n for n in (16, 32, 64, 128) if n <= largest)),
     ]
+    return [curve for curve in curves if curve.x]
