@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dualsvd.kernels import cpu
+from dualsvd.kernels.compiled import FAR_APART, NEAR_BY
 
 LANES = {"float32": 32, "float64": 16, "complex64": 16, "complex128": 8}  # of the widest registers there are
 DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -104,3 +105,14 @@ def test_sizes_on_both_sides_of_the_limit(m, n, dtype):
     a = batch(9, m, n, dtype)
     U, S, Vh, _ = cpu.svd(a)
     assert np.abs((U * S[:, None]) @ Vh - a).max() <= 10 * max(m, n) * cases.eps(a) * S.max()
+
+
+def test_directions_beyond_the_caches_are_those_within(rng):
+    """Many directions of a large batch are taken some at a time, and fetched ahead: that changes no bit."""
+    a, da = rng.standard_normal((2001, 3, 4)), rng.standard_normal((60, 2001, 3, 4))
+    U, S, Vh, _ = cpu.svd(a)
+    together, whole = cpu.svd_pushforward(U, S, Vh, da)
+    assert whole and da.size > FAR_APART > da[:20].size and da[:, 0].size > NEAR_BY
+    for k in range(0, 60, 20):
+        for x, y in zip(together, cpu.svd_pushforward(U, S, Vh, da[k : k + 20])[0]):
+            np.testing.assert_array_equal(x[k : k + 20], y)
