@@ -30,7 +30,7 @@ THREAD_COLUMNS = {"svd": 4, "svdvals": 6, "pushforward": 4, "pullback": 4, "dual
 THREAD_ROWS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 28}
 
 #: Directions that one dual number carries at most; more are taken in turns.
-THREAD_CHUNK, TEAM_CHUNK = 4, 2
+THREAD_CHUNK, TEAM_CHUNK = 3, 2
 
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
