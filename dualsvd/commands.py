@@ -271,6 +271,9 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
             [np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3] + np.eye(m, n, dtype=dtype)] * PACK
         )
 
+    def factors(m: int, n: int) -> Any:
+        return linalg.svd(batch(m, n))
+
     def closed_forms(m: int, n: int) -> Any:
         U, S, Vh = linalg.svd(a := batch(m, n))
         return (
@@ -295,7 +298,7 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
     }
     for m, n in SHAPES:
         size = f"{m} x {n}" if m == n else "any size"
-        calls[f"svd of batches, {size}, {dtype}"] = functools.partial(lambda m, n: linalg.svd(batch(m, n)), m, n)
+        calls[f"svd of batches, {size}, {dtype}"] = functools.partial(factors, m, n)
         calls[f"closed forms of batches, {size}, {dtype}"] = functools.partial(closed_forms, m, n)
     return calls
 

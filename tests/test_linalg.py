@@ -657,6 +657,8 @@ def test_no_directions_are_as_good_as_some(rng):
     none = ds.DualArray(a, np.zeros((0, 5, 3, 3)))
     assert ds.svdvals(none).partials.shape == (0, 5, 3)
     assert [x.partials.shape for x in ds.svd(none)] == [(0, 5, 3, 3), (0, 5, 3), (0, 5, 3, 3)]
+    graded = ds.DualArray(a * [1, 1e-5, 1e-9], none.partials)
+    assert ds.svdvals(graded, algorithm="jacobi").partials.shape == (0, 5, 3)
 
 
 @pytest.mark.parametrize("batch", [(), (9,)], ids=["one", "a stack"])

@@ -10,35 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.memory import keep_freed_memory
 from .degeneracy import Spectrum
-from .matrices import is_plain
+from .matrices import flat, is_plain
 
 #: Bytes of one operand that are worked on at a time; an expression has about ten of them.
 BLOCK = 1 << 18
 
 
-def cuts(batch: tuple[int, ...], each: int) -> list[slice]:
-    """A stack of matrices of `each` bytes, cut into blocks."""
-    size = max(1, BLOCK // max(1, each))
-    return [slice(i, i + size) for i in range(0, math.prod(batch), size)]
-
-
 def block_cuts(U: Any, Vh: Any, *others: Any, directions: int = 1) -> list[slice]:
-    """The cuts of a stack of plain factors; none where it is small or traced."""
+    """The cuts of a stack of plain factors into blocks; none where it is small or traced."""
     if np.ndim(U) < 3 or not is_plain(U, Vh, *others):
         return []
-    found = cuts(U.shape[:-2], directions * U.shape[-2] * Vh.shape[-1] * U.itemsize)
-    return found if len(found) > 1 else []
-
-
-def flat(x: Any, batch: tuple[int, ...], axes: int, leading: int = 0) -> Any:
-    """x with one batch axis before its last `axes`, behind `leading` others; None stays None."""
-    if x is None:
-        return None
-    own = x.shape[x.ndim - axes :]
-    if x.shape[leading : x.ndim - axes] != batch:
-        x = np.broadcast_to(x, (*x.shape[:leading], *batch, *own))
-    return x.reshape(*x.shape[:leading], math.prod(batch), *own)
+    each = directions * U.shape[-2] * Vh.shape[-1] * U.itemsize
+    size, count = max(1, BLOCK // max(1, each)), math.prod(U.shape[:-2])
+    if count <= size:
+        return []
+    keep_freed_memory()
+    return [slice(i, i + size) for i in range(0, count, size)]
 
 
 def flat_spectrum(at: Spectrum, batch: tuple[int, ...]) -> Spectrum:

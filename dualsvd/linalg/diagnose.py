@@ -10,7 +10,7 @@ import numpy as np
 
 from ..rules.registry import primal
 from ..settings import get
-from .degeneracy import Spectrum, groups_of, spectrum
+from .degeneracy import Spectrum, groups_of, same_group, spectrum
 from .factorise import finite_part, spoil, svd_factors
 from .matrices import as_matrix
 
@@ -133,8 +133,7 @@ def gaps(S: Any, at: Spectrum, to_zero: bool) -> Any:
     if not r:
         return S.copy()
     distance = np.abs(S[..., :, None] - S[..., None, :])
-    same = at.group[..., :, None] == at.group[..., None, :]
-    distance = np.where(same, 0.0, distance) + np.where(np.eye(r, dtype=bool), np.inf, 0.0)
+    distance = np.where(same_group(at), 0.0, distance) + np.where(np.eye(r, dtype=bool), np.inf, 0.0)
     gap = distance.min(axis=-1)
     gap = np.minimum(gap, np.where(at.null, 0.0, S)) if to_zero else np.minimum(gap, np.where(gap == np.inf, S, gap))
     return np.where(at.null & (gap < S), 0.0, gap) if to_zero else gap

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConvergenceError
 from ..settings import Options, cores
+from .matrices import flat
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def threads(options: Options) -> int:
 
 def stack_of(a: Any) -> Any:
     """One batch axis, contiguous: what the kernels take."""
-    return np.ascontiguousarray(a).reshape(math.prod(a.shape[:-2]), *a.shape[-2:])
+    return np.ascontiguousarray(flat(a, a.shape[:-2], 2))
 
 
 def check_converged(info: Any) -> None:
@@ -41,4 +41,4 @@ def check_converged(info: Any) -> None:
 def stack_of_directions(shape: tuple[int, ...], dtype: Any, dA: Any) -> Any:
     """(N, B, m, n), contiguous, along matrices of that shape and type: what the kernels take."""
     dA = np.broadcast_to(dA, (len(dA), *shape)).astype(dtype, copy=False)
-    return np.ascontiguousarray(dA).reshape(len(dA), math.prod(shape[:-2]), *shape[-2:])
+    return np.ascontiguousarray(flat(dA, shape[:-2], 2, 1))

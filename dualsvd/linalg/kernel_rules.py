@@ -22,7 +22,7 @@ from .kernel_calls import (
     stack_of_directions,
     threads,
 )
-from .matrices import is_plain
+from .matrices import flat, is_plain
 from .outputs import stacked
 from .ties import Unresolved, lost_directions
 
@@ -60,15 +60,15 @@ def slopes_fused(U: Any, S: Any, Vh: Any, dA: Any) -> tuple[Any, bool]:
 def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out: Any = None) -> tuple[Any, bool]:
     """A_bar by (6)-(7), perhaps in `out`."""
 
-    def flat(x: Any, like: Any, axes: int) -> Any:
+    def stacked_like(x: Any, like: Any, axes: int) -> Any:
         if x is None:
             return None
         x = np.asarray(x, dtype=like.dtype)
         if x.shape != like.shape:
             x = np.broadcast_to(x, like.shape)
-        return np.ascontiguousarray(x).reshape(-1, *like.shape[like.ndim - axes :])
+        return np.ascontiguousarray(flat(x, S.shape[:-1], axes))
 
-    bars = [flat(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
+    bars = [stacked_like(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
     place = None if out is None else stacked((out,), (2,), (U, S, Vh, U_bar, S_bar, Vh_bar))
     A_bar, whole = kernels().svd_pullback(*stacks_of(U, S, Vh), *bars, out=place and place[0], threads=threads(get()))
     return A_bar.reshape(*U.shape[:-1], Vh.shape[-1]), whole
@@ -76,7 +76,7 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out
 
 def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
     """The factors with one batch axis."""
-    return stack_of(U), np.ascontiguousarray(S).reshape(-1, S.shape[-1]), stack_of(Vh)
+    return stack_of(U), np.ascontiguousarray(flat(S, S.shape[:-1], 1)), stack_of(Vh)
 
 
 def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
@@ -124,7 +124,7 @@ def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
 def graded_slopes(a: Any, dA: Any, dS: Any, options: Options) -> Any:
     """dS with tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
     double = np.result_type(a, np.float64)
-    sharp = np.ascontiguousarray(dS, np.float64).reshape(len(dA), -1, dS.shape[-1]).copy()
+    sharp = flat(np.array(dS, np.float64, order="C"), dS.shape[1:-1], 1, 1)
     directions = stack_of_directions(a.shape, double, dA)
     kernels().sharpen_slopes(stack_of(a.astype(double, copy=False)), directions, sharp, threads=threads(options))
     return sharp.reshape(dS.shape).astype(dS.dtype, copy=False)

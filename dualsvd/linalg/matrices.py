@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,9 +63,24 @@ def inner(X: Any, Y: Any) -> Any:
     return np.real(np.sum(np.conj(X) * Y, axis=(-2, -1)))
 
 
+def flat(x: Any, batch: tuple[int, ...], axes: int, leading: int = 0) -> Any:
+    """Plain x with one batch axis before its last `axes`, behind `leading` others; None stays None."""
+    if x is None:
+        return None
+    own, given = x.shape[x.ndim - axes :], x.shape[leading : x.ndim - axes]
+    if given != batch:
+        x = np.broadcast_to(x, (*x.shape[:leading], *batch, *own))
+    return x if len(batch) == 1 else x.reshape(*x.shape[:leading], math.prod(batch), *own)
+
+
 def diagonal(x: Any) -> Any:
     """The diagonal of the last two axes."""
     return np.diagonal(x, axis1=-2, axis2=-1)
+
+
+def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
+    """u_i v_i^H of one plain matrix for every i, (r, m, n)."""
+    return np.einsum("ki,il->ikl", U, Vh, out=out)
 
 
 def dyads(U: Any, weights: Any, Vh: Any) -> Any:

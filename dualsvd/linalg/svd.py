@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..kernels.memory import keep_freed_memory
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
 from ..settings import Options, get, resolve
-from .blocks import block_cuts, flat, flat_spectrum
+from .blocks import block_cuts, flat_spectrum
 from .degeneracy import (
     GAUGE,
     Spectrum,
@@ -42,6 +41,7 @@ from .degeneracy import (
     meet_tie,
     out_of_range,
     power_of_two,
+    same_group,
     scaled,
     spectrum,
     tolerance,
@@ -58,7 +58,18 @@ from .kernel_rules import (
     svd_sweeps,
     swept_slopes,
 )
-from .matrices import adjoint, as_matrix, diagonal, dyads, from_triangle, is_plain, matrix_examples, operand_examples
+from .matrices import (
+    adjoint,
+    as_matrix,
+    diagonal,
+    dyads,
+    each_dyad,
+    flat,
+    from_triangle,
+    is_plain,
+    matrix_examples,
+    operand_examples,
+)
 from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
 from .ties import Unresolved, complete_like, follow_direction, follow_entries, lost_directions, split, svd_spectrum
@@ -82,7 +93,6 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
 
 def push_blocks(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum, found: list[slice]) -> tuple[Any, Any, Any]:
     """`push_products` block by block."""
-    keep_freed_memory()
     batch, dtype, N = np.shape(S)[:-1], np.result_type(U, dA), len(dA)
     dU, dS, dVh = (np.empty((N, *x.shape), t) for x, t in ((U, dtype), (S, S.dtype), (Vh, dtype)))
     results = flat(dU, batch, 2, 1), flat(dS, batch, 1, 1), flat(dVh, batch, 2, 1)
@@ -145,7 +155,6 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
 
 def pull_blocks(parts: Factored, at: Spectrum, found: list[slice]) -> Any:
     """`pull_products` block by block."""
-    keep_freed_memory()
     U, S, Vh = parts[:3]
     batch = S.shape[:-1]
     A_bar = np.empty((*U.shape[:-1], Vh.shape[-1]), np.result_type(*(x for x in parts if x is not None)))
@@ -391,8 +400,7 @@ def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, 
     vectors that follow the outer direction, and only if their weights do not vanish.
     """
     total = np.zeros((), dtype=primal(a).dtype)
-    same = at.group[..., :, None] == at.group[..., None, :]
-    tied = (same.sum(axis=-1) > 1) & ~at.null
+    tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
     for i in range(np.shape(weights)[-1]):
         if not vanishes(weights[..., i]):
             total = total + weights[..., i, None, None] * dyad_of(a, i, factors, options)
@@ -419,7 +427,7 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
     hull is the mean times the identity, which depends on no basis, and 0 where the two sides turn freely. Cotangents
     that agree on the tie stay as they are, so that those of a smooth function keep their own derivatives.
     """
-    same = (at.group[..., :, None] == at.group[..., None, :]) & ~at.null[..., :, None]
+    same = same_group(at) & ~at.null[..., :, None]
     plain = primal(S_bar)
     mean = same @ plain[..., None] / np.maximum(same.sum(axis=-1, keepdims=True), 1)
     spread = np.abs(plain - mean[..., 0]) > tolerance(GAUGE, plain.shape[-1], plain.dtype) * np.max(
@@ -443,7 +451,7 @@ def svdvals_jacobian(
         factors = follow_entries(factors, at)
     U, S, Vh = factors
     if a.ndim == 2:
-        return np.einsum("ki,il->ikl", U, Vh, out=out)
+        return each_dyad(U, Vh, out)
     batch, (m, n), r = a.shape[:-2], a.shape[-2:], S.shape[-1]
     B = int(np.prod(batch))
     J = np.zeros((B, r, B, m, n), dtype=a.dtype)
@@ -478,7 +486,7 @@ def svd_jacobian(
         return None
     U, S, Vh = factors
     if part == 1:
-        return np.einsum("ki,il->ikl", U, Vh, out=out)
+        return each_dyad(U, Vh, out)
     shape = (*np.shape(y[part]), *np.shape(a))
     J = np.empty(shape, a.dtype) if out is None else out
     if part == 0:

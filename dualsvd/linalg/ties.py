@@ -275,7 +275,7 @@ def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
     """
     off = same_group(at) & ~np.eye(M.shape[-1], dtype=bool)
     null = at.null[..., :, None] & at.null[..., None, :]
-    Sy = (M + np.conj(np.swapaxes(M, -1, -2))) / 2
+    Sy = (M + adjoint(M)) / 2
     if np.any(off & (np.abs(np.where(null, M, Sy)) > noise)):
         return True
     return residual is not None and bool(np.any(at.null & (residual > noise[..., 0])))
