@@ -157,6 +157,16 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
 
 
 @inlined
+def room_of_factors(m, n, x, kind, other, wide):
+    """Buffers of U and V of tall matrices; their reals, in the order of the factors in memory, left and right of S."""
+    U, u = shared(m * n, x, kind, other)
+    V, v = shared(n * n, x, kind, other)
+    if wide:
+        return U, V, v, u
+    return U, V, u, v
+
+
+@inlined
 def take_factors(y, x, z, b, forms, scale, left, S, right):
     """U, S, scaled, and Vh of matrix b and the following."""
     one, planes = unscaled(S[0]), forms[0][3]
@@ -276,14 +286,11 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     forms = layouts(rows, columns, planes)
-    Ub, ur = shared(m * n, U, kind, reals)
-    Vb, vr = shared(n * n, U, kind, reals)
+    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
+    dUb, dVb, dleft, dright = room_of_factors(m, n, U, kind, reals, wide)
     D, Dr = shared(m * n, U, kind, reals)
-    dUb, dur = shared(m * n, U, kind, reals)
-    dVb, dvr = shared(n * n, U, kind, reals)
     Sb, dSb, F = room(n, U, reals), room(n, U, reals), room(n * n, U, reals)
     P, Q, H = room(n * n, U, kind), room(n * n, U, kind), room(m * n, U, kind)
-    left, right, dleft, dright = (vr, ur, dvr, dur) if wide else (ur, vr, dur, dvr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
     none, left_out = like(Sb[0], 0.0), False
@@ -319,14 +326,11 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes, eps = lanes(kind), components(kind), np.finfo(U.dtype).eps
     forms = layouts(rows, columns, planes)
-    Ub, ur = shared(m * n, U, kind, reals)
-    Vb, vr = shared(n * n, U, kind, reals)
-    gUb, gur = shared(m * n, U, kind, reals)
-    gVb, gvr = shared(n * n, U, kind, reals)
+    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
+    gUb, gVb, gleft, gright = room_of_factors(m, n, U, kind, reals, wide)
     gXb, gXr = shared(m * n, U, kind, reals)
     Sb, gSb, F = room(n, U, reals), room(n, U, reals), room(n * n, U, reals)
     P, H = room(n * n, U, kind), room(m * n, U, kind)
-    left, right, gleft, gright = (vr, ur, gvr, gur) if wide else (ur, vr, gur, gvr)
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
     none, left_out = like(Sb[0], 0.0), False
@@ -354,11 +358,9 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     forms = layouts(rows, columns, planes)
-    Ub, ur = shared(m * n, U, kind, reals)
-    Vb, vr = shared(n * n, U, kind, reals)
+    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
     D, Dr = shared(m * n, U, kind, reals)
     Sb, dSb, H = room(n, U, reals), room(n, U, reals), room(m * n, U, kind)
-    left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx, dvalues = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(dS, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
@@ -379,11 +381,9 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     forms = layouts(rows, columns, planes)
-    Ub, ur = shared(m * n, U, kind, reals)
-    Vb, vr = shared(n * n, U, kind, reals)
+    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
     gXb, gXr = shared(m * n, U, kind, reals)
     Sb, gSb, H = room(n, U, reals), room(n, U, reals), room(m * n, U, kind)
-    left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, gvalues, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gS, lane), buffer(gX, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
