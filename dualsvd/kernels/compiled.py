@@ -71,7 +71,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
             put(left, 0, planes, one, y, b, of_u)
             put(right, 0, planes, one, z, b, of_v)
         for i in range(3):
-            write_lanes(verdict, (i,), (one[0], one[0], one[1]), report, i * batch + b, 1)
+            write_lanes(report, i * batch + b, 1, verdict, (i,), (one[0], one[0], one[1]))
     return anything
 
 

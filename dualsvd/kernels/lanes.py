@@ -51,22 +51,22 @@ def _read(typing: Any, store: BufferType, at: Any, stride: Any, packs: BufferTyp
 
 
 @intrinsic
-def _write(typing: Any, packs: BufferType, places: Any, scale: Any, store: BufferType, at: Any, stride: Any) -> Any:
+def _write(typing: Any, store: BufferType, at: Any, stride: Any, packs: BufferType, places: Any, scale: Any) -> Any:
     """The inverse: real at + w stride + e of the store receives lane w of packs[places[e]], times the factors."""
     lanes, count = _lanes(store, packs, places), len(places)
-    signature = types.void(packs, places, scale, store, types.intp, types.intp)
+    signature = types.void(store, types.intp, types.intp, packs, places, scale)
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         shuffles, width = _Shuffles(builder), min(count, lanes)
-        registers = [shuffles.load(p, lanes) for p in _places(context, builder, packs, values[0], values[1])]
-        registers = _scaled(context, builder, packs, registers, scale, values[2])
+        registers = [shuffles.load(p, lanes) for p in _places(context, builder, packs, values[3], values[4])]
+        registers = _scaled(context, builder, packs, registers, scale, values[5])
         half = lanes // 2
         low, high = ([k for i in range(a, a + half) for k in (i, i + lanes)] for a in (0, half))
         for _ in range(_rounds(count, lanes)):
             pairs = zip(registers[: count // 2], registers[count // 2 :])
             registers = [shuffles(a, b, mask) for a, b in pairs for mask in (low, high)]
         pieces = [piece for register in registers for piece in shuffles.cut(register, width)]
-        for p, piece in zip(_pieces(context, builder, store, values[3:], lanes, count, width), pieces):
+        for p, piece in zip(_pieces(context, builder, store, values, lanes, count, width), pieces):
             shuffles.store(piece, p)
         return context.get_dummy_value()
 

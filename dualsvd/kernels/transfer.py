@@ -112,45 +112,35 @@ def layouts(rows, columns, planes):
 @inlined
 def take(x, b, layout, scale, A, start, stride):
     """Matrix b and the following, scaled, a lane each."""
-    size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
-    k, left, at = b * size, size, (0, 0, 0)
-    while left >= 8:
-        places, at = eight(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-        k, left = k + 8, left - 8
-    if left & 4:
-        places, at = four(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-        k += 4
-    if left & 2:
-        places, at = two(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
-        k += 2
-    if left & 1:
-        places, at = one(at, layout, start, stride)
-        read_lanes(x, k, size, A, places, factors)
+    move(read_lanes, x, b, layout, scale, A, start, stride)
 
 
 @inlined
 def put(A, start, stride, scale, y, b, layout):
     """The inverse of `take`."""
+    move(write_lanes, y, b, layout, scale, A, start, stride)
+
+
+@inlined
+def move(some, x, b, layout, scale, A, start, stride):
+    """All reals of the matrices, `some` at a time: eight, and what is left by four, two and one."""
     size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
     k, left, at = b * size, size, (0, 0, 0)
     while left >= 8:
         places, at = eight(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
+        some(x, k, size, A, places, factors)
         k, left = k + 8, left - 8
     if left & 4:
         places, at = four(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
+        some(x, k, size, A, places, factors)
         k += 4
     if left & 2:
         places, at = two(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
+        some(x, k, size, A, places, factors)
         k += 2
     if left & 1:
         places, at = one(at, layout, start, stride)
-        write_lanes(A, places, factors, y, k, size)
+        some(x, k, size, A, places, factors)
 
 
 @inlined
