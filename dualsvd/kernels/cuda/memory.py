@@ -22,10 +22,10 @@ inline = register_jitable(**OPTIONS)
 
 
 @inline
-def halves(exponent):
-    """Two powers of two whose product is 2^exponent: one alone may overflow."""
-    half = int(exponent) // 2
-    return math.ldexp(1.0, half), math.ldexp(1.0, int(exponent) - half)
+def halves(exponent, x):
+    """Two powers of two whose product is 2^exponent, in the precision of x: one alone may overflow."""
+    half, zero = int(exponent) // 2, like(real(x), 0.0)
+    return like(zero, math.ldexp(1.0, half)), like(zero, math.ldexp(1.0, int(exponent) - half))
 
 
 @inline
@@ -43,9 +43,7 @@ def conjugate_if(conjugated, x):
 @inline
 def load(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
     """A matrix of x times 2^exponent, conjugated if wide, to component `which` of the numbers in the columns of X."""
-    f, g = halves(exponent)
-    zero = like(real(x[start]), 0.0)
-    f, g = like(zero, f), like(zero, g)
+    f, g = halves(exponent, x[start])
     for e in range(first, rows * cols, step):
         X[place(e, rows, cols, wide) * stride + which] = conjugate_if(wide, x[start + e]) * f * g
 
@@ -53,9 +51,7 @@ def load(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
 @inline
 def store(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
     """The inverse of `load`."""
-    f, g = halves(exponent)
-    zero = like(real(X[which]), 0.0)
-    f, g = like(zero, f), like(zero, g)
+    f, g = halves(exponent, X[which])
     for e in range(first, rows * cols, step):
         x[start + e] = conjugate_if(wide, X[place(e, rows, cols, wide) * stride + which]) * f * g
 
