@@ -24,10 +24,12 @@ STRICT_GAUGE = 1e2
 #: Exponents of s_1 for which the closed forms need not scale directions and cotangents; an eighth in float32.
 REACH = 330
 
-#: The directions of a batch with so many entries do not stay in the third cache. Then so many directions of each
-#: matrix are taken at a time as make NEAR_BY entries, and those of the next pack are fetched while one is worked on:
-#: 1.2 to 1.9 times faster, up to 7 x 7. Fewer than eight at a time are not worth taking the factors again.
-FAR_APART = 1 << 20
+#: So many entries, and results beside them, do not stay in the second cache. Then the next pack is fetched while one is
+#: worked on: 1.1 to 2 times faster up to 7 x 7, a few percent slower where all is near.
+FAR_APART = 1 << 18
+
+#: Of directions far apart so many of each matrix are taken at a time as make NEAR_BY entries, for what was fetched to
+#: be there still. Fewer than eight at a time are not worth taking the factors again.
 NEAR_BY = 500
 
 
@@ -50,10 +52,14 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
     one, anything = unscaled(Sb[0]), False
-    of_x, of_u, of_s, of_v = layouts(rows, columns, planes)
+    forms, far_apart = layouts(rows, columns, planes), len(X) > FAR_APART
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
-        take(x, b, of_x, one, Ar, 0, planes)
+        take(x, b, forms[0], one, Ar, 0, planes)
+        if far_apart:
+            fetch(x, b + width, width, forms[0])
+            if k:
+                fetch_factors(y, values, z, b + width, width, forms)
         largest, finite = jacobi.extent(Ar, m * n * planes)
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
@@ -66,10 +72,10 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         if any_true(verdict[2] > like(Sb[0], 0.0)):
             anything = True
             spoil(A, V, Sb, finite, m, k, n)
-        put(Sb, 0, 1, (over_g, over_f), values, b, of_s)
+        put(Sb, 0, 1, (over_g, over_f), values, b, forms[2])
         if k:
-            put(left, 0, planes, one, y, b, of_u)
-            put(right, 0, planes, one, z, b, of_v)
+            put(left, 0, planes, one, y, b, forms[1])
+            put(right, 0, planes, one, z, b, forms[3])
         for i in range(3):
             write_lanes(report, i * batch + b, 1, verdict, (i,), (one[0], one[0], one[1]))
     return anything
@@ -173,6 +179,14 @@ def take_factors(y, x, z, b, forms, scale, left, S, right):
     take(y, b, forms[1], one, left, 0, planes)
     take(x, b, forms[2], scale, S, 0, 1)
     take(z, b, forms[3], one, right, 0, planes)
+
+
+@inlined
+def fetch_factors(y, x, z, b, count, forms):
+    """Have U, S and Vh of `count` matrices from b on brought near."""
+    fetch(y, b, count, forms[1])
+    fetch(x, b, count, forms[2])
+    fetch(z, b, count, forms[3])
 
 
 @called
@@ -308,9 +322,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
                 i = k * batch + b
                 if far_apart:
                     fetch(dx, i + width, width, forms[0])
-                    fetch(dy, i + width, width, forms[1])
-                    fetch(dvalues, i + width, width, forms[2])
-                    fetch(dz, i + width, width, forms[3])
+                    fetch_factors(dy, dvalues, dz, i + width, width, forms)
                 take(dx, i, forms[0], one, Dr, 0, planes)
                 derivatives.pushforward(Ub, Sb, Vb, F, D, dUb, dSb, dVb, P, Q, H, m, n)
                 put(dSb, 0, 1, one, dvalues, i, forms[2])
@@ -333,13 +345,17 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     P, H = room(n * n, U, kind), room(m * n, U, kind)
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
-    none, left_out = like(Sb[0], 0.0), False
+    none, left_out, far_apart = like(Sb[0], 0.0), False, len(gX) > FAR_APART
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take_factors(y, x, z, b, forms, one, left, Sb, right)
         scale, near = scale_values(Sb, n, np.finfo(U.dtype).eps)
         derivatives.coefficients(Sb, F, n)
         left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
+        if far_apart:
+            fetch_factors(y, x, z, b + width, width, forms)
+            fetch_factors(gy, gvalues, gz, b + width, width, forms)
+            fetch(gx_all, b + width, width, forms[0])
         take(gvalues, b, forms[2], one, gSb, 0, 1)
         take(gy, b, forms[1], scale, gleft, 0, planes)
         take(gz, b, forms[3], scale, gright, 0, planes)

@@ -17,11 +17,18 @@ from .scalars import compile_rule, order_of
 FAST = {"contract", "nsz", "arcp"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
+
+def _written_in(text: Any, module: Any) -> bool:
+    """Whether that is a function of the module, not one it imports."""
+    return isinstance(text, FunctionType) and text.__module__ == module.__name__
+
+
 #: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
 STAGED = {"rotation", "angle", "tangent_of_angle", "rebase", "reciprocal"}
 
-#: What runs once an entry or a pair is inlined, so that packs stay in registers; what runs once a sweep or less is not:
-#: it would only make the compiler work.
+#: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
+#: fixed size their loops unroll, which halves their time. What runs once a sweep or less is not: it would only make the
+#: compiler work.
 HOT = {"dots", "inner", "norm2", "rotate", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
 HOT |= {
     "converge",
@@ -33,14 +40,14 @@ HOT |= {
     "extent",
     "raise_lanes",
 }  # these stand in a kernel once
-HOT |= {"multiply_block", "multiply_entry", "conjugate_if"}
+HOT |= {name for name, text in vars(derivatives).items() if _written_in(text, derivatives)}
 
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
 TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
 
 for _text in (jacobi, derivatives, qr, householder):
     for _name, _function in vars(_text).items():
-        if isinstance(_function, FunctionType) and _function.__module__ == _text.__name__:
+        if _written_in(_function, _text):
             if _name in STAGED:
                 compile_rule(_function)
             elif _name != "follow_beyond":
