@@ -341,7 +341,7 @@ def _values_only(a: np.ndarray) -> Factors:
 
 def _reals(x: np.ndarray) -> np.ndarray:
     """x as a flat array of reals."""
-    return x.reshape(-1).view(x.real.dtype)
+    return x.reshape(-1).view(x.real.dtype) if x.dtype.kind == "c" else x.reshape(-1)
 
 
 def _doubled(x: np.ndarray) -> np.ndarray:

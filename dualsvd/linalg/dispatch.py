@@ -6,6 +6,7 @@ packs are faster, they are so by less than a third, which does not pay for loadi
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -26,6 +27,7 @@ ROWS = (12, 32)
 COMPLEX = 1.4
 
 
+@functools.lru_cache(1024)
 def way_for(wanted: Wanted, shape: tuple[int, ...], is_complex: bool = False) -> Way:
     """The way for a stack of that shape (..., m, n)."""
     batch, size = math.prod(shape[:-2]), min(shape[-2:]) * (COMPLEX if is_complex else 1)

@@ -224,7 +224,7 @@ def fit(cotangent: Any, operand: Any) -> Any:
 
 def of_dtype(x: Any, dtype: Any) -> Any:
     """x in that dtype: a derivative has the precision of what it belongs to, whatever constants it met on its way."""
-    if np.result_type(x) == dtype:
+    if (x.dtype if type(x) is np.ndarray else np.result_type(x)) == dtype:
         return x
     return x.astype(dtype) if isinstance(x, Tracer) else np.asarray(x, dtype=dtype)
 
