@@ -21,6 +21,7 @@ from .bench import machine
 from .errors import MissingRuleError, ShapeError
 from .files import Matrix
 from .forward import DualArray
+from .rules.elementwise import ONE_PASS
 from .settings import options
 from .transforms import gradient, jacobian, jvp
 from .validation import Row, ValidationReport, cross_validate
@@ -290,12 +291,17 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
             for x, count in itertools.product((a, graded, tied), (1, 2)):
                 linalg.svdvals(DualArray(x, np.stack([a] * count)))
 
+    def products(x: np.ndarray) -> Any:
+        return jvp(lambda a: (a * a, a / a), (x,), (x,))
+
     far = np.logspace(0, -280, 5).astype(dtype)  # beyond what packs of rows hold at a time
     calls: dict[str, Callable[[], Any]] = {
         f"svd by Jacobi, {dtype}": lambda: linalg.svd(batch(3, 5) * far, algorithm="jacobi"),
         f"tangents by Jacobi, {dtype}": lambda: tangents(algorithm="jacobi"),
         f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
     }
+    if dtype.startswith("float"):
+        calls[f"products and quotients, {dtype}"] = lambda: products(np.ones(ONE_PASS, dtype))
     for m, n in SHAPES:
         size = f"{m} x {n}" if m == n else "any size"
         calls[f"svd of batches, {size}, {dtype}"] = functools.partial(factors, m, n)

@@ -128,8 +128,9 @@ class DualArray(Tracer):
                 plain = False
             values.append(operand)
             tangents.append(None)
-        if rule.jvp is not None:
-            y, dy = rule.jvp(tuple(values), tuple(tangents), **params)
+        together = None if rule.jvp is None else rule.jvp(tuple(values), tuple(tangents), **params)
+        if together is not None:
+            y, dy = together
         else:
             y = rule.function(*values, **params) if plain else rule(*values, **params)
             dy = _pushforward(rule)(y, tuple(values), tuple(tangents), **params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -51,6 +52,35 @@ def plus(dy: Any, term: Any, fresh: bool) -> Any:
     if fresh and type(dy) is type(term) is np.ndarray and dy.shape == term.shape and dy.dtype == term.dtype:
         return np.add(dy, term, out=dy)
     return dy + term
+
+
+@functools.cache
+def _kernels() -> Any:
+    """The compiled products and quotients, which bring in Numba: loaded when first used."""
+    from ..kernels import elementwise
+
+    return elementwise
+
+
+def in_one_pass(name: str) -> Any:
+    """The value and tangents of two large arrays, by a kernel; None where they are small, or not as it takes them."""
+
+    def jvp(operands: Operands, tangents: Operands) -> Any:
+        (a, b), (da, db) = operands, tangents
+        if da is None or db is None or not (type(a) is type(b) is type(da) is type(db) is np.ndarray):
+            return None
+        if a.size < ONE_PASS or a.shape != b.shape or da.shape != db.shape or da.shape[1:] != a.shape or not len(da):
+            return None
+        kind, arrays = a.dtype, (a, da, b, db)
+        if kind.kind != "f" or not all(x.dtype == kind and x.flags.c_contiguous for x in arrays):
+            return None
+        return _kernels().in_one_pass(name, *arrays)
+
+    return jvp
+
+
+#: rows that cost memory, and nothing else; from so many elements on kernels save more than they take to be called
+IN_ONE_PASS, ONE_PASS = ("multiply", "divide"), 1 << 14
 
 
 def conjugate(slope: Any) -> Any:
@@ -107,7 +137,8 @@ def elementwise(row: Row) -> Rule:
 
         return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
 
-    return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row), fresh=True)
+    jvp = in_one_pass(row.name) if row.name in IN_ONE_PASS else None
+    return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row), jvp=jvp, fresh=True)
 
 
 def where(condition: Any, p: Any, q: Any) -> Any:

@@ -136,7 +136,8 @@ class Rule:
     pushforward  (y, operands, tangents, **params) -> dy, of the structure of y, with the leading axis of the tangents
     pullback     (y_bar, y, operands, **params) -> a tuple, one cotangent or None per operand
     examples     rng -> (operands, params) pairs, at which validation tests the rule
-    jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction
+    jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction, or both
+                 are cheaper together; None to have them one after the other
     jacobian     (y, operands, part=, out=, **params) -> the whole Jacobian by the first operand, of output `part` where
                  there are several, in `out` if it is given; None where rows or columns are as cheap
     fresh        whether no result shares memory with an operand; its pushforward may give a tangent itself for dy

@@ -50,6 +50,7 @@ WAYS: dict[str, Callable[[np.ndarray], Ways]] = {
 
 def main() -> None:
     dispatch.PACKS |= dict.fromkeys(dispatch.PACKS, ())  # NumPy's way, whatever the size
+    dispatch.way_for.cache_clear()
     with one_core(True):
         for dtype in (np.float64, np.float32, np.complex128):
             for name, make in WAYS.items():

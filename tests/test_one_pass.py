@@ -1,0 +1,109 @@
+"""Products and quotients of large arrays: a compiled kernel gives what NumPy gives piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dualsvd as ds
+from dualsvd.rules import elementwise
+
+SIDE = 130  # SIDE^2 numbers go to the kernels, a row of them to NumPy
+PRODUCT, QUOTIENT = {"multiply"}, {"divide"}
+FUNCTIONS: dict[str, tuple[Callable[[Any, Any], Any], set[str]]] = {
+    "x y": (lambda x, y: x * y, PRODUCT),
+    "x x": (lambda x, y: x * x, PRODUCT),
+    "x / y": (lambda x, y: x / y, QUOTIENT),
+    "x / x": (lambda x, y: x / x, QUOTIENT),
+    "y / (1 + x x)": (lambda x, y: y / (1 + x * x), PRODUCT | QUOTIENT),
+    "x y sin(x) / (x + y)": (lambda x, y: x * y * np.sin(x) / (x + y), PRODUCT | QUOTIENT),
+}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the kernels that were called."""
+    kernels, names = elementwise._kernels(), set()
+    compute = kernels.in_one_pass
+
+    def watched(name: str, *arrays: Any) -> Any:
+        names.add(name)
+        return compute(name, *arrays)
+
+    monkeypatch.setattr(kernels, "in_one_pass", watched)
+    return names
+
+
+def operands(rng: np.random.Generator, dtype: Any, directions: int) -> tuple[ds.DualArray, ds.DualArray]:
+    values, tangents = rng.uniform(1, 2, (2, SIDE, SIDE)), rng.standard_normal((2, directions, SIDE, SIDE))
+    x, y = (ds.DualArray(v.astype(dtype), dv.astype(dtype)) for v, dv in zip(values, tangents))
+    return x, y
+
+
+@pytest.mark.parametrize("directions", [1, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_whole_is_its_rows(
+    name: str, dtype: str, directions: int, rng: np.random.Generator, calls: set[str]
+) -> None:
+    (f, kernels), (x, y) = FUNCTIONS[name], operands(rng, dtype, directions)
+    whole = f(x, y)
+    assert calls == kernels and x.size >= elementwise.ONE_PASS > x[0].size
+    calls.clear()
+    rows = [f(x[i], y[i]) for i in range(SIDE)]
+    assert not calls
+    np.testing.assert_array_equal(whole.value, [row.value for row in rows])
+    partials = np.stack([row.partials for row in rows], axis=1)
+    error = (
+        8 * np.finfo(dtype).eps * np.abs(partials).max()
+    )  # each term of a sum is rounded, or not, before it is added
+    np.testing.assert_allclose(whole.partials, partials, rtol=0, atol=error)
+    assert whole.dtype == whole.partials.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "transposed": lambda x, y: (x.T, y),
+        "broadcast": lambda x, y: (x, y[:1]),
+        "every other": lambda x, y: (x[:, ::2], y[:, ::2]),
+        "complex": lambda x, y: (x * 1j, y),
+        "two precisions": lambda x, y: (x, np.astype(y, np.float32)),
+        "no directions": lambda x, y: (ds.DualArray(x.value, x.partials[:0]), ds.DualArray(y.value, y.partials[:0])),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_what_the_kernels_do_not_take_goes_to_numpy(
+    change: tuple[str, Any], rng: np.random.Generator, calls: set[str]
+) -> None:
+    x, y = change[1](*operands(rng, "float64", 2))
+    calls.clear()
+    product = x * y
+    assert not calls
+    np.testing.assert_array_equal(product.value, x.value * y.value)
+    np.testing.assert_allclose(product.partials, x.partials * y.value + x.value * y.partials, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("f", [lambda x, y: x / y, lambda x, y: x * (y + np.inf)], ids=["divided", "multiplied"])
+def test_what_is_not_finite_is_told_as_by_numpy(f: Any, rng: np.random.Generator) -> None:
+    x, y = operands(rng, "float64", 1)
+    y.value[3, 5] = x.value[7, 7] = 0
+    with pytest.warns(RuntimeWarning):
+        whole = f(x, y)
+    with np.errstate(all="ignore"):
+        rows = [f(x[i], y[i]) for i in range(SIDE)]
+    np.testing.assert_array_equal(whole.value, [row.value for row in rows])
+    np.testing.assert_array_equal(whole.partials, np.stack([row.partials for row in rows], axis=1))
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        f(x, y)
+
+
+def test_second_derivatives_go_through(rng: np.random.Generator, calls: set[str]) -> None:
+    """d^2/dx^2 of x x / (1 + x) = 2 / (1 + x)^3."""
+    x, one = rng.uniform(1, 2, SIDE * SIDE), np.ones(SIDE * SIDE)
+    slope = lambda x: ds.jvp(lambda x: x * x / (1 + x), (x,), (one,))[1]  # noqa: E731
+    np.testing.assert_allclose(ds.jvp(slope, (x,), (one,))[1], 2 / (1 + x) ** 3, rtol=1e-13)
+    assert calls == PRODUCT | QUOTIENT
