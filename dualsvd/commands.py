@@ -301,7 +301,10 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
         f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
     }
     if dtype.startswith("float"):
-        calls[f"products and quotients, {dtype}"] = lambda: products(np.ones(ONE_PASS, dtype))
+        calls[f"products, quotients and dyads, {dtype}"] = lambda: (
+            products(np.ones(ONE_PASS, dtype)),
+            jacobian(linalg.svdvals, np.diag(np.linspace(1, 2, 64).astype(dtype))),
+        )
     for m, n in SHAPES:
         size = f"{m} x {n}" if m == n else "any size"
         calls[f"svd of batches, {size}, {dtype}"] = functools.partial(factors, m, n)

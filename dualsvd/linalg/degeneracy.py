@@ -85,7 +85,8 @@ def spectrum(S: Any, options: Options, tail: Any = None) -> Spectrum:
     """
     S, absolute = primal(S), options.algorithm != "jacobi"
     r = S.shape[-1]
-    noise = tolerance(TIE, r, S.dtype) * (np.broadcast_to(S[..., :1], S.shape) if absolute else S)
+    noise = np.empty_like(S)
+    np.multiply(tolerance(TIE, r, S.dtype), S[..., :1] if absolute else S, out=noise)
     joined = S[..., :-1] - S[..., 1:] <= noise[..., :-1]
     null = np.less_equal(S, noise)
     group = np.zeros(S.shape, dtype=np.intp)

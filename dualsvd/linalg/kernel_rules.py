@@ -18,6 +18,7 @@ from .factorise import SVDResult, finite_part, spoil
 from .kernel_calls import (
     check_converged,
     kernels,
+    memory_bound,
     stack_of,
     stack_of_directions,
     threads,
@@ -77,6 +78,18 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out
 def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
     """The factors with one batch axis."""
     return stack_of(U), np.ascontiguousarray(flat(S, S.shape[:-1], 1)), stack_of(Vh)
+
+
+def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
+    """u_i v_i^T of one plain real matrix for every i, (r, m, n), perhaps in `out`."""
+    arrays = (U, Vh) if out is None else (U, Vh, out)
+    if U.size * Vh.shape[-1] >= MANY and all(x.flags.c_contiguous for x in arrays) and U.dtype == Vh.dtype:
+        return memory_bound().each_dyad(U, Vh, out)
+    return np.einsum("ki,il->ikl", U, Vh, out=out)
+
+
+#: Entries of a Jacobian from which on its dyads are worth loading a kernel.
+MANY = 1 << 18
 
 
 def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:

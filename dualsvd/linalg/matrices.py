@@ -78,11 +78,6 @@ def diagonal(x: Any) -> Any:
     return np.diagonal(x, axis1=-2, axis2=-1)
 
 
-def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
-    """u_i v_i^H of one plain matrix for every i, (r, m, n)."""
-    return np.einsum("ki,il->ikl", U, Vh, out=out)
-
-
 def dyads(U: Any, weights: Any, Vh: Any) -> Any:
     """sum_i weights_i u_i v_i^H."""
     return (U * weights[..., None, :]) @ Vh

@@ -49,6 +49,7 @@ from .degeneracy import (
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
 from .gauge import admit, is_zero
 from .kernel_rules import (
+    each_dyad,
     fusible,
     graded,
     graded_slopes,
@@ -63,7 +64,6 @@ from .matrices import (
     as_matrix,
     diagonal,
     dyads,
-    each_dyad,
     flat,
     from_triangle,
     is_plain,

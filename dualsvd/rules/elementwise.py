@@ -57,9 +57,9 @@ def plus(dy: Any, term: Any, fresh: bool) -> Any:
 @functools.cache
 def _kernels() -> Any:
     """The compiled products and quotients, which bring in Numba: loaded when first used."""
-    from ..kernels import elementwise
+    from ..kernels import memory_bound
 
-    return elementwise
+    return memory_bound
 
 
 def in_one_pass(name: str) -> Any:
