@@ -141,28 +141,28 @@ def inverse_gaps(S: Any, at: Spectrum) -> Any:
     gap = S[..., None, :] - S[..., :, None]
     if at.tail is not None:
         gap = gap + (at.tail[..., None, :] - at.tail[..., :, None])
-    return reciprocal(~same, gap + same)
+    return reciprocal(gap, same)
 
 
 def inverse_sums(S: Any, at: Spectrum) -> Any:
     """1/(s_j + s_i) at (i, j), 0 where both are null."""
     zero = at.null[..., :, None] & at.null[..., None, :]
-    return reciprocal(~zero, S[..., None, :] + S[..., :, None] + zero)
+    return reciprocal(S[..., None, :] + S[..., :, None], zero)
 
 
 def inverse_values(S: Any, at: Spectrum) -> Any:
     """1/s, 0 where s is null."""
-    return reciprocal(~at.null, S + at.null)
+    return reciprocal(+S, at.null)
 
 
-def reciprocal(wanted: Any, x: Any) -> Any:
-    """1/x where it is wanted, else 0; the largest number where x is so small that 1/x would be infinite."""
+def reciprocal(x: Any, excluded: Any) -> Any:
+    """1/x, in place of x where that is plain; 0 where excluded, the largest number where 1/x would be infinite."""
     if isinstance(x, Tracer):
-        return wanted / x
+        return ~excluded / (x + excluded)
+    np.copyto(x, np.inf, where=excluded)
+    top = np.finfo(x.dtype).max
     with np.errstate(over="ignore", divide="ignore"):
-        y = wanted / x
-    top = np.finfo(y.dtype).max
-    return np.clip(y, -top, top)
+        return np.clip(np.divide(1, x, out=x), -top, top, out=x)
 
 
 def power_of_two(x: Any) -> Any:

@@ -78,6 +78,14 @@ def diagonal(x: Any) -> Any:
     return np.diagonal(x, axis1=-2, axis2=-1)
 
 
+def with_diagonal(G: Any, d: Any) -> Any:
+    """G + diag(d), in place of G where both are plain."""
+    if not is_plain(G, d):
+        return G + d[..., None, :] * np.eye(np.shape(d)[-1], dtype=primal(d).dtype)
+    np.einsum("...ii->...i", G)[...] += d
+    return G
+
+
 def dyads(U: Any, weights: Any, Vh: Any) -> Any:
     """sum_i weights_i u_i v_i^H."""
     return (U * weights[..., None, :]) @ Vh

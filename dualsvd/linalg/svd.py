@@ -69,6 +69,7 @@ from .matrices import (
     is_plain,
     matrix_examples,
     operand_examples,
+    with_diagonal,
 )
 from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
@@ -175,7 +176,7 @@ def pull_products(parts: Factored, at: Spectrum) -> Any:
     skU, skV = (0.0 if P is None else (P - adjoint(P)) * 0.5 for P in (PU, PV))
     G = (skU + skV) * inverse_gaps(S, at) + (skU - skV) * inverse_sums(S, at)
     if S_bar is not None:
-        G = G + S_bar[..., None, :] * np.eye(r, dtype=primal(S).dtype)
+        G = with_diagonal(G, S_bar)
     left, right = U @ G, None
     if U_bar is not None and m > r:
         left = left + (U_bar - U @ PU) * inverse_values(S, at)[..., None, :]
