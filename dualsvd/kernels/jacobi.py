@@ -41,6 +41,7 @@ from .protocol import (
     primal,
     real,
     set_entry,
+    setprimal,
     sqrt,
     squelch,
     tiny_of,
@@ -136,29 +137,37 @@ def rotation(alpha, beta, g, floor):
 
     cos = 1 / sqrt(1 + |t|^2), sin = t cos; c = cos, s = sin, or c = conj(sin), s = cos where d < 0, which exchanges the
     columns too. g = 0 gives exactly the identity, or the exchange. On duals the angle is differentiated through t,
-    which is regular at g = 0.
+    which is regular at g = 0; plain numbers do without the quotient.
     """
     gap, twice = alpha - beta, conj(g) + conj(g)
     h2 = gap * gap + abs2(twice)
-    t = tangent_of_angle(gap, twice, h2, floor * primal(alpha + beta)) if order(gap) > 0 else angle(gap, twice, h2)
-    one = like(gap, 1.0)
+    cos, sin = angle(gap, twice, h2, floor * primal(alpha + beta))
+    c, swap = like(g, 1.0) * cos, primal(gap) < like(primal(gap), 0.0)
+    return where(swap, conj(sin), c), where(swap, c, sin)
+
+
+def angle(gap, twice, h2, floor):
+    """cos and sin of plain numbers from u = |d| + h: cos = u / w, sin = 2 conj(g) / w, w^2 = u^2 + 4 |g|^2. They are
+    exactly 1 and 0 where there is no angle, so that no lane is touched for its neighbours' sake."""
+    if order(gap) > 0:
+        return angle_of_duals(gap, twice, h2, floor)
+    one, zero = like(gap, 1.0), like(gap, 0.0)
+    u, size = absolute(gap) + sqrt(h2), abs2(twice)
+    turned = size > zero
+    over_w = one / sqrt(where(turned, u * u + size, one))
+    return where(turned, u * over_w, one), twice * over_w
+
+
+def angle_of_duals(gap, twice, h2, floor):
+    """The values of plain numbers, and the partials of cos and sin through t. Those of t are noise where h^2 <= floor:
+    there they are left out, and `settle` makes them good."""
+    one, smooth = like(gap, 1.0), primal(h2) > floor
+    t = twice / (absolute(gap) + sqrt(where(smooth, h2, one)) + like(gap, tiny_of(gap)))
+    a, b, d2 = primal(gap), primal(twice), primal(h2)
+    t = where(smooth, t, b / (absolute(a) + sqrt(d2) + like(a, tiny_of(a))))
     cosine = one / sqrt(one + abs2(t))
-    c, s = like(g, 1.0) * cosine, t * cosine
-    swap = primal(gap) < like(primal(gap), 0.0)
-    return where(swap, conj(s), c), where(swap, c, s)
-
-
-def angle(gap, twice, h2):
-    """t; 0 where the pair vanishes."""
-    return twice / (absolute(gap) + sqrt(h2) + like(gap, tiny_of(gap)))
-
-
-def tangent_of_angle(gap, twice, h2, floor):
-    """t with its partials, except where h^2 <= floor: there they are noise, and `settle` makes them good."""
-    smooth = primal(h2) > floor
-    h = sqrt(where(smooth, h2, like(gap, 1.0)))
-    t = twice / (absolute(gap) + h + like(gap, tiny_of(gap)))
-    return where(smooth, t, angle(primal(gap), primal(twice), primal(h2)))
+    cos, sin = angle(gap.value, twice.value, h2.value, floor)
+    return setprimal(cosine, cos), setprimal(t * cosine, sin)
 
 
 def rotate(A, p, q, c, s, m):
@@ -193,10 +202,10 @@ def turn_pair(A, V, p, q, m, k, tol2, floor, least, moved, off):
     """Make a pair orthogonal, the longer column first. Joins to `moved` whether it changed, to `off` its |cos|^2."""
     alpha, beta, g = dots(A, p, q, m)
     a, b = primal(alpha), primal(beta)
-    cos2 = abs2(primal(g)) / ((a + least) * (b + least))
-    need = cos2 > tol2
+    g2, size = abs2(primal(g)), (a + least) * (b + least)
+    need = g2 > tol2 * size
     change = need | (b > a)
-    moved, off = moved | change, maximum(off, cos2)
+    moved, off = moved | change, maximum(off, g2 / size)
     if any_true(change):
         c, s = rotation(alpha, beta, squelch(need, g), floor)
         rotate(A, p, q, c, s, m)
@@ -284,10 +293,10 @@ def turn_front(A, V, R, C, low, high, front, m, k, tol2, floor, least, moved, of
         set_entry(C, 0, p - low, g)
     alpha, beta, g = R[0], R[1], C[0]
     a, b = primal(alpha), primal(beta)
-    cos2 = abs2(primal(g)) / ((a + least) * (b + least))
-    need = cos2 > tol2
+    g2, size = abs2(primal(g)), (a + least) * (b + least)
+    need = g2 > tol2 * size
     change = need | (b > a)
-    moved, off = moved | change, maximum(off, cos2)
+    moved, off = moved | change, maximum(off, g2 / size)
     if any_true(change):
         C[1], C[2] = rotation(alpha, beta, squelch(need, g), floor)
         R[2] = where(change, like(zero, 1.0), zero)

@@ -24,7 +24,7 @@ def _written_in(text: Any, module: Any) -> bool:
 
 
 #: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
-STAGED = {"rotation", "angle", "tangent_of_angle", "rebase", "reciprocal"}
+STAGED = {"rotation", "angle", "angle_of_duals", "rebase", "reciprocal"}
 
 #: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
 #: fixed size their loops unroll, which halves their time. What runs once a sweep or less is not: it would only make the
