@@ -125,6 +125,9 @@ def elementwise(row: Row) -> Rule:
             if tangent is None:
                 continue
             aligned = align(tangent, y.ndim)
+            if dy is not None and constant == "-1":
+                dy, fresh = dy - aligned, True
+                continue
             term = times(None if constant in _UNITS else slope(*operands, y), constant, aligned)
             dy, fresh = (term, constant != "1") if dy is None else (plus(dy, term, fresh), True)
         if dy is None:
