@@ -27,7 +27,6 @@ from .matrices import flat, is_plain
 from .outputs import stacked
 from .ties import Unresolved, lost_directions
 
-
 #: Entries of a Jacobian from which on its dyads are worth loading a kernel: a third of einsum's time, which is a tenth
 #: of the whole at 64 x 64 and a third at 128 x 128.
 MANY = 1 << 18
