@@ -24,8 +24,8 @@ STRICT_GAUGE = 1e2
 #: Exponents of s_1 for which the closed forms need not scale directions and cotangents; an eighth in float32.
 REACH = 330
 
-#: So many entries, and results beside them, do not stay in the second cache. Then the next pack is fetched while one is
-#: worked on: 1.1 to 2 times faster up to 7 x 7, a few percent slower where all is near.
+#: So many entries, and results beside them, do not stay in the second cache. Then what comes next is fetched while a
+#: pack is worked on: 1.1 to 2 times faster up to 7 x 7, a few percent slower where all is near.
 FAR_APART = 1 << 18
 
 #: Of directions far apart so many of each matrix are taken at a time as make NEAR_BY entries, for what was fetched to
@@ -309,8 +309,9 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
     none, left_out = like(Sb[0], 0.0), False
     few = NEAR_BY // (m * n)
-    far_apart = few >= 8 and count * m * n * batch > FAR_APART
-    chunk = few if far_apart else count
+    far_apart = count * m * n * batch > FAR_APART
+    by_turns = far_apart and few >= 8
+    chunk, ahead = few if by_turns else count, width if by_turns or count == 1 else batch
     for start in range(0, count, chunk):
         for first in range(begin, end, width):
             b = min(first, end - width)  # the last pack overlaps the one before
@@ -321,8 +322,8 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
             for k in range(start, min(start + chunk, count)):
                 i = k * batch + b
                 if far_apart:
-                    fetch(dx, i + width, width, forms[0])
-                    fetch_factors(dy, dvalues, dz, i + width, width, forms)
+                    fetch(dx, i + ahead, width, forms[0])
+                    fetch_factors(dy, dvalues, dz, i + ahead, width, forms)
                 take(dx, i, forms[0], one, Dr, 0, planes)
                 derivatives.pushforward(Ub, Sb, Vb, F, D, dUb, dSb, dVb, P, Q, H, m, n)
                 put(dSb, 0, 1, one, dvalues, i, forms[2])
