@@ -1,7 +1,10 @@
-"""Products and quotients of large arrays: a compiled kernel gives what NumPy gives piece by piece."""
+"""What costs memory alone: compiled kernels give what NumPy gives."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +12,10 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+from dualsvd.linalg.kernel_rules import MANY
 from dualsvd.rules import elementwise
 
-SIDE = 130  # SIDE^2 numbers go to the kernels, a row of them to NumPy
+SIDE = 190  # SIDE^2 numbers go to the kernels, a row of them to NumPy
 PRODUCT, QUOTIENT = {"multiply"}, {"divide"}
 FUNCTIONS: dict[str, tuple[Callable[[Any, Any], Any], set[str]]] = {
     "x y": (lambda x, y: x * y, PRODUCT),
@@ -57,9 +61,7 @@ def test_the_whole_is_its_rows(
     assert not calls
     np.testing.assert_array_equal(whole.value, [row.value for row in rows])
     partials = np.stack([row.partials for row in rows], axis=1)
-    error = (
-        8 * np.finfo(dtype).eps * np.abs(partials).max()
-    )  # each term of a sum is rounded, or not, before it is added
+    error = 8 * np.finfo(dtype).eps * np.abs(partials).max()  # some roundings of terms that may cancel
     np.testing.assert_allclose(whole.partials, partials, rtol=0, atol=error)
     assert whole.dtype == whole.partials.dtype == dtype
 
@@ -71,6 +73,7 @@ def test_the_whole_is_its_rows(
         "broadcast": lambda x, y: (x, y[:1]),
         "every other": lambda x, y: (x[:, ::2], y[:, ::2]),
         "complex": lambda x, y: (x * 1j, y),
+        "another byte order": lambda x, y: (np.astype(x, ">f8"), np.astype(y, ">f8")),
         "two precisions": lambda x, y: (x, np.astype(y, np.float32)),
         "no directions": lambda x, y: (ds.DualArray(x.value, x.partials[:0]), ds.DualArray(y.value, y.partials[:0])),
     }.items(),
@@ -107,3 +110,34 @@ def test_second_derivatives_go_through(rng: np.random.Generator, calls: set[str]
     slope = lambda x: ds.jvp(lambda x: x * x / (1 + x), (x,), (one,))[1]  # noqa: E731
     np.testing.assert_allclose(ds.jvp(slope, (x,), (one,))[1], 2 / (1 + x) ** 3, rtol=1e-13)
     assert calls == PRODUCT | QUOTIENT
+
+
+def test_without_a_compiler_numpy_does_it() -> None:
+    code = "import numpy as np, dualsvd as ds; x = np.ones(40_000); print(ds.jvp(lambda x: x * x, (x,), (x,))[1].sum())"
+    code += "; print(ds.jacobian(ds.svdvals, np.diag(np.arange(80.0, 0, -1))).sum())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["80000.0", "80.0"], done.stderr
+
+
+@pytest.mark.parametrize("order", ["C", "F", None])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(70, 64), (64, 70), (65, 65)], ids=str)
+def test_dyads_are_outer_products(shape: tuple[int, int], dtype: str, order: Any, rng: np.random.Generator) -> None:
+    """The Jacobian of the singular values is u_i v_i^T, in memory of every order."""
+    a = rng.standard_normal(shape).astype(dtype)
+    U, S, Vh = ds.svd(a)
+    assert U.size * shape[1] >= MANY
+    out = None if order is None else np.full((len(S), *shape), np.nan, dtype, order=order)
+    J = ds.jacobian(ds.svdvals, a, out=out)
+    assert out is None or J is out
+    np.testing.assert_array_equal(J, U.T[:, :, None] * Vh[:, None, :])
+    assert J.dtype == dtype
+
+
+def test_dyads_of_tied_values() -> None:
+    """All values of the identity are tied: the dyads are those of the basis that follows the entries in turn."""
+    J = ds.jacobian(ds.svdvals, np.eye(80))
+    np.testing.assert_allclose(J.sum(axis=0), np.eye(80), atol=1e-14)
+    np.testing.assert_array_equal(J, ds.jacobian(ds.svdvals, np.eye(80), mode="forward"))

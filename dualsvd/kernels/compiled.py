@@ -25,11 +25,12 @@ STRICT_GAUGE = 1e2
 REACH = 330
 
 #: So many entries, and results beside them, do not stay in the second cache. Then what comes next is fetched while a
-#: pack is worked on: 1.1 to 2 times faster up to 7 x 7, a few percent slower where all is near.
+#: pack is worked on: 1.1 to 2 times faster up to 7 x 7, up to a tenth beyond. Fewer would lose a few percent.
 FAR_APART = 1 << 18
 
-#: Of directions far apart so many of each matrix are taken at a time as make NEAR_BY entries, for what was fetched to
-#: be there still. Fewer than eight at a time are not worth taking the factors again.
+#: Of directions far apart so many of each matrix are taken at a time as make NEAR_BY entries, for those of the next
+#: pack to be there still. Fewer than eight at a time are not worth taking the factors again: then the next direction of
+#: the same pack is fetched.
 NEAR_BY = 500
 
 

@@ -1,7 +1,8 @@
 """What costs memory and nothing else, in one pass over it.
 
 For the product of two arrays with tangents NumPy goes through memory four times, for a quotient nine; here each element
-is a `Dual` and follows its rules. Where something is not finite NumPy has warnings to give, so it goes NumPy's way.
+is a `Dual` and follows its rules. Where something is not finite NumPy has warnings to give, so it goes NumPy's way; so
+does everything where Numba is told not to compile (NUMBA_DISABLE_JIT).
 Dyads are written at the speed of a fill, two to three times that of `einsum`.
 
 Imported on first use, for it imports Numba. Arrays are contiguous, of real numbers.
@@ -13,12 +14,14 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, types
+from numba import config, from_dtype, types
 
 from ..dual import Dual
 from .caching import jit
 from .scalars import Kind
 from .texts import inlined
+
+COMPILED = not getattr(config, "DISABLE_JIT")  # noqa: B009, numba sets it as it runs
 
 
 @jit(nogil=True)
@@ -64,6 +67,8 @@ def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.
 
     a and b have one shape, da and db (N, *shape); all are of one type.
     """
+    if not COMPILED:
+        return None
     y, dy, (kind, entry) = np.empty_like(a), np.empty_like(da), _entry(name, a.dtype, (1,) * 6)
     for along_a, along_b, along_y in zip(da, db, dy):
         if not entry(kind, *(x.reshape(-1) for x in (a, along_a, b, along_b, y, along_y))):

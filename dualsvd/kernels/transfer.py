@@ -145,8 +145,8 @@ def move(some, x, b, layout, scale, A, start, stride):
 
 @inlined
 def fetch(x, b, count, layout):
-    """Have matrices b, ..., b + count - 1 brought near. The processor does so by itself along one array, but misses it
-    where the directions of a pack lie far apart, a few matrices of each."""
+    """Have matrices b, ..., b + count - 1 brought near; beyond the array that does nothing. The processor does so by
+    itself along one array, but not along seven at once, or where the directions of a pack lie far apart."""
     size = layout[0] * layout[1] * layout[3]
     for k in range(b * size, (b + count) * size, LINE):
         prefetch(x, k)

@@ -87,7 +87,8 @@ def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
 def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
     """u_i v_i^T of one plain real matrix for every i, (r, m, n), perhaps in `out`."""
     arrays = (U, Vh) if out is None else (U, Vh, out)
-    if U.size * Vh.shape[-1] >= MANY and all(x.flags.c_contiguous for x in arrays) and U.dtype == Vh.dtype:
+    large = U.size * Vh.shape[-1] >= MANY and U.dtype == Vh.dtype
+    if large and all(x.flags.c_contiguous for x in arrays) and memory_bound().COMPILED:
         return memory_bound().each_dyad(U, Vh, out)
     return np.einsum("ki,il->ikl", U, Vh, out=out)
 

@@ -71,15 +71,16 @@ def in_one_pass(name: str) -> Any:
             return None
         if a.size < ONE_PASS or a.shape != b.shape or da.shape != db.shape or da.shape[1:] != a.shape or not len(da):
             return None
-        kind, arrays = a.dtype, (a, da, b, db)
-        if kind.kind != "f" or not all(x.dtype == kind and x.flags.c_contiguous for x in arrays):
+        kind, arrays = a.dtype.newbyteorder("="), (a, da, b, db)
+        if kind.char not in "fd" or not all(x.dtype == kind and x.flags.c_contiguous for x in arrays):
             return None
         return _kernels().in_one_pass(name, *arrays)
 
     return jvp
 
 
-#: rows that cost memory, and nothing else; from so many elements on kernels save more than they take to be called
+#: rows that cost memory, and nothing else; from so many elements on kernels save more than they take to be called. To
+#: load them takes half a second, once.
 IN_ONE_PASS, ONE_PASS = ("multiply", "divide"), 1 << 14
 
 
