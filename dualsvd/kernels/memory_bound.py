@@ -3,6 +3,7 @@
 For the product of two arrays with tangents NumPy goes through memory four times, for a quotient nine; here each element
 is a `Dual` and follows its rules. Where something is not finite NumPy has warnings to give, so it goes NumPy's way; so
 does everything where Numba is told not to compile (NUMBA_DISABLE_JIT).
+
 Dyads are written at the speed of a fill, two to three times that of `einsum`.
 
 Imported on first use, for it imports Numba. Arrays are contiguous, of real numbers.
