@@ -163,8 +163,7 @@ def angle_of_duals(gap, twice, h2, floor):
     there they are left out, and `settle` makes them good."""
     one, smooth = like(gap, 1.0), primal(h2) > floor
     t = twice / (absolute(gap) + sqrt(where(smooth, h2, one)) + like(gap, tiny_of(gap)))
-    a, b, d2 = primal(gap), primal(twice), primal(h2)
-    t = where(smooth, t, b / (absolute(a) + sqrt(d2) + like(a, tiny_of(a))))
+    t = where(smooth, t, like(primal(twice), 0.0))
     cosine = one / sqrt(one + abs2(t))
     cos, sin = angle(gap.value, twice.value, h2.value, floor)
     return setprimal(cosine, cos), setprimal(t * cosine, sin)

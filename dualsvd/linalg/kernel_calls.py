@@ -20,14 +20,6 @@ def kernels() -> Any:
     return cpu
 
 
-@functools.cache
-def memory_bound() -> Any:
-    """Those that wait for memory alone."""
-    from ..kernels import memory_bound
-
-    return memory_bound
-
-
 def threads(options: Options) -> int:
     return options.threads or cores()
 

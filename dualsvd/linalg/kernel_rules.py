@@ -18,7 +18,6 @@ from .factorise import SVDResult, finite_part, spoil
 from .kernel_calls import (
     check_converged,
     kernels,
-    memory_bound,
     stack_of,
     stack_of_directions,
     threads,
@@ -88,8 +87,11 @@ def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
     """u_i v_i^T of one plain real matrix for every i, (r, m, n), perhaps in `out`."""
     arrays = (U, Vh) if out is None else (U, Vh, out)
     large = U.size * Vh.shape[-1] >= MANY and U.dtype == Vh.dtype
-    if large and all(x.flags.c_contiguous for x in arrays) and memory_bound().COMPILED:
-        return memory_bound().each_dyad(U, Vh, out)
+    if large and all(x.flags.c_contiguous for x in arrays):
+        from ..kernels import memory_bound  # brings in Numba
+
+        if memory_bound.COMPILED:
+            return memory_bound.each_dyad(U, Vh, out)
     return np.einsum("ki,il->ikl", U, Vh, out=out)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from typing import Any
 
@@ -54,14 +53,6 @@ def plus(dy: Any, term: Any, fresh: bool) -> Any:
     return dy + term
 
 
-@functools.cache
-def _kernels() -> Any:
-    """The compiled products and quotients, which bring in Numba: loaded when first used."""
-    from ..kernels import memory_bound
-
-    return memory_bound
-
-
 def in_one_pass(name: str) -> Any:
     """The value and tangents of two large arrays, by a kernel; None where they are small, or not as it takes them."""
 
@@ -74,7 +65,9 @@ def in_one_pass(name: str) -> Any:
         kind, arrays = a.dtype.newbyteorder("="), (a, da, b, db)
         if kind.char not in "fd" or not all(x.dtype == kind and x.flags.c_contiguous for x in arrays):
             return None
-        return _kernels().in_one_pass(name, *arrays)
+        from ..kernels import memory_bound  # brings in Numba
+
+        return memory_bound.in_one_pass(name, *arrays)
 
     return jvp
 
