@@ -43,7 +43,7 @@ class Factored:
         householder.order_rows(sizes, self.rows, m)
         self.A = columns((a * raises)[self.rows])
         x = self.A[0]
-        self.W, self.d, self.tau = Buffer.zeros(m * n, x), Buffer.zeros(n, x), Buffer.zeros(n, x)
+        self.W, self.d, self.tau = Buffer.zeros(m * n, x), Buffer.zeros(n, x), Buffer.zeros(2 * n, x)
         norms, self.scale, self.pivots = Buffer.zeros(2 * n, 1.0), Buffer([float(1 / r) for r in raises]), [0] * n
         heights = Buffer([sizes[r] for r in self.rows])
         self.rank = householder.factor(
@@ -83,19 +83,19 @@ def test_the_rank_of_integers_is_found(case):
 
 @pytest.mark.parametrize("case", cases.named(without=["empty", "nonfinite", "scaled", "graded"]))
 def test_fronts_make_the_rotations_of_rows(case):
-    """One pair at a time in plain Python: another order of the same sweep, with the same bits."""
+    """One tile at a time in plain Python: another order of the same sweep, with the same bits."""
     a = tall(case.matrix())
+    a = np.pad(a, ((0, a.shape[1] % 2), (0, a.shape[1] % 2))) * 2.0**200
     m, n = a.shape
-    a = a * 2.0**200
     results = []
     for fronts in (False, True):
-        A, info = columns(a), Buffer.zeros(2, 1.0)
+        A, D, info = columns(a), Buffer.zeros(n, 1.0), Buffer.zeros(2, 1.0)
         V = Buffer([like(A[0], float(i == j)) for j in range(n) for i in range(n)])
         if fronts:
-            R, C = Buffer.zeros(3, 1.0), Buffer.zeros(3, A[0])
-            jacobi.converge_in_fronts(A, V, R, C, info, m, n, n, m, jacobi.MAX_SWEEPS, 1)
+            R, C = Buffer.zeros(9, 1.0), Buffer.zeros(8, A[0])
+            jacobi.converge_in_fronts(A, V, D, R, C, info, m, n, n, m, jacobi.MAX_SWEEPS, 1)
         else:
-            jacobi.converge(A, V, info, m, n, n, jacobi.MAX_SWEEPS)
+            jacobi.converge(A, V, D, info, m, n, n, jacobi.MAX_SWEEPS)
         results.append([*A, *V, *info])
     assert results[0] == results[1]
 

@@ -85,7 +85,7 @@ def python_sweeps(a, directions):
     A = seeded(a, directions)
     V, S = identity(n, A[0]), Buffer.zeros(n, real(A[0]))
     row, info = Buffer.zeros(n, A[0]), Buffer.zeros(2, 1.0)
-    jacobi.converge(A, V, info, m, n, n, jacobi.MAX_SWEEPS)
+    jacobi.converge(A, V, S, info, m, n, n, jacobi.MAX_SWEEPS)
     U0, S0 = Buffer.zeros(m * n, primal(A[0])), Buffer.zeros(n, 1.0)
     jacobi.primal_columns(A, U0, S0, m, n)
     Q = identity(n, primal(A[0]))
@@ -211,8 +211,8 @@ def test_primal_bits_do_not_know_of_tangents(case):
     lifted = primals(python_lift(a, directions), m, n)
     assert all(np.array_equal(x, y) for x, y in zip(lifted, (U, S, V)))
     A = seeded(scaled(a)[0], directions)
-    W, info = identity(n, A[0]), Buffer.zeros(2, 1.0)
-    jacobi.converge(A, W, info, m, n, n, jacobi.MAX_SWEEPS)
+    W, D, info = identity(n, A[0]), Buffer.zeros(n, real(A[0])), Buffer.zeros(2, 1.0)
+    jacobi.converge(A, W, D, info, m, n, n, jacobi.MAX_SWEEPS)
     assert np.array_equal(matrix(W, n, n, primal), V)
 
 
@@ -296,7 +296,7 @@ def test_nested_duals_factorise_to_second_order(name, carried):
     dual_S, row, phases = Buffer.zeros(n, real(A[0])), Buffer.zeros(n, A[0]), np.iscomplexobj(a)
     if carried:
         W = identity(n, A[0])
-        jacobi.converge(A, W, Buffer.zeros(2, 1.0), m, n, n, jacobi.MAX_SWEEPS)
+        jacobi.converge(A, W, Buffer.zeros(n, real(A[0])), Buffer.zeros(2, 1.0), m, n, n, jacobi.MAX_SWEEPS)
         jacobi.primal_columns(A, U0, S0, m, n)
         jacobi.follow(A, W, dual_S, U0, S0, m, n, phases)
     else:

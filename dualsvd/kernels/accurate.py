@@ -92,25 +92,25 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
     FAR for a matrix that spans too much; that one, and one that is not finite, is left out."""
     wide, m, n, planes, width = rows < columns, max(rows, columns), min(rows, columns), components(leaf), lanes(kind)
     M, N, size, batch, anything = -(-m // width), -(-n // width), m * n, len(S) // n, False
-    front, top = lanes(pairs), jacobi.headroom(np.finfo(X.dtype).eps)
+    front, top, even = lanes(pairs), jacobi.headroom(np.finfo(X.dtype).eps), n + n % 2
     A, W, L, Y, V = (
         room(M * n, X, kind),
         room(M * n, X, kind),
-        room(N * n, X, kind),
-        room(N * n, X, kind),
+        room(N * even, X, kind),
+        room(N * even, X, kind),
         room(n * n, X, leaf),
     )
     D, Tau, Sb, Norms, info = (
         room(n, X, leaf),
-        room(n, X, leaf),
-        room(n, X, lane),
+        room(n + n // 2, X, leaf),
+        room(even, X, lane),
         room(2 * n, X, lane),
         room(2, X, lane),
     )
     Tops, Raises, Lowers, Sizes, Heights = (
         room(n, X, lane), room(n, X, lane), room(n, X, lane), room(m, X, lane), room(m, X, lane)
     )  # fmt: skip
-    R, C, places, pivots = room(3, X, real_pairs), room(3, X, pairs), np.empty(m, np.int64), np.empty(n, np.int64)
+    R, C, places, pivots = room(9, X, real_pairs), room(8, X, pairs), np.empty(m, np.int64), np.empty(n, np.int64)
     x, reals, values = buffer(X, leaf), buffer(X, lane), buffer(S, lane)
     long, short = (buffer(Vh, leaf), buffer(U, leaf)) if wide else (buffer(U, leaf), buffer(Vh, leaf))
     for b in range(begin, end):
@@ -133,11 +133,13 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
         rank = householder.factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, m, M, n, width)
         # R^H Y = X S
         householder.triangle(A, D, Lowers, L, rank, M, N, n)
-        for e in range(n * N):
+        for e in range(n * N, even * N):  # a column of zeros comes to rest at once
+            L[e] = like(L[e], 0.0)
+        for e in range(even * N):
             Y[e] = like(Y[e], 0.0)
         for p in range(n):
             set_entry(Y, p * N, p, like(D[p], 1.0))
-        jacobi.converge_in_fronts(L, Y, R, C, info, N, N, n, n, limit, front)
+        jacobi.converge_in_fronts(L, Y, Sb, R, C, info, N, N, even, n, limit, front)
         jacobi.normalise(L, Sb, N, n)
         # U = Q Y, V = P X
         householder.expand(W, Tau, Y, A, rank, M, N, n, width)

@@ -65,7 +65,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
         identity(V, k)
-        jacobi.converge(A, V, verdict, m, k, n, limit)
+        jacobi.converge(A, V, Sb, verdict, m, k, n, limit)
         jacobi.normalise(A, Sb, m, n)
         if k and any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
             jacobi.complete(A, m, n)
@@ -272,7 +272,7 @@ def sweeps(
             take(x, b, forms[0], scaling(S0[0], exponent), Ar, 0, stride)
             take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             identity(V, n)
-            jacobi.converge(A, V, info, m, n, n, limit)
+            jacobi.converge(A, V, Sb, info, m, n, n, limit)
             if first == 0:
                 jacobi.primal_columns(A, U0, S0, m, n)
             if turned:

@@ -27,8 +27,8 @@ FIXED = ((2, 2), (3, 3), (4, 4))
 #: Matrices from which a pack is filled up rather than taking them one by one.
 MIN_PER_PACK = 3
 
-#: Registers that hold rows of one column, each with a chain of sums of its own.
-ROW_REGISTERS = 2
+#: Registers that hold rows of one column: sums of four columns at a time are chains enough.
+ROW_REGISTERS = 1
 
 #: Pairs of columns of one matrix that are under way at a time.
 FRONT = 8

@@ -16,7 +16,7 @@ from __future__ import annotations
 from .jacobi import norm2, tie_tolerance
 from .protocol import abs2, absolute, any_true, conj, entry, eps_of, imag, like, maximum, real, set_entry, sqrt, total
 
-#: Columns that a reflector meets one after the other.
+#: Columns that a reflector meets at a time, in `reflect_four`.
 TOGETHER = 4
 
 #: A squared norm that has lost this much to subtractions is computed again.
@@ -40,8 +40,8 @@ def factor(A, W, d, tau, norms, scale, columns, h, m, M, n, width):
         if exhausted(A, h, k, m, M, n):
             return k
         d[k] = reflector(A, W, tau, k, M, width)
+        reflect_columns(W, k, tau[k], A, k + 1, n, k // width, M)
         for j in range(k + 1, n):
-            reflect(W, k, tau[k], A, j, k // width, M)
             shorten(A, norms, j, k, m, M, n)
     return n
 
@@ -83,7 +83,7 @@ def reflector(A, W, tau, k, M, width):
     for i in range(first, M):
         W[P + i] = A[P + i]
     x = entry(A, P, k)
-    for i in range(first * width, k):
+    for i in range((k - k % 2) // width * width, k):  # zero from where the even one of two reflectors begins
         set_entry(W, P, i, like(x, 0.0))
     square = abs2(W[P + first])
     for i in range(first + 1, M):
@@ -96,8 +96,17 @@ def reflector(A, W, tau, k, M, width):
     return like(x, 1.0) * beta
 
 
+def reflect_columns(W, k, tau, B, begin, end, first, M):
+    """Columns begin to end - 1 of B minus w tau (w^H b), from number `first` on; conj(tau) gives the inverse."""
+    whole = begin + (end - begin) // TOGETHER * TOGETHER
+    for j in range(begin, whole, TOGETHER):
+        reflect_four(W, k, tau, B, j, first, M)
+    for j in range(whole, end):
+        reflect(W, k, tau, B, j, first, M)
+
+
 def reflect(W, k, tau, B, j, first, M):
-    """Column j of B minus w tau (w^H b), from number `first` on; conj(tau) gives the inverse."""
+    """One column."""
     P, Q = k * M, j * M
     g = conj(W[P + first]) * B[Q + first]
     for i in range(first + 1, M):
@@ -105,6 +114,21 @@ def reflect(W, k, tau, B, j, first, M):
     g = total(g) * tau
     for i in range(first, M):
         B[Q + i] = B[Q + i] - W[P + i] * g
+
+
+def reflect_four(W, k, tau, B, j, first, M):
+    """Four columns: the reflector is read once, and no sum waits for another."""
+    P, a, b, c, d = k * M, j * M, (j + 1) * M, (j + 2) * M, (j + 3) * M
+    w = conj(W[P + first])
+    f, g, h, u = w * B[a + first], w * B[b + first], w * B[c + first], w * B[d + first]
+    for i in range(first + 1, M):
+        w = conj(W[P + i])
+        f, g, h, u = f + w * B[a + i], g + w * B[b + i], h + w * B[c + i], u + w * B[d + i]
+    f, g, h, u = total(f) * tau, total(g) * tau, total(h) * tau, total(u) * tau
+    for i in range(first, M):
+        w = W[P + i]
+        B[a + i], B[b + i] = B[a + i] - w * f, B[b + i] - w * g
+        B[c + i], B[d + i] = B[c + i] - w * h, B[d + i] - w * u
 
 
 def shorten(A, norms, j, k, m, M, n):
@@ -129,14 +153,52 @@ def triangle(A, d, scale, L, rank, M, N, n):
 
 
 def expand(W, tau, Y, U, rank, M, N, n, width):
-    """U = Q Y, a few columns at a time: a processor works on all of them, and fetches a reflector once."""
+    """U = Q Y, a few columns at a time, which stay near while all reflectors pass, two by two."""
     for p in range(n):
         for i in range(M):
             U[p * M + i] = Y[p * N + i] if i < N else like(Y[0], 0.0)
+    pairs = rank // 2
+    for k in range(pairs):
+        tau[n + k] = overlap(W, 2 * k, 2 * k // width, M)
     for first in range(0, n, TOGETHER):
-        for k in range(rank - 1, -1, -1):
-            for p in range(first, min(first + TOGETHER, n)):
-                reflect(W, k, conj(tau[k]), U, p, k // width, M)
+        last = min(first + TOGETHER, n)
+        if rank % 2 > 0:
+            reflect_columns(W, rank - 1, conj(tau[rank - 1]), U, first, last, (rank - 1) // width, M)
+        for k in range(2 * pairs - 2, -1, -2):
+            if last == first + TOGETHER:
+                reflect_four_twice(W, k, conj(tau[k]), conj(tau[k + 1]), tau[n + k // 2], U, first, k // width, M)
+            else:
+                reflect_columns(W, k + 1, conj(tau[k + 1]), U, first, last, k // width, M)
+                reflect_columns(W, k, conj(tau[k]), U, first, last, k // width, M)
+
+
+def overlap(W, k, first, M):
+    """w^H w' of reflectors k and k + 1, which begin in number `first`."""
+    P, Q = k * M, (k + 1) * M
+    g = conj(W[P + first]) * W[Q + first]
+    for i in range(first + 1, M):
+        g = g + conj(W[P + i]) * W[Q + i]
+    return total(g)
+
+
+def reflect_four_twice(W, k, tau, tau_next, cross, B, j, first, M):
+    """Four columns by reflector k + 1 and then by k, whose w^H w' is `cross`."""
+    P, Q, a, b, c, d = k * M, (k + 1) * M, j * M, (j + 1) * M, (j + 2) * M, (j + 3) * M
+    v, w = conj(W[P + first]), conj(W[Q + first])
+    x, y, z, t = B[a + first], B[b + first], B[c + first], B[d + first]
+    f0, g0, h0, u0, f1, g1, h1, u1 = v * x, v * y, v * z, v * t, w * x, w * y, w * z, w * t
+    for i in range(first + 1, M):
+        v, w = conj(W[P + i]), conj(W[Q + i])
+        x, y, z, t = B[a + i], B[b + i], B[c + i], B[d + i]
+        f0, g0, h0, u0 = f0 + v * x, g0 + v * y, h0 + v * z, u0 + v * t
+        f1, g1, h1, u1 = f1 + w * x, g1 + w * y, h1 + w * z, u1 + w * t
+    f1, g1, h1, u1 = total(f1) * tau_next, total(g1) * tau_next, total(h1) * tau_next, total(u1) * tau_next
+    f0, g0 = (total(f0) - cross * f1) * tau, (total(g0) - cross * g1) * tau
+    h0, u0 = (total(h0) - cross * h1) * tau, (total(u0) - cross * u1) * tau
+    for i in range(first, M):
+        v, w = W[P + i], W[Q + i]
+        B[a + i], B[b + i] = B[a + i] - w * f1 - v * f0, B[b + i] - w * g1 - v * g0
+        B[c + i], B[d + i] = B[c + i] - w * h1 - v * h0, B[d + i] - w * u1 - v * u0
 
 
 # ---- rows in order

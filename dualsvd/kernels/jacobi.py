@@ -36,6 +36,7 @@ from .protocol import (
     infsub,
     like,
     maximum,
+    may_be_true,
     minimum,
     order,
     primal,
@@ -57,6 +58,10 @@ MAX_SWEEPS = 30
 #: noise.
 TIE = 8.0
 
+#: Rotated columns are left without their cosines while what these leave of a square is more than LEAST_SCALE; one
+#: rotation leaves half at least. So much longer columns are within what `headroom` leaves.
+LEAST_SCALE = 2.0**-10
+
 #: While sweeping, a rotation whose h is below sqrt(SMOOTH) of |A| (|a_p|^2 + |a_q|^2)^(1/2) passes no tangent on: near
 #: a tie it would multiply the rounding errors by 1/h, and `settle` gives the pair its tangent at the end anyway.
 SMOOTH = 1e-6
@@ -68,8 +73,8 @@ SMOOTH = 1e-6
 def headroom(eps: float) -> int:
     """The exponent to which the largest entry is scaled: 220, or 20 in float32.
 
-    A rotation forms fourth powers of column norms: (64 2^220)^4 and (64 2^20)^4 are just below overflow. The lower end
-    then reaches furthest: two columns count as vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest
+    A rotation forms fourth powers of column norms: (64 2^220)^4 and (64 2^20)^4 are just below overflow, with the square
+    of 2 / LEAST_SCALE even. The lower end then reaches furthest: two columns count as vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest
     entry.
     """
     return 220 if eps < 1e-10 else 20
@@ -129,6 +134,39 @@ def norm2(A, p, m):
     return total(alpha)
 
 
+def angle(gap, g, d, floor):
+    """The angle that makes a pair of columns with these products orthogonal; gap = alpha - beta, |a_p^H a_q|^2 = d |g|^2:
+
+        2 g / u,   sin^2 = 2 d |g|^2 / (u h),   and 2 d |g|^2 / u, what the longer column gains in square
+
+    with h^2 = gap^2 + 4 d |g|^2 and u = |gap| + h. All are exactly 0 where g is, so that no lane is touched for its
+    neighbours' sake.
+    """
+    if order(gap) > 0:
+        return angle_of_duals(gap, g, d, floor)
+    one, g2 = like(gap, 1.0), abs2(g) * d
+    twice = g2 + g2
+    h = sqrt(gap * gap + (twice + twice))
+    u = absolute(gap) + h
+    over_uh = one / where(g2 > like(gap, 0.0), u * h, one)
+    over_u = h * over_uh
+    return (g + g) * over_u, twice * over_uh, twice * over_u
+
+
+def angle_of_duals(gap, g, d, floor):
+    """The values of plain numbers, and the partials by way of the tangent of the angle, which is regular where g = 0.
+    They are noise where h^2 <= floor: there they are left out, and `settle` makes them good."""
+    one, g2 = like(gap, 1.0), abs2(g) * d
+    h2 = gap * gap + (g2 + g2) + (g2 + g2)
+    smooth = primal(h2) > floor
+    u = absolute(gap) + sqrt(where(smooth, h2, one)) + like(gap, tiny_of(gap))
+    over_u = where(smooth, (one + one) / u, like(primal(gap), 0.0))
+    f, sin2, gain = angle(gap.value, g.value, d.value, floor)
+    f = setprimal(g * over_u, f)
+    tan2 = abs2(f) * d  # of that f, so that it is a rotation whatever was left out
+    return f, setprimal(tan2 / (one + tan2), sin2), setprimal(g2 * over_u, gain)
+
+
 def rotation(alpha, beta, g, floor):
     """c and s of the rotation that makes a pair with these products orthogonal, the longer column first.
 
@@ -136,37 +174,13 @@ def rotation(alpha, beta, g, floor):
                                  [ s   conj(c) ]      t = 2 conj(g) / (|d| + h)
 
     cos = 1 / sqrt(1 + |t|^2), sin = t cos; c = cos, s = sin, or c = conj(sin), s = cos where d < 0, which exchanges the
-    columns too. g = 0 gives exactly the identity, or the exchange. On duals the angle is differentiated through t,
-    which is regular at g = 0; plain numbers do without the quotient.
+    columns too. g = 0 gives exactly the identity, or the exchange.
     """
-    gap, twice = alpha - beta, conj(g) + conj(g)
-    h2 = gap * gap + abs2(twice)
-    cos, sin = angle(gap, twice, h2, floor * primal(alpha + beta))
-    c, swap = like(g, 1.0) * cos, primal(gap) < like(primal(gap), 0.0)
+    one = like(alpha, 1.0)
+    t, sin2, _ = angle(alpha - beta, conj(g), one, floor * primal(alpha + beta))
+    cos, swap = sqrt(one - sin2), primal(alpha) < primal(beta)
+    c, sin = like(g, 1.0) * cos, t * cos
     return where(swap, conj(sin), c), where(swap, c, sin)
-
-
-def angle(gap, twice, h2, floor):
-    """cos and sin of plain numbers from u = |d| + h: cos = u / w, sin = 2 conj(g) / w, w^2 = u^2 + 4 |g|^2. They are
-    exactly 1 and 0 where there is no angle, so that no lane is touched for its neighbours' sake."""
-    if order(gap) > 0:
-        return angle_of_duals(gap, twice, h2, floor)
-    one, zero = like(gap, 1.0), like(gap, 0.0)
-    u, size = absolute(gap) + sqrt(h2), abs2(twice)
-    turned = size > zero
-    over_w = one / sqrt(where(turned, u * u + size, one))
-    return where(turned, u * over_w, one), twice * over_w
-
-
-def angle_of_duals(gap, twice, h2, floor):
-    """The values of plain numbers, and the partials of cos and sin through t. Those of t are noise where h^2 <= floor:
-    there they are left out, and `settle` makes them good."""
-    one, smooth = like(gap, 1.0), primal(h2) > floor
-    t = twice / (absolute(gap) + sqrt(where(smooth, h2, one)) + like(gap, tiny_of(gap)))
-    t = where(smooth, t, like(primal(twice), 0.0))
-    cosine = one / sqrt(one + abs2(t))
-    cos, sin = angle(gap.value, twice.value, h2.value, floor)
-    return setprimal(cosine, cos), setprimal(t * cosine, sin)
 
 
 def rotate(A, p, q, c, s, m):
@@ -179,57 +193,157 @@ def rotate(A, p, q, c, s, m):
         A[Q + i] = cc * y - cs * x
 
 
+# ---- the same without the cosines
+#
+# While sweeping, the columns are rotated up to their lengths: over the cosine a rotation is two multiply-adds a row
+# instead of four operations, and takes one root instead of two. The true columns are sqrt(D[p]) times those written, in
+# A and in V, and D[p] is multiplied by cos^2 = 1 - sin^2 each time (Anda and Park 1994, for Givens rotations).
+
+
+def sheared(x, y, right, left):
+    """A rotation over its cosine, of one row of two columns."""
+    return x + y * right, y - x * left
+
+
+def turned(x, y, swap, right, left):
+    """The same after an exchange of the columns where `swap`."""
+    return sheared(where(swap, y, x), where(swap, x, y), right, left)
+
+
+def needs(alpha, beta, g, dp, dq, tol2, least):
+    """Whether two columns need a rotation, and whether an exchange; alpha and beta are true, g is of those written."""
+    a, b, g2 = primal(alpha), primal(beta), abs2(primal(g)) * (primal(dp) * primal(dq))
+    return g2 > tol2 * ((a + least) * (b + least)), a < b
+
+
+def changes(alpha, beta, g, dp, dq, tol2, least):
+    """Whether they need either."""
+    need, swap = needs(alpha, beta, g, dp, dq, tol2, least)
+    return need | swap
+
+
+def solve(alpha, beta, g, dp, dq, tol2, floor, least):
+    """The rotation of a pair: whether there is one, (swap, right, left) of `turned`, then the new alpha, beta, dp, dq."""
+    need, swap = needs(alpha, beta, g, dp, dq, tol2, least)
+    g = squelch(need, where(swap, conj(g), g))
+    f, sin2, gain = angle(alpha - beta, g, dp * dq, floor * primal(alpha + beta))
+    alpha, beta = where(swap, beta, alpha) + gain, where(swap, alpha, beta) - gain
+    dp, dq = where(swap, dq, dp), where(swap, dp, dq)
+    return need | swap, swap, conj(f) * dq, f * dp, alpha, beta, dp - dp * sin2, dq - dq * sin2
+
+
+def turn_columns(A, p, q, swap, right, left, m):
+    """Columns p and q, `turned`."""
+    P, Q = p * m, q * m
+    if may_be_true(swap):
+        for i in range(m):
+            A[P + i], A[Q + i] = turned(A[P + i], A[Q + i], swap, right, left)
+    else:
+        for i in range(m):
+            A[P + i], A[Q + i] = sheared(A[P + i], A[Q + i], right, left)
+
+
+def begin_scales(D, n):
+    """Every column is what is written."""
+    for p in range(n):
+        D[p] = like(D[p], 1.0)
+
+
+def write_small_scales(A, V, D, p, q, width, m, k):
+    """Write out the scales of `width` columns from p on and from q on, if one has become small."""
+    least = minimum(primal(D[p]), primal(D[q]))
+    for j in range(1, width):
+        least = minimum(least, minimum(primal(D[p + j]), primal(D[q + j])))
+    small = least < like(least, LEAST_SCALE)
+    if any_true(small):
+        for j in range(width):
+            write_scale(A, V, D, p + j, small, m, k)
+            write_scale(A, V, D, q + j, small, m, k)
+
+
+def write_scale(A, V, D, p, mask, m, k):
+    """Column p as it is, where the mask is true."""
+    one = like(D[p], 1.0)
+    scale = sqrt(where(mask, D[p], one))
+    D[p] = where(mask, one, D[p])
+    scale_column(A, p, scale, m)
+    scale_column(V, p, scale, k)
+
+
 # ---- step 1: converge
 
 
-def sweep(A, V, m, k, n, tol2, floor):
-    """One sweep over all pairs, row by row. Returns the mask of lanes that changed and the largest |cos|^2 met.
+def sweep(A, V, D, m, k, n, tol2, floor):
+    """One sweep over all pairs, row by row, two rows at a time. Returns the mask of lanes that changed.
 
     An exchange of columns is a change too: it brings an untested column into a slot already tested. V has k rows, none
     to leave it out.
     """
     zero = like(primal(real(total(A[0]))), 0.0)
-    least = like(zero, flush(eps_of(zero)))
-    moved, off = zero > zero, zero
-    for p in range(n - 1):
-        for q in range(p + 1, n):
-            moved, off = turn_pair(A, V, p, q, m, k, tol2, floor, least, moved, off)
-    return moved, off
+    least, moved = like(zero, flush(eps_of(zero))), zero > zero
+    for p in range(-(n % 2), n - 1, 2):  # an odd number of rows begins with one alone
+        for q in range(max(p, 0) + 1, n if p < 0 else p + 2):
+            moved = turn_pair(A, V, D, max(p, 0), q, m, k, tol2, floor, least, moved)
+        for q in range(n if p < 0 else p + 2, n, 2):
+            moved = turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved)
+    return moved
 
 
-def turn_pair(A, V, p, q, m, k, tol2, floor, least, moved, off):
-    """Make a pair orthogonal, the longer column first. Joins to `moved` whether it changed, to `off` its |cos|^2."""
+def turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved):
+    """Make a pair orthogonal, the longer column first. Joins to `moved` whether it changed."""
     alpha, beta, g = dots(A, p, q, m)
-    a, b = primal(alpha), primal(beta)
-    g2, size = abs2(primal(g)), (a + least) * (b + least)
-    need = g2 > tol2 * size
-    change = need | (b > a)
-    moved, off = moved | change, maximum(off, g2 / size)
-    if any_true(change):
-        c, s = rotation(alpha, beta, squelch(need, g), floor)
-        rotate(A, p, q, c, s, m)
-        rotate(V, p, q, c, s, k)
-    return moved, off
+    dp, dq = D[p], D[q]
+    alpha, beta = alpha * dp, beta * dq
+    if any_true(changes(alpha, beta, g, dp, dq, tol2, least)):
+        change, swap, right, left, _, _, dp, dq = solve(alpha, beta, g, dp, dq, tol2, floor, least)
+        moved = moved | change
+        turn_columns(A, p, q, swap, right, left, m)
+        turn_columns(V, p, q, swap, right, left, k)
+        D[p], D[q] = dp, dq
+        write_small_scales(A, V, D, p, q, 1, m, k)
+    return moved
 
 
-def converge(A, V, info, m, k, n, limit):
-    """Sweep until one sweep changes nothing in any lane.
+def converge(A, V, D, info, m, k, n, limit):
+    """Sweep until one sweep changes nothing in any lane. D: scratch for n reals.
 
-    info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2 of
-    the last sweep. Stopping earlier, because convergence is quadratic, is unsafe on clusters.
+    info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2
+    between columns that is left, if a lane has not. Stopping earlier, because convergence is quadratic, is unsafe on
+    clusters.
     """
     zero = like(primal(real(total(A[0]))), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
     tol2 = like(zero, squared_tolerance(eps, m))
     floor = like(zero, SMOOTH) * size2(A, m * n)
-    info[0] = zero
+    info[0], info[1] = zero, zero
+    begin_scales(D, n)
     going, sweeps = True, 0
     while going and sweeps < limit:
-        moved, off = sweep(A, V, m, k, n, tol2, floor)
+        moved = sweep(A, V, D, m, k, n, tol2, floor)
         info[0] = info[0] + where(moved, one, zero)
-        info[1] = off
         going = any_true(moved)
         sweeps += 1
+    for p in range(n):
+        write_scale(A, V, D, p, zero < one, m, k)
+    if going:
+        info[1] = largest_cosine(A, m, n)
+
+
+def largest_cosine(A, m, n):
+    """The largest |cos|^2 between two columns."""
+    off = like(primal(real(total(A[0]))), 0.0)
+    for p in range(n - 1):
+        for q in range(p + 1, n):
+            off = maximum(off, cosine2(A, p, q, m))
+    return off
+
+
+def cosine2(A, p, q, m):
+    """|cos|^2 of the angle between two columns."""
+    alpha, beta, g = dots(A, p, q, m)
+    a, b = primal(alpha), primal(beta)
+    least = like(a, flush(eps_of(a)))
+    return abs2(primal(g)) / ((a + least) * (b + least))
 
 
 def size2(A, size):
@@ -240,71 +354,197 @@ def size2(A, size):
     return total(sum)
 
 
-# ---- the same, several pairs at a time
+# ---- four pairs at a time
 #
-# Pairs with equal p + q, a front, share no column, and the fronts follow each other as the pairs of a row by row sweep
-# must: each after all that share a column with it and come before. So `width` rows of a sweep are taken together, front
-# after front, and the angles of a front are found at once, a pair a lane. The rotations are those of `sweep`, to the
+# Columns a, b = p, p + 1 and x, y = q, q + 1 make a tile of four pairs. Their ten inner products tell all four rotations,
+# one after the other: what a rotation does to columns it does to products with them. So a column is read and written
+# once for two rotations; a processor can write half as much as it can multiply. Within a tile norms and products lose
+# digits where a rotation cancels, as it does if columns are nearly parallel. The next sweep sees to that, for it takes
+# them afresh: a tile in which nothing moves has been tested with products of what is there.
+
+
+def turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved):
+    """`turn_pair` of (a, x), (a, y), (b, x) and (b, y)."""
+    scales = (D[p], D[p + 1], D[q], D[q + 1])
+    norms, products = tile_dots(A, p, q, m)
+    norms = (norms[0] * scales[0], norms[1] * scales[1], norms[2] * scales[2], norms[3] * scales[3])
+    if any_true(tile_changes(norms, products, scales, tol2, least)):
+        change, rotations, scales = solve_tile(norms, products, scales, tol2, floor, least)
+        moved = moved | change
+        finish_tile(A, V, D, p, q, rotations, scales, m, k)
+    return moved
+
+
+def tile_dots(A, p, q, m):
+    """The squared norms of a, b, x, y, and the products x^H a, y^H a, b^H a, b^H x, b^H y, y^H x."""
+    P, Q = p * m, q * m
+    a, b, x, y = A[P], A[P + m], A[Q], A[Q + m]
+    aa, bb, xx, yy = abs2(a), abs2(b), abs2(x), abs2(y)
+    xa, ya, ba, bx, by, yx = conj(x) * a, conj(y) * a, conj(b) * a, conj(b) * x, conj(b) * y, conj(y) * x
+    for i in range(1, m):
+        a, b, x, y = A[P + i], A[P + m + i], A[Q + i], A[Q + m + i]
+        aa, bb, xx, yy = aa + abs2(a), bb + abs2(b), xx + abs2(x), yy + abs2(y)
+        xa, ya, ba = xa + conj(x) * a, ya + conj(y) * a, ba + conj(b) * a
+        bx, by, yx = bx + conj(b) * x, by + conj(b) * y, yx + conj(y) * x
+    return (total(aa), total(bb), total(xx), total(yy)), (
+        total(xa), total(ya), total(ba), total(bx), total(by), total(yx),
+    )  # fmt: skip
+
+
+def tile_changes(norms, products, scales, tol2, least):
+    """Whether any of the four pairs needs a rotation or an exchange."""
+    aa, bb, xx, yy = norms
+    da, db, dx, dy = scales
+    xa, ya, _, bx, by, _ = products
+    upper = changes(aa, xx, xa, da, dx, tol2, least) | changes(aa, yy, ya, da, dy, tol2, least)
+    return upper | changes(bb, xx, bx, db, dx, tol2, least) | changes(bb, yy, by, db, dy, tol2, least)
+
+
+def solve_tile(norms, products, scales, tol2, floor, least):
+    """Whether anything moves, the four rotations as (swap, right, left), and the new scales."""
+    aa, bb, xx, yy = norms
+    da, db, dx, dy = scales
+    xa, ya, ba, bx, by, yx = products
+    change, s1, r1, l1, aa, xx, da, dx = solve(aa, xx, conj(xa), da, dx, tol2, floor, least)
+    ya, yx = turned(ya, yx, s1, r1, l1)
+    ba, bx = turned(ba, bx, s1, r1, l1)
+    moved, s2, r2, l2, aa, yy, da, dy = solve(aa, yy, conj(ya), da, dy, tol2, floor, least)
+    change = change | moved
+    ba, by = turned(ba, by, s2, r2, l2)
+    _, xy = turned(like(xa, 0.0), conj(yx), s2, r2, l2)  # x^H a = 0 since the first
+    moved, s3, r3, l3, bb, xx, db, dx = solve(bb, xx, bx, db, dx, tol2, floor, least)
+    change = change | moved
+    yb, _ = turned(conj(by), conj(xy), s3, r3, l3)
+    moved, s4, r4, l4, bb, yy, db, dy = solve(bb, yy, conj(yb), db, dy, tol2, floor, least)
+    return change | moved, ((s1, r1, l1), (s2, r2, l2), (s3, r3, l3), (s4, r4, l4)), (da, db, dx, dy)
+
+
+def finish_tile(A, V, D, p, q, rotations, scales, m, k):
+    """The rotations of a tile in A and V, and its scales."""
+    rotate_tile(A, p, q, rotations, m)
+    rotate_tile(V, p, q, rotations, k)
+    D[p], D[p + 1], D[q], D[q + 1] = scales
+    write_small_scales(A, V, D, p, q, 2, m, k)
+
+
+def rotate_tile(A, p, q, rotations, m):
+    """The rotations of (a, x), (a, y), (b, x) and (b, y)."""
+    P, Q = p * m, q * m
+    (s1, r1, l1), (s2, r2, l2), (s3, r3, l3), (s4, r4, l4) = rotations
+    if may_be_true(s1 | s2 | s3 | s4):
+        for i in range(m):
+            a, b, x, y = A[P + i], A[P + m + i], A[Q + i], A[Q + m + i]
+            a, x = turned(a, x, s1, r1, l1)
+            a, y = turned(a, y, s2, r2, l2)
+            b, x = turned(b, x, s3, r3, l3)
+            b, y = turned(b, y, s4, r4, l4)
+            A[P + i], A[P + m + i], A[Q + i], A[Q + m + i] = a, b, x, y
+    else:
+        for i in range(m):
+            a, b, x, y = A[P + i], A[P + m + i], A[Q + i], A[Q + m + i]
+            a, x = sheared(a, x, r1, l1)
+            a, y = sheared(a, y, r2, l2)
+            b, x = sheared(b, x, r3, l3)
+            b, y = sheared(b, y, r4, l4)
+            A[P + i], A[P + m + i], A[Q + i], A[Q + m + i] = a, b, x, y
+
+
+# ---- the same, several tiles at a time
+#
+# Tiles with equal p + q, a front, share no column, and the fronts follow each other as the tiles of a row by row sweep
+# must: each after all that share a column with it and come before. So `width` rows of tiles are taken together, front
+# after front, and the angles of a front are found at once, a tile a lane. The rotations are those of `sweep`, to the
 # bit; what is gained is that a processor need not wait for one angle before it begins with the next, and that a column
-# is fetched once for `width` rotations.
+# is fetched once for `width` tiles.
 
 
-def converge_in_fronts(A, V, R, C, info, m, k, n, rows, limit, width):
-    """`converge` for one matrix of columns of m numbers, or `rows` rows. R and C are scratch: 3 reals and 3 entries of
-    `width` lanes."""
-    tol2 = like(R[0], squared_tolerance(eps_of(R[0]), rows))
-    zero = like(primal(entry(R, 0, 0)), 0.0)
+def converge_in_fronts(A, V, D, R, C, info, m, k, n, rows, limit, width):
+    """`converge` for one matrix of n columns, an even number, of m numbers or `rows` rows. D, R and C are scratch: n
+    reals, 9 reals of `width` lanes, and 8 numbers of so many."""
+    zero = like(D[0], 0.0)
+    tol2 = like(zero, squared_tolerance(eps_of(zero), rows))
     floor = like(zero, SMOOTH) * size2(A, m * n)
-    info[0] = zero
+    info[0], info[1] = zero, zero
+    begin_scales(D, n)
     going, sweeps = True, 0
     while going and sweeps < limit:
-        moved, off = sweep_in_fronts(A, V, R, C, m, k, n, tol2, floor, width)
-        going = any_true(moved)
+        going = any_true(sweep_in_fronts(A, V, D, R, C, m, k, n, tol2, floor, width))
         sweeps += 1
-        R[0] = off
-        for i in range(width):
-            info[1] = entry(R, 0, i) if i == 0 else maximum(info[1], entry(R, 0, i))
         if going:
             info[0] = like(zero, sweeps)
+    for p in range(n):
+        write_scale(A, V, D, p, zero <= zero, m, k)
+    if going:
+        info[1] = largest_cosine(A, m, n)
 
 
-def sweep_in_fronts(A, V, R, C, m, k, n, tol2, floor, width):
-    """One sweep over all pairs. Returns the mask of lanes that changed and the largest |cos|^2 of each."""
-    zero = like(R[0], 0.0)
-    least = like(zero, flush(eps_of(zero)))
-    moved, off = zero > zero, zero
-    for first in range(0, n - 1, width):
-        last = min(first + width, n - 1)
-        for front in range(2 * first + 1, last + n - 1):
-            low, high = max(first, front - n + 1), min(last, (front + 1) // 2)
-            moved, off = turn_front(A, V, R, C, low, high, front, m, k, tol2, floor, least, moved, off)
-    return moved, off
+def sweep_in_fronts(A, V, D, R, C, m, k, n, tol2, floor, width):
+    """One sweep over all pairs. Returns whether anything changed."""
+    least, moved, half = like(floor, flush(eps_of(floor))), floor < floor, n // 2
+    for first in range(0, half, width):
+        last = min(first + width, half)
+        for front in range(2 * first, last + half - 1):
+            if front % 2 == 0 and front < 2 * last:
+                moved = turn_pair(A, V, D, front, front + 1, m, k, tol2, floor, least, moved)
+            low, high = max(first, front - half + 1), min(last, (front + 1) // 2)
+            if low < high:
+                moved = turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
+    return moved
 
 
-def turn_front(A, V, R, C, low, high, front, m, k, tol2, floor, least, moved, off):
-    """`turn_pair` for the pairs (p, front - p), low <= p < high."""
-    zero = like(R[0], 0.0)
-    R[0], R[1], C[0] = zero, zero, like(C[0], 0.0)
-    for p in range(low, high):
-        alpha, beta, g = dots(A, p, front - p, m)
-        set_entry(R, 0, p - low, alpha)
-        set_entry(R, 1, p - low, beta)
-        set_entry(C, 0, p - low, g)
-    alpha, beta, g = R[0], R[1], C[0]
-    a, b = primal(alpha), primal(beta)
-    g2, size = abs2(primal(g)), (a + least) * (b + least)
-    need = g2 > tol2 * size
-    change = need | (b > a)
-    moved, off = moved | change, maximum(off, g2 / size)
-    if any_true(change):
-        C[1], C[2] = rotation(alpha, beta, squelch(need, g), floor)
-        R[2] = where(change, like(zero, 1.0), zero)
-        for p in range(low, high):
-            if any_true(entry(R, 2, p - low) > like(floor, 0.0)):
-                c, s = entry(C, 1, p - low), entry(C, 2, p - low)
-                rotate(A, p, front - p, c, s, m)
-                rotate(V, p, front - p, c, s, k)
-    return moved, off
+def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved):
+    """`turn_tile` for columns 2 i and 2 (front - i), low <= i < high."""
+    zero, one = like(R[0], 0.0), like(R[0], 1.0)
+    for j in range(4):
+        R[j], R[4 + j] = zero, one
+    for j in range(6):
+        C[j] = like(C[0], 0.0)
+    for i in range(low, high):
+        gather(A, D, R, C, 2 * i, 2 * (front - i), i - low, m)
+    norms, scales = (R[0], R[1], R[2], R[3]), (R[4], R[5], R[6], R[7])
+    products = (C[0], C[1], C[2], C[3], C[4], C[5])
+    if any_true(tile_changes(norms, products, scales, tol2, least)):
+        change, rotations, scales = solve_tile(norms, products, scales, tol2, floor, least)
+        (s0, C[0], C[1]), (s1, C[2], C[3]), (s2, C[4], C[5]), (s3, C[6], C[7]) = rotations
+        R[0], R[1], R[2], R[3] = where(s0, one, zero), where(s1, one, zero), where(s2, one, zero), where(s3, one, zero)
+        R[4], R[5], R[6], R[7] = scales
+        R[8] = where(change, one, zero)
+        for i in range(low, high):
+            if any_true(entry(R, 8, i - low) > like(floor, 0.0)):
+                moved = floor <= floor
+                turn_one(A, V, D, R, C, 2 * i, 2 * (front - i), i - low, m, k)
+    return moved
+
+
+def gather(A, D, R, C, p, q, lane, m):
+    """The norms, scales and products of a tile, to one lane."""
+    (aa, bb, xx, yy), (xa, ya, ba, bx, by, yx) = tile_dots(A, p, q, m)
+    set_entry(C, 0, lane, xa)
+    set_entry(C, 1, lane, ya)
+    set_entry(C, 2, lane, ba)
+    set_entry(C, 3, lane, bx)
+    set_entry(C, 4, lane, by)
+    set_entry(C, 5, lane, yx)
+    for j in range(2):
+        set_entry(R, 4 + j, lane, D[p + j])
+        set_entry(R, 6 + j, lane, D[q + j])
+    set_entry(R, 0, lane, aa * D[p])
+    set_entry(R, 1, lane, bb * D[p + 1])
+    set_entry(R, 2, lane, xx * D[q])
+    set_entry(R, 3, lane, yy * D[q + 1])
+
+
+def turn_one(A, V, D, R, C, p, q, lane, m, k):
+    """The rotations of the tile in one lane."""
+    half = like(D[p], 0.5)
+    rotations = (
+        (entry(R, 0, lane) > half, entry(C, 0, lane), entry(C, 1, lane)),
+        (entry(R, 1, lane) > half, entry(C, 2, lane), entry(C, 3, lane)),
+        (entry(R, 2, lane) > half, entry(C, 4, lane), entry(C, 5, lane)),
+        (entry(R, 3, lane) > half, entry(C, 6, lane), entry(C, 7, lane)),
+    )
+    scales = (entry(R, 4, lane), entry(R, 5, lane), entry(R, 6, lane), entry(R, 7, lane))
+    finish_tile(A, V, D, p, q, rotations, scales, m, k)
 
 
 # ---- the primal SVD: steps 1 and 4
@@ -329,7 +569,7 @@ def raise_lanes(A, finite, f, g, size):
 
 def svd(A, V, S, info, m, n, limit):
     """A = U S V^H: A becomes U, and V, the identity on entry, the right singular vectors as columns."""
-    converge(A, V, info, m, n, n, limit)
+    converge(A, V, S, info, m, n, n, limit)
     normalise(A, S, m, n)
     if any_true(S[n - 1] <= like(S[n - 1], 0.0)):
         complete(A, m, n)
@@ -337,7 +577,7 @@ def svd(A, V, S, info, m, n, limit):
 
 def svdvals(A, S, info, m, n, limit):
     """The values only."""
-    converge(A, A, info, m, 0, n, limit)
+    converge(A, A, S, info, m, 0, n, limit)
     normalise(A, S, m, n)
 
 

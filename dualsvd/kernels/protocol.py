@@ -38,6 +38,7 @@ __all__ = [
     "infsub",
     "like",
     "maximum",
+    "may_be_true",
     "minimum",
     "order",
     "partial",
@@ -57,6 +58,12 @@ __all__ = [
 def any_true(mask: Any) -> Any:
     """Whether any lane of the mask is true; a single truth value is its own answer."""
     return mask.any_true() if isinstance(mask, Staged) else bool(mask)
+
+
+def may_be_true(mask: Any) -> Any:
+    """Whether a way has to be taken that serves where the mask is false too. A pack says yes without looking: all its
+    lanes take one way then, and no lane has other bits because of its neighbours."""
+    return mask.may_be_true() if isinstance(mask, Staged) else bool(mask)
 
 
 def like(x: Any, constant: float) -> Any:

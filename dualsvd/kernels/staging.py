@@ -445,6 +445,9 @@ class Mask(Staged):
             lambda builder: builder.icmp_unsigned("!=", builder.bitcast(self.value, bits), ir.Constant(bits, 0)),
         )
 
+    def may_be_true(self) -> Mask | bool:
+        return self if not isinstance(self.origin, PackType) else True
+
     def __and__(self, other: Mask) -> Mask:
         return self.emitter.record_mask(self.origin, lambda builder: builder.and_(self.value, other.value))
 
@@ -604,11 +607,13 @@ class Emitter:
     # -- between Numba's values and numbers
 
     def wrap(self, t: types.Type, value: Any, tangent: bool = False) -> Any:
-        """The number that stands for a value of Numba's."""
+        """The number, or the tuple of them, that stands for a value of Numba's."""
 
         def part(index: int, *more: int) -> Any:
             return None if self.builder is None else self.builder.extract_value(value, (index, *more))
 
+        if isinstance(t, types.BaseTuple):
+            return tuple(self.wrap(x, part(i)) for i, x in enumerate(t.types))
         if isinstance(t, DualType):
             partials = [self.wrap(t.part, part(1, k), True) for k in range(t.count)]
             return Dual(self.wrap(t.part, part(0), tangent), partials, t.level)

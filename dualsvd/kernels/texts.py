@@ -25,11 +25,14 @@ def _written_in(text: Any, module: Any) -> bool:
 
 #: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
 STAGED = {"rotation", "angle", "angle_of_duals", "rebase", "reciprocal"}
+STAGED |= {"sheared", "turned", "needs", "changes", "solve", "tile_changes", "solve_tile"}
 
 #: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
 #: fixed size their loops unroll, which halves their time. What runs once a sweep or less is not: it would only make the
 #: compiler work.
-HOT = {"dots", "inner", "norm2", "rotate", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
+HOT = {"dots", "inner", "norm2", "rotate", "turn_columns", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
+HOT |= {"tile_dots", "rotate_tile", "finish_tile", "turn_tile", "write_small_scales"}
+HOT |= {"turn_one", "gather"}
 HOT |= {
     "converge",
     "sweep",

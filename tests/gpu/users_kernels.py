@@ -33,7 +33,7 @@ def polar(A, scratch):
     )
     for k in range(SQUARE):
         V[k] = 1.0 if k % (N + 1) == 0 else 0.0
-    converge(A, V, info, N, N, N, SWEEPS)
+    converge(A, V, S, info, N, N, N, SWEEPS)
     primal_columns(A, U0, S0, N, N)
     follow(A, V, S, U0, S0, N, N, False)
     for i in range(N):

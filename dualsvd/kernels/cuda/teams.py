@@ -9,7 +9,7 @@ from typing import Any
 import numba.cuda
 
 from .. import derivatives, jacobi
-from ..protocol import any_true, eps_of, like, minimum, primal, real
+from ..protocol import any_true, eps_of, like, maximum, minimum, primal, real
 from ..scalars import Kind, buffer, components
 from .memory import (
     exponent_for,
@@ -73,23 +73,32 @@ def first_pair(front, n):
 
 
 @inline
-def block_converge(A, V, info, slots, m, k, n, limit, t, threads):
-    """`jacobi.converge` by a block."""
+def block_converge(A, V, D, info, slots, m, k, n, limit, t, threads):
+    """`jacobi.converge` by a block, a pair a thread: tiles would keep a quarter of the threads busy."""
     zero = like(primal(real(A[0])), 0.0)
     tol2 = like(zero, jacobi.squared_tolerance(eps_of(zero), m))
     floor = like(zero, jacobi.SMOOTH) * jacobi.size2(A, m * n)
     least = like(zero, jacobi.flush(eps_of(zero)))
+    for p in range(t, n, threads):
+        D[p] = like(D[p], 1.0)
     cuda.syncthreads()
     moving, sweeps, changed, off = True, 0, 0, zero
     while moving and sweeps < limit:
-        moved, off = False, zero
+        moved = False
         for front in range(1, 2 * n - 2):
             for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
-                moved, off = jacobi.turn_pair(A, V, p, front - p, m, k, tol2, floor, least, moved, off)
+                moved = jacobi.turn_pair(A, V, D, p, front - p, m, k, tol2, floor, least, moved)
             cuda.syncthreads()
         sweeps += 1
         changed = sweeps if moved else changed
         moving = cuda.syncthreads_or(int(moved)) != 0  # in any matrix of the block: one at rest stays as it is
+    for p in range(t, n, threads):
+        jacobi.write_scale(A, V, D, p, True, m, k)
+    cuda.syncthreads()
+    if moving:
+        for p in range(t, n - 1, threads):
+            for q in range(p + 1, n):
+                off = maximum(off, jacobi.cosine2(A, p, q, m))
     changes, last = together(slots, like(zero, changed), t, threads), together(slots, off, t, threads)
     if t == 0:
         info[0], info[1] = changes, last
@@ -156,7 +165,7 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
                 fill(A, rows * cols, like(x[start], 0.0), t, threads)
             identity(V, k, t, threads)
             cuda.syncthreads()
-            block_converge(A, V, info, slots, rows, k, cols, limit, t, threads)
+            block_converge(A, V, buffer(s_store, real_kind), info, slots, rows, k, cols, limit, t, threads)
             block_normalise(a_store, s_store, kind, real_kind, rows, cols, t, threads)
             if t == 0 and mine:
                 tell(report, b, info, verdict(s, info, finite, cols, limit))
@@ -322,7 +331,7 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
                 fill(A_parts, size * stride, like(top, 0.0), t, threads)
             identity(V, cols, t, threads)
             cuda.syncthreads()
-            block_converge(A, V, info, slots, rows, cols, cols, limit, t, threads)
+            block_converge(A, V, buffer(s_store, kind), info, slots, rows, cols, cols, limit, t, threads)
             for e in range(t, size, threads):
                 U0[e] = primal(A[e])
             cuda.syncthreads()

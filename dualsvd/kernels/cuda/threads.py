@@ -40,7 +40,7 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
             if not finite:
                 fill(A, rows * cols, like(A[0], 0.0), 0, 1)
             identity(V, k, 0, 1)
-            jacobi.converge(A, V, info, rows, k, cols, limit)
+            jacobi.converge(A, V, s, info, rows, k, cols, limit)
             jacobi.normalise(A, s, rows, cols)
             tell(report, b, info, verdict(s, info, finite, cols, limit))
             if not finite:
@@ -153,7 +153,7 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
             if not finite:
                 fill(A, size, like(A[0], 0.0), 0, 1)
             identity(V, cols, 0, 1)
-            jacobi.converge(A, V, info, rows, cols, cols, limit)
+            jacobi.converge(A, V, s, info, rows, cols, cols, limit)
             jacobi.primal_columns(A, U0, s0, rows, cols)
             jacobi.follow(A, V, s, U0, s0, rows, cols, False)
             tell(report, b, info, verdict(s0, info, finite, cols, limit))
