@@ -705,34 +705,45 @@ def leaf_kind(kind: Kind) -> Kind:
     return Kind.of(leaf_type(kind.number))
 
 
-@overload(lanes)
-def _lanes(kind):
-    count = lanes_of(kind.number)
-    return lambda kind: count
+def _compile_in_place(
+    function: Callable[..., Any], first: Any, signature_of: Callable[..., Any]
+) -> Callable[[Callable[..., Any]], Any]:
+    """Let Numba compile calls whose first argument is of the type `first` in place: functions of their own for each
+    type of kind and buffer would be the greater part of what is compiled.
+
+    `signature_of` gives the types, the decorated function generates the code."""
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args: tuple[types.Type, ...], kws: dict[str, types.Type]) -> Any:
+            return signature_of(*args) if args and isinstance(args[0], first) and not kws else None
+
+    infer_global(function)(Template)
+    return lower_builtin(function, first, *(types.Any,) * (arity(signature_of) - 1))
 
 
-@overload(components)
-def _components(kind):
-    count = components_of(kind.number)
-    return lambda kind: count
+def _compile_constant(function: Callable[..., Any], first: Any, value_of: Callable[[Any], int]) -> None:
+    """The same for an integer that the type tells."""
+
+    @_compile_in_place(function, first, lambda t: types.intp(t))
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return context.get_constant(types.intp, value_of(sig.args[0]))
 
 
-@overload(integer)
-def _integer(x):
-    if isinstance(x, FixedType):
-        value = x.value
-        return lambda x: value
-    return lambda x: x
+_compile_constant(lanes, KindType, lambda t: lanes_of(t.number))
+_compile_constant(components, KindType, lambda t: components_of(t.number))
+_compile_constant(integer, FixedType, lambda t: t.value)
 
 
-@intrinsic
-def _leaf_kind(typing: Any, kind: KindType) -> Any:
-    return KindType(leaf_type(kind.number))(kind), lambda context, builder, sig, values: context.get_dummy_value()
+@_compile_in_place(integer, types.Integer, lambda t: t(t))
+def _same_integer(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    return values[0]
 
 
-@overload(leaf_kind)
-def _overload_leaf_kind(kind):
-    return lambda kind: _leaf_kind(kind)  # type: ignore[call-arg]
+@_compile_in_place(leaf_kind, KindType, lambda t: KindType(leaf_type(t.number))(t))
+def _leaf_kind(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    return context.get_dummy_value()
 
 
 class _ArrayBuffer(protocol.Buffer):
@@ -851,26 +862,6 @@ def _memory(context: Any, builder: Any, t: BufferType, value: Any, k: Any) -> _M
     return _Memory(emitter, t.number, memory_at(context, builder, t, value, k))
 
 
-@intrinsic
-def _load(typing: Any, store: BufferType, k: types.Integer) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        memory = _memory(context, builder, store, *values)
-        return memory.emitter.unwrap(store.number, memory.load(store.number))
-
-    return store.number(store, types.intp), generate
-
-
-@intrinsic
-def _store(typing: Any, store: BufferType, k: types.Integer, x: Any) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        memory = _memory(context, builder, store, *values[:2])
-        number = memory.emitter.wrap(sig.args[2], values[2])
-        memory.store(store.number, memory.emitter.convert(number, store.number))
-        return context.get_dummy_value()
-
-    return types.void(store, types.intp, types.unliteral(x)), generate
-
-
 def single_of(number: types.Type) -> Any:
     """The number that one lane of a number is."""
     return (
@@ -880,63 +871,59 @@ def single_of(number: types.Type) -> Any:
     )
 
 
+def _type_of_number(store: BufferType, k: types.Type) -> Any:
+    return store.number(store, types.intp) if isinstance(k, types.Integer) else None
+
+
+def _type_of_entry(store: BufferType, start: types.Type, i: types.Type) -> Any:
+    return single_of(store.number)(store, types.intp, types.intp)
+
+
+def _type_of_writing(store: BufferType, k: types.Type, x: types.Type) -> Any:
+    fits = isinstance(k, types.Integer) and _is_number(x)
+    return types.void(store, types.intp, types.unliteral(x)) if fits else None
+
+
+def _type_of_writing_entry(store: BufferType, start: types.Type, i: types.Type, x: types.Type) -> Any:
+    return types.void(store, types.intp, types.intp, types.unliteral(x)) if _is_number(x) else None
+
+
+@_compile_in_place(operator.getitem, BufferType, _type_of_number)
+def _load(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    memory = _memory(context, builder, sig.args[0], *values)
+    return memory.emitter.unwrap(sig.return_type, memory.load(sig.return_type))
+
+
+@_compile_in_place(operator.setitem, BufferType, _type_of_writing)
+def _store(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    memory = _memory(context, builder, sig.args[0], *values[:2])
+    _write(memory, sig.args[0].number, sig.args[2], values[2])
+    return context.get_dummy_value()
+
+
+@_compile_in_place(protocol.entry, BufferType, _type_of_entry)
+def _load_entry(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    memory = _entry_memory(context, builder, sig.args[0], *values)
+    return memory.emitter.unwrap(sig.return_type, memory.load(sig.return_type))
+
+
+@_compile_in_place(protocol.set_entry, BufferType, _type_of_writing_entry)
+def _store_entry(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    memory = _entry_memory(context, builder, sig.args[0], *values[:3])
+    _write(memory, single_of(sig.args[0].number), sig.args[3], values[3])
+    return context.get_dummy_value()
+
+
+def _write(memory: _Memory, t: Any, given: types.Type, value: Any) -> None:
+    """A number of the type `given`, to memory for one of type t."""
+    memory.store(t, memory.emitter.convert(memory.emitter.wrap(given, value), t))
+
+
 def _entry_memory(context: Any, builder: Any, t: BufferType, value: Any, start: Any, i: Any) -> _Memory:
     lanes = ir.Constant(i.type, lanes_of(t.number))
     base = memory_at(context, builder, t, value, builder.add(start, builder.sdiv(i, lanes)))
     pointer = builder.gep(base, [builder.srem(i, lanes)], inbounds=True)
     return _Memory(Emitter(context.typing_context, context, builder), t.number, pointer, single=True)
-
-
-@intrinsic
-def _load_entry(typing: Any, store: BufferType, start: types.Integer, i: types.Integer) -> Any:
-    t = single_of(store.number)
-
-    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        memory = _entry_memory(context, builder, store, *values)
-        return memory.emitter.unwrap(t, memory.load(t))
-
-    return t(store, types.intp, types.intp), generate
-
-
-@intrinsic
-def _store_entry(typing: Any, store: BufferType, start: types.Integer, i: types.Integer, x: Any) -> Any:
-    t = single_of(store.number)
-
-    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        memory = _entry_memory(context, builder, store, *values[:3])
-        number = memory.emitter.wrap(sig.args[3], values[3])
-        memory.store(t, memory.emitter.convert(number, t))
-        return context.get_dummy_value()
-
-    return types.void(store, types.intp, types.intp, types.unliteral(x)), generate
-
-
-@overload(protocol.entry)
-def _entry(store, start, i):
-    if isinstance(store, BufferType):
-        return lambda store, start, i: _load_entry(store, start, i)  # type: ignore[call-arg]
-    return None
-
-
-@overload(protocol.set_entry)
-def _set_entry(store, start, i, x):
-    if isinstance(store, BufferType) and _is_number(x):
-        return lambda store, start, i, x: _store_entry(store, start, i, x)  # type: ignore[call-arg]
-    return None
-
-
-@overload(operator.getitem)
-def _getitem(store, k):
-    if isinstance(store, BufferType) and isinstance(k, types.Integer):
-        return lambda store, k: _load(store, k)  # type: ignore[call-arg]
-    return None
-
-
-@overload(operator.setitem)
-def _setitem(store, k, x):
-    if isinstance(store, BufferType) and isinstance(k, types.Integer) and _is_number(x):
-        return lambda store, k, x: _store(store, k, x)  # type: ignore[call-arg]
-    return None
 
 
 _register_operators()
