@@ -10,7 +10,7 @@ import numpy as np
 
 from . import derivatives, jacobi
 from .caching import jit
-from .cpu import NONFINITE, UNCONVERGED
+from .cpu import NONFINITE, UNCONVERGED, VERDICT
 from .lanes import write_lanes
 from .protocol import any_true, like, raising, where
 from .scalars import buffer, components, integer, lanes
@@ -41,7 +41,8 @@ NEAR_BY = 500
 def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S and Vh, or S alone where U is empty. Returns whether anything is to be told of a matrix.
 
-    told: for each matrix the sweeps before the last, then |cos|^2, then the verdict, which is 0 if all went well.
+    told: for each matrix the sweeps before the last, with VERDICT times the verdict, which is 0 if all went well; then
+    |cos|^2, where something did not.
     """
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
@@ -49,7 +50,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     k, height, batch = n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
     A, Ar = shared(m * n, X, kind, reals)
     V, Vr = shared(k * k + 1, X, kind, reals)
-    Sb, verdict = room(n, X, reals), room(3, X, reals)
+    Sb, info = room(n, X, reals), room(2, X, reals)
     left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
     one, anything = unscaled(Sb[0]), False
@@ -65,20 +66,21 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
         identity(V, k)
-        jacobi.converge(A, V, Sb, verdict, m, k, n, limit)
+        jacobi.converge(A, V, Sb, info, m, k, n, limit)
         jacobi.normalise(A, Sb, m, n)
         if k and any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
             jacobi.complete(A, m, n)
-        verdict[2] = judge(verdict[0], finite, limit)
-        if any_true(verdict[2] > like(Sb[0], 0.0)):
+        verdict = judge(info[0], finite, limit)
+        if any_true(verdict > like(verdict, 0.0)):
             anything = True
             spoil(A, V, Sb, finite, m, k, n)
+            info[0] = info[0] + verdict * like(verdict, VERDICT)
+            write_lanes(report, batch + b, 1, info, (1,), (one[0], one[0], one[1]))
         put(Sb, 0, 1, (over_g, over_f), values, b, forms[2])
         if k:
             put(left, 0, planes, one, y, b, forms[1])
             put(right, 0, planes, one, z, b, forms[3])
-        for i in range(3):
-            write_lanes(report, i * batch + b, 1, verdict, (i,), (one[0], one[0], one[1]))
+        write_lanes(report, b, 1, info, (0,), (one[0], one[0], one[1]))
     return anything
 
 

@@ -49,7 +49,7 @@ class Info:
 
     clean        whether there is nothing to tell: all converged, all were finite
     sweeps       until nothing changed, that last one included
-    off_norm     the largest |cos| between two columns that the last sweep met
+    off_norm     the largest |cos| between two columns that is left; 0 where it has converged
     nonfinite    whether NaN or infinity was there: all results are NaN
     unconverged  whether it still changed at the bound
     """
@@ -61,19 +61,23 @@ class Info:
 
     @property
     def sweeps(self) -> np.ndarray:
-        return self._told[0].astype(np.int64) + ~self.unconverged
+        return self._told[0].astype(np.int64) % VERDICT + ~self.unconverged
 
     @property
     def off_norm(self) -> np.ndarray:
-        return np.sqrt(self._told[1])
+        return np.sqrt(np.where(self.unconverged, self._told[1], 0))
 
     @property
     def nonfinite(self) -> np.ndarray:
-        return self._told[2].astype(np.uint8) & NONFINITE != 0
+        return _verdicts(self._told) & NONFINITE != 0
 
     @property
     def unconverged(self) -> np.ndarray:
-        return self._told[2].astype(np.uint8) & UNCONVERGED != 0
+        return _verdicts(self._told) & UNCONVERGED != 0
+
+
+def _verdicts(told: np.ndarray) -> np.ndarray:
+    return told[0].astype(np.int64) // VERDICT
 
 
 # ---- SVDs
@@ -105,7 +109,7 @@ def _svd(
         U, S, Vh = factors(full) if vectors else _values_only(full)
     else:
         U, S, Vh = (_filled(x, lanes) for x in out)
-    told, anything = np.empty((3, len(full)), S.dtype), False
+    told, anything = np.empty((2, len(full)), S.dtype), False
     if S.size:
         kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh, told)]
         arguments = (*_sizes(*sizes, lanes), *arrays)
@@ -124,11 +128,11 @@ def svd_accurate(
     """`svd` by pivoted QR and Jacobi on the triangle: S to high relative accuracy on graded matrices."""
     x = _doubled(a)
     results, anything = factors(x), False
-    told = np.zeros((3, len(a)), results[1].dtype)
+    told = np.zeros((2, len(a)), results[1].dtype)
     if results[1].size:
         arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], 10 * _work(*a.shape[1:])
         anything = _run("preconditioned", _row_kinds(x.dtype), (*sizes, *arrays), len(a), work, 1, threads, limit)
-        far = np.flatnonzero(told[2] == FAR) if anything else ()
+        far = np.flatnonzero(_verdicts(told) == FAR) if anything else ()
         if len(far):
             again = x[far], *(y[far] for y in results), told[:, far].copy()
             arguments = (*sizes, *map(_reals, again))
@@ -136,7 +140,7 @@ def svd_accurate(
             for y, z in zip(results, again[1:]):
                 y[far] = z
             told[:, far] = again[-1]
-            anything = bool(told[2].any())
+            anything = bool(_verdicts(told).any())
     info = Info(told, not anything)
     if anything:
         for y in results:
@@ -180,7 +184,7 @@ def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, thread
 
 def _sweeps(a: np.ndarray, da: np.ndarray, results: Any, turns: np.ndarray | None, limit: int, threads: int) -> Info:
     """Fill the results, U, S, Vh and their tangents; where turned, U or Vh holds what `_adapt` made of it."""
-    told = np.zeros((3, len(a)), results[1].dtype)
+    told = np.zeros((2, len(a)), results[1].dtype)
     arrays = [_reals(x) for x in (a, da, a[:0] if turns is None else turns, *results, told)]
     arguments = (*a.shape[1:], len(a), len(da), turns is not None, *arrays)
     kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
@@ -371,6 +375,10 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
 
 #: What the verdict of a kernel says of a matrix. FAR: it spans more than the kernel can hold.
 NONFINITE, UNCONVERGED, FAR = 1, 2, 4
+
+#: Sweeps and verdict are told in one number, sweeps + VERDICT verdict: more would be a fifth of what a batch of 2 x 2
+#: writes.
+VERDICT = 64
 
 
 # ---- kernels

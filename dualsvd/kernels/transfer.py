@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .cpu import VERDICT
 from .lanes import prefetch, read_lanes, write_lanes
 from .protocol import like
 from .scalars import buffer, components, lanes
@@ -201,5 +202,5 @@ def eight(at, layout, start, stride):
 @called
 def tell(told, b, batch, sweeps, cos2, verdict):
     """Report of matrix b; whether it has anything to say."""
-    told[b], told[batch + b], told[2 * batch + b] = sweeps, cos2, verdict
+    told[b], told[batch + b] = sweeps + VERDICT * verdict, cos2
     return verdict != 0

@@ -124,7 +124,7 @@ def push_products(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, 
 
 def is_thin(y: Any) -> bool:
     """Whether the factors are without free columns."""
-    return np.shape(y[0])[-1] == np.shape(y[1])[-1] == np.shape(y[2])[-2]
+    return y[0].shape[-1] == y[1].shape[-1] == y[2].shape[-2]
 
 
 def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
@@ -634,16 +634,17 @@ def refuse_outputs(out: Any) -> None:
 def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
     """Factors that a user gives, all of one precision."""
     U, S, Vh = as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh")
-    if np.iscomplexobj(S):
-        raise DTypeError(f"S must be real, got {primal(S).dtype}; take S.real")
-    dtype = np.result_type(primal(U), primal(S), primal(Vh))
-    return SVDResult(of_dtype(U, dtype), of_dtype(S, np.finfo(dtype).dtype), of_dtype(Vh, dtype))
+    dtypes = primal(U).dtype, primal(S).dtype, primal(Vh).dtype
+    if dtypes[1].kind == "c":
+        raise DTypeError(f"S must be real, got {dtypes[1]}; take S.real")
+    dtype = np.result_type(*dtypes)
+    return SVDResult(of_dtype(U, dtype), of_dtype(S, dtype.type(0).real.dtype), of_dtype(Vh, dtype))
 
 
 def in_precision_of(factor: Any, x: Any, name: str) -> Any:
     """A tangent or cotangent in the dtype of what it belongs to."""
     x = as_inexact(x, name)
-    if np.iscomplexobj(x) and not np.iscomplexobj(factor):
+    if primal(x).dtype.kind == "c" != factor.dtype.kind:
         raise DTypeError(
             f"{name} must be real to go with {factor.dtype} factors, got {primal(x).dtype}; take {name}.real, or the "
             "factors of a complex matrix"
@@ -721,9 +722,9 @@ def svd_pullback(
         for name, x, bar in zip(names, y, (U_bar, S_bar, Vh_bar))
     )
     for name, x, bar in zip(names, y, bars):
-        if bar is not None and np.shape(bar) != np.shape(x):
-            raise ShapeError(f"{name} must have the shape {np.shape(x)} of its factor, got {np.shape(bar)}")
-    shape, dtype = (*np.shape(y.U)[:-1], np.shape(y.Vh)[-1]), np.result_type(primal(y.U), primal(y.Vh))
+        if bar is not None and bar.shape != x.shape:
+            raise ShapeError(f"{name} must have the shape {x.shape} of its factor, got {bar.shape}")
+    shape, dtype = (*y.U.shape[:-1], y.Vh.shape[-1]), primal(y.U).dtype
     if out is not None:
         check_outputs(out, {"A_bar": (shape, dtype)})
     A_bar = svd_pullback_rule(bars, y, (None,), options=get(), out=out)[0]
