@@ -134,18 +134,17 @@ def norm2(A, p, m):
     return total(alpha)
 
 
-def angle(gap, g, d, floor):
-    """The angle that makes a pair of columns with these products orthogonal; gap = alpha - beta, |a_p^H a_q|^2 = d |g|^2:
+def angle(gap, g, d, g2, floor):
+    """The angle that makes a pair of columns orthogonal; gap = alpha - beta, g2 = d |g|^2 = |a_p^H a_q|^2:
 
-        2 g / u,   sin^2 = 2 d |g|^2 / (u h),   and 2 d |g|^2 / u, what the longer column gains in square
+        2 g / u,   sin^2 = 2 g2 / (u h),   and 2 g2 / u, what the longer column gains in square
 
-    with h^2 = gap^2 + 4 d |g|^2 and u = |gap| + h. All are exactly 0 where g is, so that no lane is touched for its
+    with h^2 = gap^2 + 4 g2 and u = |gap| + h. All are exactly 0 where g is, so that no lane is touched for its
     neighbours' sake.
     """
     if order(gap) > 0:
-        return angle_of_duals(gap, g, d, floor)
-    one, g2 = like(gap, 1.0), abs2(g) * d
-    twice = g2 + g2
+        return angle_of_duals(gap, g, d, g2, floor)
+    one, twice = like(gap, 1.0), g2 + g2
     h = sqrt(gap * gap + (twice + twice))
     u = absolute(gap) + h
     over_uh = one / where(g2 > like(gap, 0.0), u * h, one)
@@ -153,15 +152,14 @@ def angle(gap, g, d, floor):
     return (g + g) * over_u, twice * over_uh, twice * over_u
 
 
-def angle_of_duals(gap, g, d, floor):
+def angle_of_duals(gap, g, d, g2, floor):
     """The values of plain numbers, and the partials by way of the tangent of the angle, which is regular where g = 0.
     They are noise where h^2 <= floor: there they are left out, and `settle` makes them good."""
-    one, g2 = like(gap, 1.0), abs2(g) * d
-    h2 = gap * gap + (g2 + g2) + (g2 + g2)
+    one, h2 = like(gap, 1.0), gap * gap + (g2 + g2) + (g2 + g2)
     smooth = primal(h2) > floor
     u = absolute(gap) + sqrt(where(smooth, h2, one)) + like(gap, tiny_of(gap))
     over_u = where(smooth, (one + one) / u, like(primal(gap), 0.0))
-    f, sin2, gain = angle(gap.value, g.value, d.value, floor)
+    f, sin2, gain = angle(gap.value, g.value, d.value, g2.value, floor)
     f = setprimal(g * over_u, f)
     tan2 = abs2(f) * d  # of that f, so that it is a rotation whatever was left out
     return f, setprimal(tan2 / (one + tan2), sin2), setprimal(g2 * over_u, gain)
@@ -177,7 +175,7 @@ def rotation(alpha, beta, g, floor):
     columns too. g = 0 gives exactly the identity, or the exchange.
     """
     one = like(alpha, 1.0)
-    t, sin2, _ = angle(alpha - beta, conj(g), one, floor * primal(alpha + beta))
+    t, sin2, _ = angle(alpha - beta, conj(g), one, abs2(g), floor * primal(alpha + beta))
     cos, swap = sqrt(one - sin2), primal(alpha) < primal(beta)
     c, sin = like(g, 1.0) * cos, t * cos
     return where(swap, conj(sin), c), where(swap, c, sin)
@@ -210,23 +208,21 @@ def turned(x, y, swap, right, left):
     return sheared(where(swap, y, x), where(swap, x, y), right, left)
 
 
-def needs(alpha, beta, g, dp, dq, tol2, least):
-    """Whether two columns need a rotation, and whether an exchange; alpha and beta are true, g is of those written."""
-    a, b, g2 = primal(alpha), primal(beta), abs2(primal(g)) * (primal(dp) * primal(dq))
-    return g2 > tol2 * ((a + least) * (b + least)), a < b
-
-
 def changes(alpha, beta, g, dp, dq, tol2, least):
-    """Whether they need either."""
-    need, swap = needs(alpha, beta, g, dp, dq, tol2, least)
-    return need | swap
+    """Whether two columns need a rotation, or an exchange; alpha and beta are true, g is of those written."""
+    a, b, g2 = primal(alpha), primal(beta), abs2(primal(g)) * (primal(dp) * primal(dq))
+    return (g2 > tol2 * ((a + least) * (b + least))) | (a < b)
 
 
-def solve(alpha, beta, g, dp, dq, tol2, floor, least):
-    """The rotation of a pair: whether there is one, (swap, right, left) of `turned`, then the new alpha, beta, dp, dq."""
-    need, swap = needs(alpha, beta, g, dp, dq, tol2, least)
-    g = squelch(need, where(swap, conj(g), g))
-    f, sin2, gain = angle(alpha - beta, g, dp * dq, floor * primal(alpha + beta))
+def solve(alpha, beta, g, dp, dq, open, tol2, floor, least):
+    """The rotation of a pair, in lanes that are open: whether there is one, (swap, right, left) of `turned`, then the
+    new alpha, beta, dp, dq."""
+    a, b, d, zero = primal(alpha), primal(beta), dp * dq, like(alpha, 0.0)
+    swap = (a < b) & open
+    g = where(swap, conj(g), g)
+    g2 = abs2(g) * d
+    need = (primal(g2) > tol2 * ((a + least) * (b + least))) & open
+    f, sin2, gain = angle(alpha - beta, squelch(need, g), d, where(need, g2, zero), floor * (a + b))
     alpha, beta = where(swap, beta, alpha) + gain, where(swap, alpha, beta) - gain
     dp, dq = where(swap, dq, dp), where(swap, dp, dq)
     return need | swap, swap, conj(f) * dq, f * dp, alpha, beta, dp - dp * sin2, dq - dq * sin2
@@ -294,8 +290,9 @@ def turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved):
     alpha, beta, g = dots(A, p, q, m)
     dp, dq = D[p], D[q]
     alpha, beta = alpha * dp, beta * dq
-    if any_true(changes(alpha, beta, g, dp, dq, tol2, least)):
-        change, swap, right, left, _, _, dp, dq = solve(alpha, beta, g, dp, dq, tol2, floor, least)
+    open = changes(alpha, beta, g, dp, dq, tol2, least)
+    if any_true(open):
+        change, swap, right, left, _, _, dp, dq = solve(alpha, beta, g, dp, dq, open, tol2, floor, least)
         moved = moved | change
         turn_columns(A, p, q, swap, right, left, m)
         turn_columns(V, p, q, swap, right, left, k)
@@ -366,17 +363,17 @@ def size2(A, size):
 def turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved):
     """`turn_pair` of (a, x), (a, y), (b, x) and (b, y)."""
     scales = (D[p], D[p + 1], D[q], D[q + 1])
-    norms, products = tile_dots(A, p, q, m)
-    norms = (norms[0] * scales[0], norms[1] * scales[1], norms[2] * scales[2], norms[3] * scales[3])
-    if any_true(tile_changes(norms, products, scales, tol2, least)):
-        change, rotations, scales = solve_tile(norms, products, scales, tol2, floor, least)
+    squares, products = tile_dots(A, p, q, m)
+    open = tile_changes(squares, products, scales, tol2, least)
+    if any_true(open):
+        change, rotations, scales = solve_tile(squares, products, scales, open, tol2, floor, least)
         moved = moved | change
         finish_tile(A, V, D, p, q, rotations, scales, m, k)
     return moved
 
 
 def tile_dots(A, p, q, m):
-    """The squared norms of a, b, x, y, and the products x^H a, y^H a, b^H a, b^H x, b^H y, y^H x."""
+    """The squares of a, b, x, y as they are written, and the products x^H a, y^H a, b^H a, b^H x, b^H y, y^H x."""
     P, Q = p * m, q * m
     a, b, x, y = A[P], A[P + m], A[Q], A[Q + m]
     aa, bb, xx, yy = abs2(a), abs2(b), abs2(x), abs2(y)
@@ -391,31 +388,33 @@ def tile_dots(A, p, q, m):
     )  # fmt: skip
 
 
-def tile_changes(norms, products, scales, tol2, least):
-    """Whether any of the four pairs needs a rotation or an exchange."""
-    aa, bb, xx, yy = norms
-    da, db, dx, dy = scales
+def tile_changes(squares, products, scales, tol2, least):
+    """The lanes in which any of the four pairs needs a rotation or an exchange."""
+    aa, bb, xx, yy = primal(squares[0]), primal(squares[1]), primal(squares[2]), primal(squares[3])
+    da, db, dx, dy = primal(scales[0]), primal(scales[1]), primal(scales[2]), primal(scales[3])
     xa, ya, _, bx, by, _ = products
-    upper = changes(aa, xx, xa, da, dx, tol2, least) | changes(aa, yy, ya, da, dy, tol2, least)
-    return upper | changes(bb, xx, bx, db, dx, tol2, least) | changes(bb, yy, by, db, dy, tol2, least)
+    shorter, longer = minimum(aa * da, bb * db), maximum(xx * dx, yy * dy)
+    aa, bb, xx, yy = tol2 * (aa + least), tol2 * (bb + least), xx + least, yy + least
+    upper = (abs2(primal(xa)) > aa * xx) | (abs2(primal(ya)) > aa * yy)
+    return upper | (abs2(primal(bx)) > bb * xx) | (abs2(primal(by)) > bb * yy) | (shorter < longer)
 
 
-def solve_tile(norms, products, scales, tol2, floor, least):
-    """Whether anything moves, the four rotations as (swap, right, left), and the new scales."""
-    aa, bb, xx, yy = norms
+def solve_tile(squares, products, scales, open, tol2, floor, least):
+    """In lanes that are open: whether anything moves, the rotations as (swap, right, left), and the new scales."""
     da, db, dx, dy = scales
+    aa, bb, xx, yy = squares[0] * da, squares[1] * db, squares[2] * dx, squares[3] * dy
     xa, ya, ba, bx, by, yx = products
-    change, s1, r1, l1, aa, xx, da, dx = solve(aa, xx, conj(xa), da, dx, tol2, floor, least)
+    change, s1, r1, l1, aa, xx, da, dx = solve(aa, xx, conj(xa), da, dx, open, tol2, floor, least)
     ya, yx = turned(ya, yx, s1, r1, l1)
     ba, bx = turned(ba, bx, s1, r1, l1)
-    moved, s2, r2, l2, aa, yy, da, dy = solve(aa, yy, conj(ya), da, dy, tol2, floor, least)
+    moved, s2, r2, l2, aa, yy, da, dy = solve(aa, yy, conj(ya), da, dy, open, tol2, floor, least)
     change = change | moved
     ba, by = turned(ba, by, s2, r2, l2)
     _, xy = turned(like(xa, 0.0), conj(yx), s2, r2, l2)  # x^H a = 0 since the first
-    moved, s3, r3, l3, bb, xx, db, dx = solve(bb, xx, bx, db, dx, tol2, floor, least)
+    moved, s3, r3, l3, bb, xx, db, dx = solve(bb, xx, bx, db, dx, open, tol2, floor, least)
     change = change | moved
     yb, _ = turned(conj(by), conj(xy), s3, r3, l3)
-    moved, s4, r4, l4, bb, yy, db, dy = solve(bb, yy, conj(yb), db, dy, tol2, floor, least)
+    moved, s4, r4, l4, bb, yy, db, dy = solve(bb, yy, conj(yb), db, dy, open, tol2, floor, least)
     return change | moved, ((s1, r1, l1), (s2, r2, l2), (s3, r3, l3), (s4, r4, l4)), (da, db, dx, dy)
 
 
@@ -501,10 +500,11 @@ def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
         C[j] = like(C[0], 0.0)
     for i in range(low, high):
         gather(A, D, R, C, 2 * i, 2 * (front - i), i - low, m)
-    norms, scales = (R[0], R[1], R[2], R[3]), (R[4], R[5], R[6], R[7])
+    squares, scales = (R[0], R[1], R[2], R[3]), (R[4], R[5], R[6], R[7])
     products = (C[0], C[1], C[2], C[3], C[4], C[5])
-    if any_true(tile_changes(norms, products, scales, tol2, least)):
-        change, rotations, scales = solve_tile(norms, products, scales, tol2, floor, least)
+    open = tile_changes(squares, products, scales, tol2, least)
+    if any_true(open):
+        change, rotations, scales = solve_tile(squares, products, scales, open, tol2, floor, least)
         (s0, C[0], C[1]), (s1, C[2], C[3]), (s2, C[4], C[5]), (s3, C[6], C[7]) = rotations
         R[0], R[1], R[2], R[3] = where(s0, one, zero), where(s1, one, zero), where(s2, one, zero), where(s3, one, zero)
         R[4], R[5], R[6], R[7] = scales
@@ -517,7 +517,7 @@ def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
 
 
 def gather(A, D, R, C, p, q, lane, m):
-    """The norms, scales and products of a tile, to one lane."""
+    """The products and scales of a tile, to one lane."""
     (aa, bb, xx, yy), (xa, ya, ba, bx, by, yx) = tile_dots(A, p, q, m)
     set_entry(C, 0, lane, xa)
     set_entry(C, 1, lane, ya)
@@ -528,10 +528,10 @@ def gather(A, D, R, C, p, q, lane, m):
     for j in range(2):
         set_entry(R, 4 + j, lane, D[p + j])
         set_entry(R, 6 + j, lane, D[q + j])
-    set_entry(R, 0, lane, aa * D[p])
-    set_entry(R, 1, lane, bb * D[p + 1])
-    set_entry(R, 2, lane, xx * D[q])
-    set_entry(R, 3, lane, yy * D[q + 1])
+    set_entry(R, 0, lane, aa)
+    set_entry(R, 1, lane, bb)
+    set_entry(R, 2, lane, xx)
+    set_entry(R, 3, lane, yy)
 
 
 def turn_one(A, V, D, R, C, p, q, lane, m, k):

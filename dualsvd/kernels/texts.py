@@ -25,7 +25,7 @@ def _written_in(text: Any, module: Any) -> bool:
 
 #: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
 STAGED = {"rotation", "angle", "angle_of_duals", "rebase", "reciprocal"}
-STAGED |= {"sheared", "turned", "needs", "changes", "solve", "tile_changes", "solve_tile"}
+STAGED |= {"sheared", "turned", "changes", "solve", "tile_changes", "solve_tile"}
 
 #: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
 #: fixed size their loops unroll, which halves their time. What runs once a sweep or less is not: it would only make the
