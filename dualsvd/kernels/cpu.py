@@ -121,8 +121,10 @@ def _svd(
         told[...] = 0
     if out is not None:
         _empty((U, S, Vh), out, 0)
-    U, S, Vh = out or (U[:batch], S[:batch], Vh[:batch])
-    return U, S, Vh, Info(told[:, :batch], not anything)
+        U, S, Vh = out
+    elif len(full) > batch:
+        U, S, Vh, told = U[:batch], S[:batch], Vh[:batch], told[:, :batch]
+    return U, S, Vh, Info(told, not anything)
 
 
 def svd_accurate(
@@ -317,11 +319,12 @@ def svd_pullback(
             kernel, bars, lanes = "dyads", [np.zeros_like(S) if S_bar is None else S_bar], _lanes(a_bar)
         else:
             kernel, lanes = "pullback", _lanes(a_bar, 2 if sizes == (2, 2) else 1)
-            bars = [np.zeros_like(x) if y is None else y for x, y in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))]
+            bars = [np.zeros_like(x) if y is None else y for x, y in ((U, U_bar), (S, S_bar), (Vh, Vh_bar))]
         arrays = [_filled(x, lanes) for x in (U, S, Vh, *bars, a_bar)]
         kinds, arguments = _leaf_kinds(U.dtype, lanes), (*_sizes(*sizes, lanes), *map(_reals, arrays))
         left_out = _run(kernel, kinds, arguments, len(arrays[0]), _work(*sizes), lanes, threads)
-        _empty(arrays[-1:], [a_bar], 0)
+        if arrays[-1] is not a_bar:
+            _empty(arrays[-1:], [a_bar], 0)
     return a_bar, not left_out
 
 
@@ -348,7 +351,8 @@ def _values_only(a: np.ndarray) -> Factors:
 
 def _reals(x: np.ndarray) -> np.ndarray:
     """x as a flat array of reals."""
-    return x.reshape(-1).view(x.real.dtype) if x.dtype.kind == "c" else x.reshape(-1)
+    flat = x.reshape(-1)
+    return flat.view(x.real.dtype) if x.dtype.kind == "c" else flat
 
 
 def _doubled(x: np.ndarray) -> np.ndarray:
@@ -365,7 +369,7 @@ def _filled(x: np.ndarray, lanes: int, axis: int = 0) -> np.ndarray:
     """A contiguous batch of at least `lanes`, x itself if it is that: else the last matrix is repeated."""
     count = x.shape[axis]
     if count >= lanes or not count:
-        return np.ascontiguousarray(x)
+        return x if x.flags.c_contiguous else np.ascontiguousarray(x)
     return np.take(x, np.minimum(np.arange(lanes), count - 1), axis=axis)
 
 
@@ -478,7 +482,8 @@ _entries: dict[tuple[Any, ...], Any] = {}
 
 def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
     """The entry point of a kernel: Numba's dispatcher takes longer to find that than a small SVD takes."""
-    key = kernel, kinds, *(size for size in arguments[:2] if not isinstance(size, int))
+    fixed = not isinstance(arguments[0], int)
+    key = (kernel, kinds, *arguments[:2]) if fixed else (kernel, kinds)
     entry = _entries.get(key)
     if entry is None:
         from . import accurate, compiled

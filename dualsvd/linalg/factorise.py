@@ -138,8 +138,7 @@ def packed_factors(a: Any, options: Options, out: Any = None) -> SVDResult:
     """U, S, Vh by SIMD packs, which tell by themselves of matrices that are not finite."""
     U, S, Vh, info = kernels().svd(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
     check_report(info, a, options)
-    (m, n), batch = a.shape[-2:], a.shape[:-2]
-    return SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
+    return SVDResult(U, S, Vh) if a.ndim == 3 else unstacked(U, S, Vh, a)
 
 
 def check_report(info: Any, a: Any, options: Options) -> None:
@@ -154,9 +153,14 @@ def jacobi_factors(a: Any, options: Options, way: Way, full_matrices: bool = Fal
     compute = kernels().svd_accurate if way == "rows" else kernels().svd
     U, S, Vh, info = compute(stack_of(a), threads=threads(options))
     check_converged(info)
+    factors = unstacked(U, S, Vh, a)
+    return completed(*factors) if full_matrices else factors
+
+
+def unstacked(U: Any, S: Any, Vh: Any, a: Any) -> SVDResult:
+    """The factors with the batch axes of a."""
     (m, n), batch = a.shape[-2:], a.shape[:-2]
-    U, S, Vh = U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n)
-    return completed(U, S, Vh) if full_matrices else SVDResult(U, S, Vh)
+    return SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
 
 
 def eigh_factors(a: Any, options: Options) -> EighResult:

@@ -571,8 +571,9 @@ def svd(
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
     a, full_matrices = as_matrix(a), bool(full_matrices)
     if not isinstance(a, Tracer):
-        if out is not None:
-            check_outputs(out, factor_shapes(a, full_matrices))
+        if out is None:
+            return svd_factors(a, chosen, full_matrices)
+        check_outputs(out, factor_shapes(a, full_matrices))
         return SVDResult(*deliver(svd_factors(a, chosen, full_matrices, out), out))
     refuse_outputs(out)
     a, e = in_range(a)
@@ -652,6 +653,16 @@ def in_precision_of(factor: Any, x: Any, name: str) -> Any:
     return of_dtype(x, factor.dtype)
 
 
+def cotangent(factor: Any, bar: Any, name: str) -> Any:
+    """That of a factor, in its dtype; None for zero."""
+    if bar is None:
+        return None
+    bar = in_precision_of(primal(factor), bar, name)
+    if bar.shape != factor.shape:
+        raise ShapeError(f"{name} must have the shape {factor.shape} of its factor, got {bar.shape}")
+    return bar
+
+
 def svd_pushforward(
     U: Any, S: Any, Vh: Any, dA: Any, *, out: tuple[Any, Any, Any] | None = None
 ) -> tuple[Any, Any, Any]:
@@ -716,14 +727,8 @@ def svd_pullback(
     array([[1., 0.],
            [0., 0.]])
     """
-    y, names = as_factors(U, S, Vh), ("U_bar", "S_bar", "Vh_bar")
-    bars = tuple(
-        None if bar is None else in_precision_of(primal(x), bar, name)
-        for name, x, bar in zip(names, y, (U_bar, S_bar, Vh_bar))
-    )
-    for name, x, bar in zip(names, y, bars):
-        if bar is not None and bar.shape != x.shape:
-            raise ShapeError(f"{name} must have the shape {x.shape} of its factor, got {bar.shape}")
+    y = as_factors(U, S, Vh)
+    bars = cotangent(y.U, U_bar, "U_bar"), cotangent(y.S, S_bar, "S_bar"), cotangent(y.Vh, Vh_bar, "Vh_bar")
     shape, dtype = (*y.U.shape[:-1], y.Vh.shape[-1]), primal(y.U).dtype
     if out is not None:
         check_outputs(out, {"A_bar": (shape, dtype)})
