@@ -151,6 +151,51 @@ def test_no_angle_is_exactly_no_rotation():
     assert jacobi.rotation(0.0, 0.0, 0.0, 0.0) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("case", SIMPLE)
+def test_a_tile_makes_the_rotations_of_its_four_pairs(case):
+    """Angles from products that are updated, and from columns that are turned: the same to rounding."""
+    a = scaled(np.resize(tall(case.matrix()), (7, 4)))[0]
+    least, floor = jacobi.flush(DOUBLE), 0.0
+    turned, start = [], np.sqrt([1.0, 0.7, 0.9, 0.6])
+    for tile in (False, True):
+        A, V, D = columns(a), identity(4, number(a[0, 0])), Buffer(start**2)
+        rest = 7, 4, jacobi.squared_tolerance(DOUBLE, 7), floor, least, False
+        if tile:
+            assert jacobi.turn_tile(A, V, D, 0, 2, *rest)
+        else:
+            for p, q in itertools.product((0, 1), (2, 3)):
+                jacobi.turn_pair(A, V, D, p, q, *rest)
+        scale = np.sqrt(np.array(list(D)))
+        turned.append((matrix(A, 7, 4) * scale / np.abs(a).max(), matrix(V, 4, 4) * scale))
+        rotation = turned[-1][1] / start[:, None]  # what the true columns were multiplied by
+        np.testing.assert_allclose(rotation.conj().T @ rotation, np.eye(4), rtol=0, atol=64 * DOUBLE)
+    for x, y in zip(*turned):
+        np.testing.assert_allclose(x, y, rtol=0, atol=64 * DOUBLE)
+
+
+def near_identity(n, noise=1e-9):
+    """Every pair wants a rotation by any angle, up to 45 degrees: scales shrink as fast as they can."""
+    return np.eye(n) + noise * cases.normal(n, n)
+
+
+@pytest.mark.parametrize("n, least", [(2, 1.0), (3, 1.0), (8, 0.9), (40, jacobi.LEAST_SCALE)])
+def test_scales_that_become_small_are_written_out(n, least, monkeypatch):
+    monkeypatch.setattr(jacobi, "LEAST_SCALE", least)
+    written, write = [], jacobi.write_scale
+    monkeypatch.setattr(jacobi, "write_scale", lambda *given: written.append(given[3]) or write(*given))
+    a = near_identity(n)
+    assert_svd(a, *python_svd(a)[:3])
+    assert len(written) > n  # those at the end, and some before
+
+
+@pytest.mark.parametrize("n", [6, 33, 48, 130])
+def test_scales_stay_in_range_whatever_the_angles(n):
+    a = near_identity(n)
+    for U, S, Vh, info in (cpu.svd(np.stack([a] * 5)), cpu.svd_accurate(a[None])):
+        assert not info.unconverged.any()
+        assert_svd(a, U[-1], S[-1], Vh[-1].T)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Tangents
 

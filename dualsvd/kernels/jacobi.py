@@ -73,9 +73,9 @@ SMOOTH = 1e-6
 def headroom(eps: float) -> int:
     """The exponent to which the largest entry is scaled: 220, or 20 in float32.
 
-    A rotation forms fourth powers of column norms: (64 2^220)^4 and (64 2^20)^4 are just below overflow, with the square
-    of 2 / LEAST_SCALE even. The lower end then reaches furthest: two columns count as vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest
-    entry.
+    A rotation forms fourth powers of column norms, over the square of LEAST_SCALE / 2 at most: (64 2^220)^4 2^22, or
+    (64 2^20)^4 2^22, is just below overflow. The lower end then reaches furthest: two columns count as vanished
+    (`flush`) only below 1e-134 (float32: 1e-12) of the largest entry.
     """
     return 220 if eps < 1e-10 else 20
 
@@ -214,14 +214,14 @@ def changes(alpha, beta, g, dp, dq, tol2, least):
     return (g2 > tol2 * ((a + least) * (b + least))) | (a < b)
 
 
-def solve(alpha, beta, g, dp, dq, open, tol2, floor, least):
-    """The rotation of a pair, in lanes that are open: whether there is one, (swap, right, left) of `turned`, then the
+def solve(alpha, beta, g, dp, dq, active, tol2, floor, least):
+    """The rotation of a pair, in active lanes: whether there is one, (swap, right, left) of `turned`, then the
     new alpha, beta, dp, dq."""
     a, b, d, zero = primal(alpha), primal(beta), dp * dq, like(alpha, 0.0)
-    swap = (a < b) & open
+    swap = (a < b) & active
     g = where(swap, conj(g), g)
     g2 = abs2(g) * d
-    need = (primal(g2) > tol2 * ((a + least) * (b + least))) & open
+    need = (primal(g2) > tol2 * ((a + least) * (b + least))) & active
     f, sin2, gain = angle(alpha - beta, squelch(need, g), d, where(need, g2, zero), floor * (a + b))
     alpha, beta = where(swap, beta, alpha) + gain, where(swap, alpha, beta) - gain
     dp, dq = where(swap, dq, dp), where(swap, dp, dq)
@@ -277,7 +277,7 @@ def sweep(A, V, D, m, k, n, tol2, floor):
     """
     zero = like(primal(real(total(A[0]))), 0.0)
     least, moved = like(zero, flush(eps_of(zero))), zero > zero
-    for p in range(-(n % 2), n - 1, 2):  # an odd number of rows begins with one alone
+    for p in range(-(n % 2), n - 1, 2):  # rows p and p + 1; an odd number of them begins with row 0 alone
         for q in range(max(p, 0) + 1, n if p < 0 else p + 2):
             moved = turn_pair(A, V, D, max(p, 0), q, m, k, tol2, floor, least, moved)
         for q in range(n if p < 0 else p + 2, n, 2):
@@ -290,9 +290,9 @@ def turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved):
     alpha, beta, g = dots(A, p, q, m)
     dp, dq = D[p], D[q]
     alpha, beta = alpha * dp, beta * dq
-    open = changes(alpha, beta, g, dp, dq, tol2, least)
-    if any_true(open):
-        change, swap, right, left, _, _, dp, dq = solve(alpha, beta, g, dp, dq, open, tol2, floor, least)
+    active = changes(alpha, beta, g, dp, dq, tol2, least)
+    if any_true(active):
+        change, swap, right, left, _, _, dp, dq = solve(alpha, beta, g, dp, dq, active, tol2, floor, least)
         moved = moved | change
         turn_columns(A, p, q, swap, right, left, m)
         turn_columns(V, p, q, swap, right, left, k)
@@ -353,20 +353,22 @@ def size2(A, size):
 
 # ---- four pairs at a time
 #
-# Columns a, b = p, p + 1 and x, y = q, q + 1 make a tile of four pairs. Their ten inner products tell all four rotations,
-# one after the other: what a rotation does to columns it does to products with them. So a column is read and written
-# once for two rotations; a processor can write half as much as it can multiply. Within a tile norms and products lose
-# digits where a rotation cancels, as it does if columns are nearly parallel. The next sweep sees to that, for it takes
-# them afresh: a tile in which nothing moves has been tested with products of what is there.
+# Columns a, b = p, p + 1 and x, y = q, q + 1 make a tile of four pairs. Their ten inner products tell all four
+# rotations, one after the other: what a rotation does to columns it does to products with them. So a column is read and
+# written once for two rotations, and a processor can write half as much as it can multiply.
+#
+# Within a tile norms and products lose digits where a rotation cancels, as it does if columns are nearly parallel. It
+# is a rotation still, and the next sweep takes all products afresh: a tile in which nothing moves has been tested with
+# products of what is there.
 
 
 def turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved):
     """`turn_pair` of (a, x), (a, y), (b, x) and (b, y)."""
     scales = (D[p], D[p + 1], D[q], D[q + 1])
     squares, products = tile_dots(A, p, q, m)
-    open = tile_changes(squares, products, scales, tol2, least)
-    if any_true(open):
-        change, rotations, scales = solve_tile(squares, products, scales, open, tol2, floor, least)
+    active = tile_changes(squares, products, scales, tol2, least)
+    if any_true(active):
+        change, rotations, scales = solve_tile(squares, products, scales, active, tol2, floor, least)
         moved = moved | change
         finish_tile(A, V, D, p, q, rotations, scales, m, k)
     return moved
@@ -399,22 +401,22 @@ def tile_changes(squares, products, scales, tol2, least):
     return upper | (abs2(primal(bx)) > bb * xx) | (abs2(primal(by)) > bb * yy) | (shorter < longer)
 
 
-def solve_tile(squares, products, scales, open, tol2, floor, least):
-    """In lanes that are open: whether anything moves, the rotations as (swap, right, left), and the new scales."""
+def solve_tile(squares, products, scales, active, tol2, floor, least):
+    """In active lanes: whether anything moves, the rotations as (swap, right, left), and the new scales."""
     da, db, dx, dy = scales
     aa, bb, xx, yy = squares[0] * da, squares[1] * db, squares[2] * dx, squares[3] * dy
     xa, ya, ba, bx, by, yx = products
-    change, s1, r1, l1, aa, xx, da, dx = solve(aa, xx, conj(xa), da, dx, open, tol2, floor, least)
+    change, s1, r1, l1, aa, xx, da, dx = solve(aa, xx, conj(xa), da, dx, active, tol2, floor, least)
     ya, yx = turned(ya, yx, s1, r1, l1)
     ba, bx = turned(ba, bx, s1, r1, l1)
-    moved, s2, r2, l2, aa, yy, da, dy = solve(aa, yy, conj(ya), da, dy, open, tol2, floor, least)
+    moved, s2, r2, l2, aa, yy, da, dy = solve(aa, yy, conj(ya), da, dy, active, tol2, floor, least)
     change = change | moved
     ba, by = turned(ba, by, s2, r2, l2)
     _, xy = turned(like(xa, 0.0), conj(yx), s2, r2, l2)  # x^H a = 0 since the first
-    moved, s3, r3, l3, bb, xx, db, dx = solve(bb, xx, bx, db, dx, open, tol2, floor, least)
+    moved, s3, r3, l3, bb, xx, db, dx = solve(bb, xx, bx, db, dx, active, tol2, floor, least)
     change = change | moved
     yb, _ = turned(conj(by), conj(xy), s3, r3, l3)
-    moved, s4, r4, l4, bb, yy, db, dy = solve(bb, yy, conj(yb), db, dy, open, tol2, floor, least)
+    moved, s4, r4, l4, bb, yy, db, dy = solve(bb, yy, conj(yb), db, dy, active, tol2, floor, least)
     return change | moved, ((s1, r1, l1), (s2, r2, l2), (s3, r3, l3), (s4, r4, l4)), (da, db, dx, dy)
 
 
@@ -502,9 +504,9 @@ def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
         gather(A, D, R, C, 2 * i, 2 * (front - i), i - low, m)
     squares, scales = (R[0], R[1], R[2], R[3]), (R[4], R[5], R[6], R[7])
     products = (C[0], C[1], C[2], C[3], C[4], C[5])
-    open = tile_changes(squares, products, scales, tol2, least)
-    if any_true(open):
-        change, rotations, scales = solve_tile(squares, products, scales, open, tol2, floor, least)
+    active = tile_changes(squares, products, scales, tol2, least)
+    if any_true(active):
+        change, rotations, scales = solve_tile(squares, products, scales, active, tol2, floor, least)
         (s0, C[0], C[1]), (s1, C[2], C[3]), (s2, C[4], C[5]), (s3, C[6], C[7]) = rotations
         R[0], R[1], R[2], R[3] = where(s0, one, zero), where(s1, one, zero), where(s2, one, zero), where(s3, one, zero)
         R[4], R[5], R[6], R[7] = scales

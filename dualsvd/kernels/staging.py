@@ -446,7 +446,7 @@ class Mask(Staged):
         )
 
     def may_be_true(self) -> Mask | bool:
-        return self if not isinstance(self.origin, PackType) else True
+        return isinstance(self.origin, PackType) or self
 
     def __and__(self, other: Mask) -> Mask:
         return self.emitter.record_mask(self.origin, lambda builder: builder.and_(self.value, other.value))
@@ -606,14 +606,14 @@ class Emitter:
 
     # -- between Numba's values and numbers
 
-    def wrap(self, t: types.Type, value: Any, tangent: bool = False) -> Any:
+    def wrap(self, t: Any, value: Any, tangent: bool = False) -> Any:
         """The number, or the tuple of them, that stands for a value of Numba's."""
 
         def part(index: int, *more: int) -> Any:
             return None if self.builder is None else self.builder.extract_value(value, (index, *more))
 
         if isinstance(t, types.BaseTuple):
-            return tuple(self.wrap(x, part(i)) for i, x in enumerate(t.types))
+            return tuple(self.wrap(x, part(i)) for i, x in enumerate(t.types))  # type: ignore[attr-defined]
         if isinstance(t, DualType):
             partials = [self.wrap(t.part, part(1, k), True) for k in range(t.count)]
             return Dual(self.wrap(t.part, part(0), tangent), partials, t.level)

@@ -30,10 +30,10 @@ STAGED |= {"sheared", "turned", "changes", "solve", "tile_changes", "solve_tile"
 #: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
 #: fixed size their loops unroll, which halves their time. What runs once a sweep or less is not: it would only make the
 #: compiler work.
-HOT = {"dots", "inner", "norm2", "rotate", "turn_columns", "turn_pair", "settle_pair", "shear", "shift", "exponent_of"}
-HOT |= {"tile_dots", "rotate_tile", "finish_tile", "turn_tile", "write_small_scales"}
-HOT |= {"turn_one", "gather"}
-HOT |= {
+HOT = {"dots", "inner", "norm2", "rotate", "settle_pair", "shear", "shift", "exponent_of"}
+HOT |= {"turn_pair", "turn_columns", "write_small_scales", "turn_tile", "tile_dots", "rotate_tile", "finish_tile"}
+HOT |= {"gather", "turn_one"}
+HOT |= {  # these stand in a kernel once
     "converge",
     "sweep",
     "converge_in_fronts",
@@ -42,7 +42,7 @@ HOT |= {
     "normalise",
     "extent",
     "raise_lanes",
-}  # these stand in a kernel once
+}
 HOT |= {name for name, text in vars(derivatives).items() if _written_in(text, derivatives)}
 
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.

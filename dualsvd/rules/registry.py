@@ -242,7 +242,7 @@ _INEXACT = frozenset(map(np.dtype, "fdFD"))
 
 def as_inexact(x: Any, name: str = "x") -> Any:
     """x as an array (or tracer) of floating-point numbers; integers become float64, other kinds are refused."""
-    if type(x) is np.ndarray and x.dtype in _INEXACT or isinstance(x, Tracer):
+    if (type(x) is np.ndarray and x.dtype in _INEXACT) or isinstance(x, Tracer):
         return x
     x = np.asarray(x)
     kind = x.dtype.kind
