@@ -25,7 +25,9 @@ WAYS = {
     (7, 33, 40): ("lapack", "lapack"),
     (8, 33, 40): ("packs", "lapack"),
     (16, 41, 41): ("packs", "lapack"),
-    (100, 49, 50): ("lapack", "lapack"),
+    (63, 49, 50): ("lapack", "lapack"),
+    (64, 49, 50): ("packs", "lapack"),
+    (100, 65, 66): ("lapack", "lapack"),
     (0, 3, 3): ("lapack", "lapack"),
     (100, 0, 3): ("lapack", "lapack"),
 }
@@ -37,7 +39,7 @@ def test_who_computes_what(shape):
 
 
 def test_complex_matrices_count_as_larger():
-    shapes = [(64, n, n) for n in range(1, 60)]
+    shapes = [(64, n, n) for n in range(1, 80)]
     last = {z: max(s[-1] for s in shapes if way_for("factors", s, z) == "packs") for z in (False, True)}
     assert last[True] == int(last[False] / dispatch.COMPLEX)
 

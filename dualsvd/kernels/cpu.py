@@ -19,7 +19,7 @@ from .jacobi import MAX_SWEEPS, tie_tolerance
 from .memory import keep_freed_memory
 
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
-PACK_LIMIT = 48
+PACK_LIMIT = 64
 
 #: Sizes with a kernel of their own: 1.2 to 1.9 times faster, at the price of compiling it. From 8 x 8 it does not pay.
 FIXED = ((2, 2), (3, 3), (4, 4))

@@ -15,7 +15,7 @@ Wanted = Literal["factors", "values", "closed forms"]
 
 #: What is wanted -> (up to this min(m, n), packs from this batch on), sizes ascending.
 PACKS: dict[Wanted, tuple[tuple[int, int], ...]] = {
-    "factors": ((2, 8), (12, 4), (48, 8)),
+    "factors": ((2, 8), (12, 4), (48, 8), (64, 64)),
     "values": ((2, 16), (20, 8), (40, 16)),
     "closed forms": ((32, 4), (48, 16)),
 }
@@ -24,7 +24,7 @@ PACKS: dict[Wanted, tuple[tuple[int, int], ...]] = {
 ROWS = (12, 32)
 
 #: A complex matrix counts as a real one so many times its size: the kernels' lead over LAPACK ends there.
-COMPLEX = 1.4
+COMPLEX = 1.6
 
 
 @functools.lru_cache(1024)
