@@ -43,7 +43,7 @@ class Factored:
         householder.order_rows(sizes, self.rows, m)
         self.A = columns((a * raises)[self.rows])
         x = self.A[0]
-        self.W, self.d, self.tau = Buffer.zeros(m * n, x), Buffer.zeros(n, x), Buffer.zeros(2 * n, x)
+        self.W, self.d, self.tau = Buffer.zeros(m * n, x), Buffer.zeros(n, x), Buffer.zeros(n, x)
         norms, self.scale, self.pivots = Buffer.zeros(2 * n, 1.0), Buffer([float(1 / r) for r in raises]), [0] * n
         heights = Buffer([sizes[r] for r in self.rows])
         self.rank = householder.factor(
@@ -56,7 +56,9 @@ class Factored:
     def expanded(self):
         """Q Y with the rows where they were."""
         U = Buffer.zeros(self.m * self.n, self.A[0])
-        householder.expand(self.W, self.tau, self.Y, U, self.rank, self.m, self.n, self.n, 1)
+        householder.expand(
+            self.W, self.tau, Buffer.zeros(self.n, self.tau[0]), self.Y, U, self.rank, self.m, self.n, self.n, 1
+        )
         u = np.empty((self.m, self.n), np.array(U[0]).dtype)
         u[self.rows] = matrix(U, self.m, self.n)
         return u

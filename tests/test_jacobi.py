@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 
 import cases
+import mpmath
 import numpy as np
 import pytest
 
@@ -188,12 +189,34 @@ def test_scales_that_become_small_are_written_out(n, least, monkeypatch):
     assert len(written) > n  # those at the end, and some before
 
 
-@pytest.mark.parametrize("n", [6, 33, 48, 130])
-def test_scales_stay_in_range_whatever_the_angles(n):
-    a = near_identity(n)
-    for U, S, Vh, info in (cpu.svd(np.stack([a] * 5)), cpu.svd_accurate(a[None])):
-        assert not info.unconverged.any()
-        assert_svd(a, U[-1], S[-1], Vh[-1].T)
+@pytest.mark.parametrize("n, dtype", [(33, "float64"), (48, "float64"), (130, "float64"), (300, "float32")])
+def test_scales_stay_in_range_whatever_the_angles(n, dtype):
+    """In float32 scales of 300 columns would leave the range, were they not written out."""
+    a = near_identity(n, 1e-9 if dtype == "float64" else 1e-4).astype(dtype)
+    U, S, Vh, info = cpu.svd(a[None])
+    assert not info.unconverged.any()
+    assert_svd(a, U[0], S[0], Vh[0].T)
+
+
+def cancelling(theta, tiny, seed):
+    """Two columns within theta of parallel, beside one that is tiny: their rotation leaves noise of the second."""
+    q = np.linalg.qr(cases.normal(5, 4, seed=seed))[0].T
+    return np.stack([q[0], tiny * (q[2] + 0.5 * q[1] + 0.3 * q[0]), 0.9 * (q[0] + theta * q[1]), q[3]], axis=1)
+
+
+@pytest.mark.parametrize(
+    "theta, tiny, dtype",
+    [(1e-8, 1e-30, "float64"), (1e-9, 1e-20, "float64"), (1e-10, 1e-30, "float64"), (1e-4, 1e-10, "float32")],
+)
+def test_what_cancels_is_not_mixed_into_a_tiny_column(theta, tiny, dtype):
+    """Values are accurate to eps kappa of the matrix of normalised columns, kappa = 1 / theta, however tiny."""
+    a = np.stack([cancelling(theta, tiny, seed) for seed in range(24)]).astype(dtype)
+    packed, single = cpu.svd(a)[1], np.concatenate([cpu.svd(x[None])[1] for x in a])
+    with mpmath.workdps(80):
+        for x, *results in zip(a, packed, single):
+            exact = mpmath.svd_r(mpmath.matrix(x.astype(float).tolist()), compute_uv=False)
+            errors = [abs(float(mpmath.mpf(float(s)) / e - 1)) for S in results for s, e in zip(S, exact)]
+            assert max(errors) < 64 * np.finfo(dtype).eps / theta
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -70,8 +70,7 @@ def sweeps_of(A: np.ndarray) -> float:
 
 
 def svd_flops(A: np.ndarray, vectors: bool = True) -> float:
-    """Of the Jacobi kernel: every sweep takes ten inner products of four pairs, and every one but the last turns them by
-    two multiply-adds a row and a column."""
+    """Of the Jacobi kernel: every sweep takes ten inner products for four pairs, and all but the last turn them."""
     batch, m, n = A.shape
     if way_for("factors" if vectors else "values", A.shape) != "packs":
         return 0.0

@@ -102,7 +102,7 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
     )
     D, Tau, Sb, Norms, info = (
         room(n, X, leaf),
-        room(n + n // 2, X, leaf),
+        room(n, X, leaf),
         room(even, X, lane),
         room(2 * n, X, lane),
         room(2, X, lane),
@@ -110,6 +110,7 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
     Tops, Raises, Lowers, Sizes, Heights = (
         room(n, X, lane), room(n, X, lane), room(n, X, lane), room(m, X, lane), room(m, X, lane)
     )  # fmt: skip
+    Overlaps = room(n // 2 + 1, X, leaf)
     R, C, places, pivots = room(9, X, real_pairs), room(8, X, pairs), np.empty(m, np.int64), np.empty(n, np.int64)
     x, reals, values = buffer(X, leaf), buffer(X, lane), buffer(S, lane)
     long, short = (buffer(Vh, leaf), buffer(U, leaf)) if wide else (buffer(U, leaf), buffer(Vh, leaf))
@@ -142,7 +143,7 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
         jacobi.converge_in_fronts(L, Y, Sb, R, C, info, N, N, even, n, limit, front)
         jacobi.normalise(L, Sb, N, n)
         # U = Q Y, V = P X
-        householder.expand(W, Tau, Y, A, rank, M, N, n, width)
+        householder.expand(W, Tau, Overlaps, Y, A, rank, M, N, n, width)
         for p in range(n):
             for i in range(n):
                 V[p * n + i] = entry(L, p * N, i)

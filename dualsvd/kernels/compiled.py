@@ -42,7 +42,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S and Vh, or S alone where U is empty. Returns whether anything is to be told of a matrix.
 
     told: for each matrix the sweeps before the last, with VERDICT times the verdict, which is 0 if all went well; then
-    |cos|^2, where something did not.
+    |cos|^2, written only for packs where something did not.
     """
     rows, columns = integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)

@@ -33,7 +33,7 @@ NARROW_PUSHFORWARD = 12
 #: Registers that hold rows of one column: sums of four columns at a time are chains enough.
 ROW_REGISTERS = 1
 
-#: Pairs of columns of one matrix that are under way at a time.
+#: Tiles of one matrix, of four pairs of columns each, that are under way at a time.
 FRONT = 8
 
 #: Directions that one dual number carries; more are taken in turns.
@@ -383,9 +383,9 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
 #: What the verdict of a kernel says of a matrix. FAR: it spans more than the kernel can hold.
 NONFINITE, UNCONVERGED, FAR = 1, 2, 4
 
-#: Sweeps and verdict are told in one number, sweeps + VERDICT verdict: more would be a fifth of what a batch of 2 x 2
-#: writes.
-VERDICT = 64
+#: Sweeps and verdict are told in one number, sweeps + VERDICT verdict, for the sweeps are far fewer: more would be a
+#: fifth of what a batch of 2 x 2 writes.
+VERDICT = 1024
 
 
 # ---- kernels
@@ -407,7 +407,7 @@ def _leaf_kinds(dtype: np.dtype, lanes: int) -> tuple[Any, ...]:
 
 @functools.cache
 def _row_kinds(dtype: np.dtype) -> tuple[Any, ...]:
-    """The kinds of packs of rows, of entries and reals, and of packs of them, a pair of columns a lane."""
+    """The kinds of packs of rows, of entries and reals, and of packs of them, a tile a lane."""
     from .scalars import Kind
 
     rows = Kind(dtype, rows=ROW_REGISTERS * _register() // dtype.itemsize)

@@ -152,21 +152,22 @@ def triangle(A, d, scale, L, rank, M, N, n):
             set_entry(L, i * N, j, conj(entry(A, j * M, i)) * scale[j])
 
 
-def expand(W, tau, Y, U, rank, M, N, n, width):
-    """U = Q Y, a few columns at a time, which stay near while all reflectors pass, two by two."""
+def expand(W, tau, overlaps, Y, U, rank, M, N, n, width):
+    """U = Q Y, a few columns at a time, which stay near while all reflectors pass, two by two; `overlaps` is scratch of
+    n / 2."""
     for p in range(n):
         for i in range(M):
             U[p * M + i] = Y[p * N + i] if i < N else like(Y[0], 0.0)
     pairs = rank // 2
     for k in range(pairs):
-        tau[n + k] = overlap(W, 2 * k, 2 * k // width, M)
+        overlaps[k] = overlap(W, 2 * k, 2 * k // width, M)
     for first in range(0, n, TOGETHER):
         last = min(first + TOGETHER, n)
         if rank % 2 > 0:
             reflect_columns(W, rank - 1, conj(tau[rank - 1]), U, first, last, (rank - 1) // width, M)
         for k in range(2 * pairs - 2, -1, -2):
             if last == first + TOGETHER:
-                reflect_four_twice(W, k, conj(tau[k]), conj(tau[k + 1]), tau[n + k // 2], U, first, k // width, M)
+                reflect_four_twice(W, k, conj(tau[k]), conj(tau[k + 1]), overlaps[k // 2], U, first, k // width, M)
             else:
                 reflect_columns(W, k + 1, conj(tau[k + 1]), U, first, last, k // width, M)
                 reflect_columns(W, k, conj(tau[k]), U, first, last, k // width, M)

@@ -62,6 +62,9 @@ TIE = 8.0
 #: rotation leaves half at least. So much longer columns are within what `headroom` leaves.
 LEAST_SCALE = 2.0**-10
 
+#: Squares of columns that are found by subtraction have errors of so many eps of what it was subtracted from.
+NOISE = 64.0
+
 #: While sweeping, a rotation whose h is below sqrt(SMOOTH) of |A| (|a_p|^2 + |a_q|^2)^(1/2) passes no tangent on: near
 #: a tie it would multiply the rounding errors by 1/h, and `settle` gives the pair its tangent at the end anyway.
 SMOOTH = 1e-6
@@ -215,15 +218,17 @@ def changes(alpha, beta, g, dp, dq, tol2, least):
 
 
 def solve(alpha, beta, g, dp, dq, active, tol2, floor, least):
-    """The rotation of a pair, in active lanes: whether there is one, (swap, right, left) of `turned`, then the
-    new alpha, beta, dp, dq."""
+    """The rotation of a pair, in active lanes: whether there is one, (swap, right, left) of `turned`, then alpha, beta,
+    dp, dq as it leaves them. Where beta cancels it is not known below NOISE of what it was; an overestimate only makes
+    the angle of another pair too small, an underestimate would mix that column into a much shorter one."""
     a, b, d, zero = primal(alpha), primal(beta), dp * dq, like(alpha, 0.0)
     swap = (a < b) & active
     g = where(swap, conj(g), g)
     g2 = abs2(g) * d
     need = (primal(g2) > tol2 * ((a + least) * (b + least))) & active
     f, sin2, gain = angle(alpha - beta, squelch(need, g), d, where(need, g2, zero), floor * (a + b))
-    alpha, beta = where(swap, beta, alpha) + gain, where(swap, alpha, beta) - gain
+    longer, shorter = where(swap, beta, alpha), where(swap, alpha, beta)
+    alpha, beta = longer + gain, maximum(shorter - gain, shorter * like(shorter, NOISE * eps_of(shorter)))
     dp, dq = where(swap, dq, dp), where(swap, dp, dq)
     return need | swap, swap, conj(f) * dq, f * dp, alpha, beta, dp - dp * sin2, dq - dq * sin2
 
@@ -357,9 +362,9 @@ def size2(A, size):
 # rotations, one after the other: what a rotation does to columns it does to products with them. So a column is read and
 # written once for two rotations, and a processor can write half as much as it can multiply.
 #
-# Within a tile norms and products lose digits where a rotation cancels, as it does if columns are nearly parallel. It
-# is a rotation still, and the next sweep takes all products afresh: a tile in which nothing moves has been tested with
-# products of what is there.
+# Within a tile norms and products lose digits where a rotation cancels, as it does if columns are nearly parallel. The
+# next sweep takes all afresh, and a tile in which nothing moves has been tested with products of what is there; see
+# `solve` for what must not happen before.
 
 
 def turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved):
@@ -391,7 +396,7 @@ def tile_dots(A, p, q, m):
 
 
 def tile_changes(squares, products, scales, tol2, least):
-    """The lanes in which any of the four pairs needs a rotation or an exchange."""
+    """The lanes in which a pair needs a rotation or an exchange; `squares` are not below those of true columns."""
     aa, bb, xx, yy = primal(squares[0]), primal(squares[1]), primal(squares[2]), primal(squares[3])
     da, db, dx, dy = primal(scales[0]), primal(scales[1]), primal(scales[2]), primal(scales[3])
     xa, ya, _, bx, by, _ = products

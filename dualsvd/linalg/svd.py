@@ -645,7 +645,7 @@ def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
 def in_precision_of(factor: Any, x: Any, name: str) -> Any:
     """A tangent or cotangent in the dtype of what it belongs to."""
     x = as_inexact(x, name)
-    if primal(x).dtype.kind == "c" != factor.dtype.kind:
+    if primal(x).dtype.kind == "c" and factor.dtype.kind != "c":
         raise DTypeError(
             f"{name} must be real to go with {factor.dtype} factors, got {primal(x).dtype}; take {name}.real, or the "
             "factors of a complex matrix"
