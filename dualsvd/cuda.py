@@ -263,9 +263,9 @@ def examine(report: Any, first: int, stream: Any) -> np.ndarray:
     unconverged = np.flatnonzero(flags & UNCONVERGED)
     if len(unconverged):
         b = unconverged[0]
+        left = "" if np.isnan(told[b, 1]) else f": off-norm {told[b, 1]:.1e}"
         raise ConvergenceError(
-            f"svd did not converge in {MAX_SWEEPS} sweeps: off-norm {told[b, 1]:.1e} for matrix {first + b}; "
-            "rescale the input"
+            f"svd did not converge in {MAX_SWEEPS} sweeps{left} for matrix {first + b}; rescale the input"
         )
     return flags
 

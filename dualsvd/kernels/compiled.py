@@ -66,7 +66,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
         identity(V, k)
-        jacobi.converge(A, V, Sb, info, m, k, n, limit)
+        jacobi.iterate(A, V, Sb, info, m, k, n, limit, True)
         jacobi.normalise(A, Sb, m, n)
         if k and any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
             jacobi.complete(A, m, n)
@@ -274,7 +274,7 @@ def sweeps(
             take(x, b, forms[0], scaling(S0[0], exponent), Ar, 0, stride)
             take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             identity(V, n)
-            jacobi.converge(A, V, Sb, info, m, n, n, limit)
+            jacobi.iterate(A, V, Sb, info, m, n, n, limit, True)
             if first == 0:
                 jacobi.primal_columns(A, U0, S0, m, n)
             if turned:

@@ -62,6 +62,9 @@ TIE = 8.0
 #: rotation leaves half at least. So much longer columns are within what `headroom` leaves.
 LEAST_SCALE = 2.0**-10
 
+#: So few columns lose less than that in a whole sweep: their scales are looked at after it, not after each rotation.
+FEW = 10
+
 #: Squares of columns that are found by subtraction have errors of so many eps of what it was subtracted from.
 NOISE = 64.0
 
@@ -250,12 +253,12 @@ def begin_scales(D, n):
         D[p] = like(D[p], 1.0)
 
 
-def write_small_scales(A, V, D, p, q, width, m, k):
-    """Write out the scales of `width` columns from p on and from q on, if one has become small."""
+def write_small_scales(A, V, D, p, q, width, bound, m, k):
+    """Write out the scales of `width` columns from p on and from q on, if one is below the bound."""
     least = minimum(primal(D[p]), primal(D[q]))
     for j in range(1, width):
         least = minimum(least, minimum(primal(D[p + j]), primal(D[q + j])))
-    small = least < like(least, LEAST_SCALE)
+    small = least < like(least, bound)
     if any_true(small):
         for j in range(width):
             write_scale(A, V, D, p + j, small, m, k)
@@ -285,8 +288,24 @@ def sweep(A, V, D, m, k, n, tol2, floor):
     for p in range(-(n % 2), n - 1, 2):  # rows p and p + 1; an odd number of them begins with row 0 alone
         for q in range(max(p, 0) + 1, n if p < 0 else p + 2):
             moved = turn_pair(A, V, D, max(p, 0), q, m, k, tol2, floor, least, moved)
+            if n > FEW:
+                write_small_scales(A, V, D, max(p, 0), q, 1, LEAST_SCALE, m, k)
         for q in range(n if p < 0 else p + 2, n, 2):
             moved = turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved)
+            if n > FEW:
+                write_small_scales(A, V, D, p, q, 2, LEAST_SCALE, m, k)
+    return moved
+
+
+def sweep_by_pairs(A, V, D, m, k, n, tol2, floor):
+    """The same, pair by pair, in loops that a compiler unrolls if it knows n."""
+    zero = like(primal(real(total(A[0]))), 0.0)
+    least, moved = like(zero, flush(eps_of(zero))), zero > zero
+    for p in range(n - 1):
+        for q in range(p + 1, n):
+            moved = turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved)
+            if n > FEW:
+                write_small_scales(A, V, D, p, q, 1, LEAST_SCALE, m, k)
     return moved
 
 
@@ -302,16 +321,21 @@ def turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved):
         turn_columns(A, p, q, swap, right, left, m)
         turn_columns(V, p, q, swap, right, left, k)
         D[p], D[q] = dp, dq
-        write_small_scales(A, V, D, p, q, 1, m, k)
     return moved
 
 
 def converge(A, V, D, info, m, k, n, limit):
-    """Sweep until one sweep changes nothing in any lane. D: scratch for n reals.
+    """Sweep until one sweep changes nothing in any lane. D: scratch for n reals. V, of k rows, receives the rotations,
+    `info` what `iterate` tells."""
+    iterate(A, V, D, info, m, k, n, limit, True)
+
+
+def iterate(A, V, D, info, m, k, n, limit, tiles):
+    """`converge` by tiles, or pair by pair where `tiles` is None, which a compiler knows: then loops unroll.
 
     info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2
-    between columns that is left, if a lane has not. Stopping earlier, because convergence is quadratic, is unsafe on
-    clusters.
+    between columns that is left, if a lane has not; NaN pair by pair, where nobody looks. Stopping earlier, because
+    convergence is quadratic, is unsafe on clusters.
     """
     zero = like(primal(real(total(A[0]))), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
@@ -321,13 +345,20 @@ def converge(A, V, D, info, m, k, n, limit):
     begin_scales(D, n)
     going, sweeps = True, 0
     while going and sweeps < limit:
-        moved = sweep(A, V, D, m, k, n, tol2, floor)
+        if tiles is None:  # noqa: SIM108 - Numba compiles only the way that is taken
+            moved = sweep_by_pairs(A, V, D, m, k, n, tol2, floor)
+        else:
+            moved = sweep(A, V, D, m, k, n, tol2, floor)
         info[0] = info[0] + where(moved, one, zero)
         going = any_true(moved)
         sweeps += 1
+        if n <= FEW and going:
+            write_small_scales(A, V, D, 0, 0, n, LEAST_SCALE * 2.0 ** (FEW - 2), m, k)
     for p in range(n):
         write_scale(A, V, D, p, zero < one, m, k)
-    if going:
+    if tiles is None:
+        info[1] = like(zero, math.nan)
+    elif going:
         info[1] = largest_cosine(A, m, n)
 
 
@@ -430,7 +461,6 @@ def finish_tile(A, V, D, p, q, rotations, scales, m, k):
     rotate_tile(A, p, q, rotations, m)
     rotate_tile(V, p, q, rotations, k)
     D[p], D[p + 1], D[q], D[q + 1] = scales
-    write_small_scales(A, V, D, p, q, 2, m, k)
 
 
 def rotate_tile(A, p, q, rotations, m):
@@ -492,6 +522,7 @@ def sweep_in_fronts(A, V, D, R, C, m, k, n, tol2, floor, width):
         for front in range(2 * first, last + half - 1):
             if front % 2 == 0 and front < 2 * last:
                 moved = turn_pair(A, V, D, front, front + 1, m, k, tol2, floor, least, moved)
+                write_small_scales(A, V, D, front, front + 1, 1, LEAST_SCALE, m, k)
             low, high = max(first, front - half + 1), min(last, (front + 1) // 2)
             if low < high:
                 moved = turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
@@ -520,6 +551,7 @@ def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
             if any_true(entry(R, 8, i - low) > like(floor, 0.0)):
                 moved = floor <= floor
                 turn_one(A, V, D, R, C, 2 * i, 2 * (front - i), i - low, m, k)
+                write_small_scales(A, V, D, 2 * i, 2 * (front - i), 2, LEAST_SCALE, m, k)
     return moved
 
 

@@ -35,7 +35,9 @@ HOT |= {"turn_pair", "turn_columns", "write_small_scales", "turn_tile", "tile_do
 HOT |= {"gather", "turn_one"}
 HOT |= {  # these stand in a kernel once
     "converge",
+    "iterate",
     "sweep",
+    "sweep_by_pairs",
     "converge_in_fronts",
     "sweep_in_fronts",
     "turn_front",

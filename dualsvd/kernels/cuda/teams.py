@@ -88,6 +88,7 @@ def block_converge(A, V, D, info, slots, m, k, n, limit, t, threads):
         for front in range(1, 2 * n - 2):
             for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
                 moved = jacobi.turn_pair(A, V, D, p, front - p, m, k, tol2, floor, least, moved)
+                jacobi.write_small_scales(A, V, D, p, front - p, 1, jacobi.LEAST_SCALE, m, k)
             cuda.syncthreads()
         sweeps += 1
         changed = sweeps if moved else changed

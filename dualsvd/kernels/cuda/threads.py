@@ -1,4 +1,7 @@
-"""A thread for each matrix, in registers: sizes are constants of the kernel, so that every loop unrolls."""
+"""A thread for each matrix, in registers: sizes are constants of the kernel, so that every loop unrolls.
+
+Pairs of columns are turned one by one: registers have no stores to save, and tiles would not unroll.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
             if not finite:
                 fill(A, rows * cols, like(A[0], 0.0), 0, 1)
             identity(V, k, 0, 1)
-            jacobi.converge(A, V, s, info, rows, k, cols, limit)
+            jacobi.iterate(A, V, s, info, rows, k, cols, limit, None)
             jacobi.normalise(A, s, rows, cols)
             tell(report, b, info, verdict(s, info, finite, cols, limit))
             if not finite:
@@ -153,7 +156,7 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
             if not finite:
                 fill(A, size, like(A[0], 0.0), 0, 1)
             identity(V, cols, 0, 1)
-            jacobi.converge(A, V, s, info, rows, cols, cols, limit)
+            jacobi.iterate(A, V, s, info, rows, cols, cols, limit, None)
             jacobi.primal_columns(A, U0, s0, rows, cols)
             jacobi.follow(A, V, s, U0, s0, rows, cols, False)
             tell(report, b, info, verdict(s0, info, finite, cols, limit))
