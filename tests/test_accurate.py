@@ -84,8 +84,9 @@ def test_the_rank_of_integers_is_found(case):
 
 
 @pytest.mark.parametrize("case", cases.named(without=["empty", "nonfinite", "scaled", "graded"]))
-def test_fronts_make_the_rotations_of_rows(case):
+def test_fronts_make_the_rotations_of_rows(case, monkeypatch):
     """One tile at a time in plain Python: another order of the same sweep, with the same bits."""
+    monkeypatch.setattr(jacobi, "FEW", 0)  # scales are looked at when those of fronts are
     a = tall(case.matrix())
     a = np.pad(a, ((0, a.shape[1] % 2), (0, a.shape[1] % 2))) * 2.0**200
     m, n = a.shape
