@@ -890,42 +890,38 @@ def _type_of_writing_entry(store: BufferType, start: types.Type, i: types.Type, 
     return types.void(store, types.intp, types.intp, types.unliteral(x)) if _is_number(x) else None
 
 
-@_compile_in_place(operator.getitem, BufferType, _type_of_number)
-def _load(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    memory = _memory(context, builder, sig.args[0], *values)
-    return memory.emitter.unwrap(sig.return_type, memory.load(sig.return_type))
-
-
-@_compile_in_place(operator.setitem, BufferType, _type_of_writing)
-def _store(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    memory = _memory(context, builder, sig.args[0], *values[:2])
-    _write(memory, sig.args[0].number, sig.args[2], values[2])
-    return context.get_dummy_value()
-
-
-@_compile_in_place(protocol.entry, BufferType, _type_of_entry)
-def _load_entry(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    memory = _entry_memory(context, builder, sig.args[0], *values)
-    return memory.emitter.unwrap(sig.return_type, memory.load(sig.return_type))
-
-
-@_compile_in_place(protocol.set_entry, BufferType, _type_of_writing_entry)
-def _store_entry(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    memory = _entry_memory(context, builder, sig.args[0], *values[:3])
-    _write(memory, single_of(sig.args[0].number), sig.args[3], values[3])
-    return context.get_dummy_value()
-
-
-def _write(memory: _Memory, t: Any, given: types.Type, value: Any) -> None:
-    """A number of the type `given`, to memory for one of type t."""
-    memory.store(t, memory.emitter.convert(memory.emitter.wrap(given, value), t))
-
-
 def _entry_memory(context: Any, builder: Any, t: BufferType, value: Any, start: Any, i: Any) -> _Memory:
     lanes = ir.Constant(i.type, lanes_of(t.number))
     base = memory_at(context, builder, t, value, builder.add(start, builder.sdiv(i, lanes)))
     pointer = builder.gep(base, [builder.srem(i, lanes)], inbounds=True)
     return _Memory(Emitter(context.typing_context, context, builder), t.number, pointer, single=True)
+
+
+def _reading(memory_of: Callable[..., _Memory]) -> Callable[..., Any]:
+    """The code that reads a number where `memory_of` the buffer and the indices is."""
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        memory = memory_of(context, builder, sig.args[0], *values)
+        return memory.emitter.unwrap(sig.return_type, memory.load(sig.return_type))
+
+    return generate
+
+
+def _writing(memory_of: Callable[..., _Memory], number_of: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The code that writes one there, as `number_of` the buffer's."""
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        memory, t = memory_of(context, builder, sig.args[0], *values[:-1]), number_of(sig.args[0].number)
+        memory.store(t, memory.emitter.convert(memory.emitter.wrap(sig.args[-1], values[-1]), t))
+        return context.get_dummy_value()
+
+    return generate
+
+
+_compile_in_place(operator.getitem, BufferType, _type_of_number)(_reading(_memory))
+_compile_in_place(operator.setitem, BufferType, _type_of_writing)(_writing(_memory, lambda number: number))
+_compile_in_place(protocol.entry, BufferType, _type_of_entry)(_reading(_entry_memory))
+_compile_in_place(protocol.set_entry, BufferType, _type_of_writing_entry)(_writing(_entry_memory, single_of))
 
 
 _register_operators()
