@@ -138,7 +138,7 @@ def packed_factors(a: Any, options: Options, out: Any = None) -> SVDResult:
     """U, S, Vh by SIMD packs, which tell by themselves of matrices that are not finite."""
     U, S, Vh, info = kernels().svd(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
     check_report(info, a, options)
-    return SVDResult(U, S, Vh) if a.ndim == 3 else unstacked(U, S, Vh, a)
+    return unstacked(U, S, Vh, a)
 
 
 def check_report(info: Any, a: Any, options: Options) -> None:
@@ -159,6 +159,8 @@ def jacobi_factors(a: Any, options: Options, way: Way, full_matrices: bool = Fal
 
 def unstacked(U: Any, S: Any, Vh: Any, a: Any) -> SVDResult:
     """The factors with the batch axes of a."""
+    if a.ndim == 3:
+        return SVDResult(U, S, Vh)
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     return SVDResult(U.reshape(*batch, m, -1), S.reshape(*batch, -1), Vh.reshape(*batch, -1, n))
 

@@ -70,7 +70,7 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out
         x = np.asarray(x, dtype=like.dtype)
         if x.shape != like.shape:
             x = np.broadcast_to(x, like.shape)
-        return x if x.ndim == axes + 1 else flat(x, S.shape[:-1], axes)
+        return flat(x, S.shape[:-1], axes)
 
     bars = [stacked_like(x, like, axes) for x, like, axes in ((U_bar, U, 2), (S_bar, S, 1), (Vh_bar, Vh, 2))]
     place = None if out is None else stacked((out,), (2,), (U, S, Vh, U_bar, S_bar, Vh_bar))
@@ -80,8 +80,6 @@ def pull_fused(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, out
 
 def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
     """The factors with one batch axis."""
-    if U.ndim == 3:
-        return U, S, Vh
     return flat(U, U.shape[:-2], 2), flat(S, S.shape[:-1], 1), flat(Vh, Vh.shape[:-2], 2)
 
 

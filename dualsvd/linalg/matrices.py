@@ -67,10 +67,13 @@ def flat(x: Any, batch: tuple[int, ...], axes: int, leading: int = 0) -> Any:
     """Plain x with one batch axis before its last `axes`, behind `leading` others; None stays None."""
     if x is None:
         return None
-    own, given = x.shape[x.ndim - axes :], x.shape[leading : x.ndim - axes]
+    given = x.shape[leading : x.ndim - axes]
+    if given == batch and len(batch) == 1:
+        return x
+    own = x.shape[x.ndim - axes :]
     if given != batch:
         x = np.broadcast_to(x, (*x.shape[:leading], *batch, *own))
-    return x if len(batch) == 1 else x.reshape(*x.shape[:leading], math.prod(batch), *own)
+    return x.reshape(*x.shape[:leading], math.prod(batch), *own)
 
 
 def diagonal(x: Any) -> Any:
