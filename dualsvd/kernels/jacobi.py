@@ -353,7 +353,8 @@ def iterate(A, V, D, info, m, k, n, limit, tiles):
         going = any_true(moved)
         sweeps += 1
         if n <= FEW and going:
-            write_small_scales(A, V, D, 0, 0, n, LEAST_SCALE * 0.25 * float(1 << n), m, k)  # n - 1 halvings a sweep
+            bound = LEAST_SCALE * 0.25 * float(1 << n)  # n - 1 halvings a sweep
+            write_small_scales(A, V, D, 0, n // 2, n - n // 2, bound, m, k)
     for p in range(n):
         write_scale(A, V, D, p, zero < one, m, k)
     if tiles is None:
