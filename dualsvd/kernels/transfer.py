@@ -126,21 +126,22 @@ def put(A, start, stride, scale, y, b, layout):
 def move(some, x, b, layout, scale, A, start, stride):
     """All reals of the matrices, `some` at a time: eight, and what is left by four, two and one."""
     size, factors = layout[0] * layout[1] * layout[3], with_sign(scale, layout)
-    k, left, at = b * size, size, (0, 0, 0)
+    k, left, path = b * size, size, walk(layout, stride)
+    at = start, path[0], 0
     while left >= 8:
-        places, at = eight(at, layout, start, stride)
+        places, at = eight(at, path)
         some(x, k, size, A, places, factors)
         k, left = k + 8, left - 8
     if left & 4:
-        places, at = four(at, layout, start, stride)
+        places, at = four(at, path)
         some(x, k, size, A, places, factors)
         k += 4
     if left & 2:
-        places, at = two(at, layout, start, stride)
+        places, at = two(at, path)
         some(x, k, size, A, places, factors)
         k += 2
     if left & 1:
-        places, at = one(at, layout, start, stride)
+        places, at = one(at, path)
         some(x, k, size, A, places, factors)
 
 
@@ -161,39 +162,70 @@ def with_sign(scale, layout):
     return (f, -f, g) if layout[2] and layout[3] == 2 else (f, f, g)
 
 
+# Where the reals of a matrix in memory, one after the other, stand in a buffer: `at` is the place of an entry, the
+# entries left in its line, and a plane.
+
+
 @inlined
-def one(at, layout, start, stride):
-    """The place in a buffer of the real in row, column and plane `at` of the matrices; and what comes next."""
-    i, j, c = at
+def walk(layout, stride):
+    """The entries of a line; the steps from one to the next, and from the last to the next line; the planes."""
     rows, columns, turned, planes = layout
-    place = (i * columns + j if turned else j * rows + i) * stride + start + c
+    if turned:  # the buffer has the order of memory
+        return rows * columns, stride, stride, planes
+    return columns, rows * stride, stride - (columns - 1) * (rows * stride), planes
+
+
+@inlined
+def one(at, path):
+    """The place of one real; and what comes next."""
+    place, left, c = at
+    line, across, back, planes = path
     if c + 1 < planes:
-        return (place,), (i, j, c + 1)
-    return (place,), ((i, j + 1, 0) if j + 1 < columns else (i + 1, 0, 0))
+        return (place + c,), (place, left, c + 1)
+    return (place + c,), ((place + across, left - 1, 0) if left > 1 else (place + back, line, 0))
 
 
 @inlined
-def two(at, layout, start, stride):
+def two(at, path):
     """The places of two reals; and what comes next."""
-    a, at = one(at, layout, start, stride)
-    b, at = one(at, layout, start, stride)
+    a, at = one(at, path)
+    b, at = one(at, path)
     return a + b, at
 
 
 @inlined
-def four(at, layout, start, stride):
+def four(at, path):
     """The places of four reals; and what comes next."""
-    a, at = two(at, layout, start, stride)
-    b, at = two(at, layout, start, stride)
+    a, at = two(at, path)
+    b, at = two(at, path)
     return a + b, at
 
 
 @inlined
-def eight(at, layout, start, stride):
-    """The places of eight reals; and what comes next."""
-    a, at = four(at, layout, start, stride)
-    b, at = four(at, layout, start, stride)
-    return a + b, at
+def eight(at, path):
+    """The places of eight reals, which begin with an entry; and what comes next. Mostly they stand on one line."""
+    place, left, _ = at
+    line, across, back, planes = path
+    entries = 8 // planes
+    if left < entries:
+        a, at = four(at, path)
+        b, at = four(at, path)
+        return a + b, at
+    last = place + (entries - 1) * across
+    places = along(place, across, planes, 0) + along(place, across, planes, 4)
+    return places, ((last + across, left - entries, 0) if left > entries else (last + back, line, 0))
+
+
+@inlined
+def along(place, across, planes, k):
+    """The places of reals k to k + 3 of a line."""
+    a, b, c, d = k // planes, (k + 1) // planes, (k + 2) // planes, (k + 3) // planes
+    return (
+        place + a * across,
+        place + b * across + (k + 1) % planes,
+        place + c * across,
+        place + d * across + (k + 3) % planes,
+    )
 
 
 # ---- verdicts
