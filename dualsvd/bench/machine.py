@@ -35,7 +35,7 @@ def _multiply_adds(rounds: int = 4096) -> float:
     from ..kernels.cpu import _lanes, _leaf_kinds
     from ..kernels.peak import CHAINS, chains
 
-    lanes = _lanes(np.empty((64, 8, 8)))
+    lanes = _lanes(np.empty((64, 8, 8)), registers=2)
     kind, real = _leaf_kinds(np.dtype(np.float64), lanes)[::2]
     x = np.full((CHAINS + 2) * lanes, 1e-3)
     return 2 * CHAINS * lanes * rounds / best_of(lambda: chains(kind, real, x, rounds))

@@ -32,9 +32,8 @@ def coefficients(S, F, n):
     one = like(zero, 1.0)
     for j in range(n):
         for i in range(j):
-            F[j * n + i] = reciprocal(S[i] - S[j], tie, one, -one)
-            F[i * n + j] = reciprocal(S[j] + S[i], tie, one, one)
-        F[j * n + j] = reciprocal(S[j] + S[j], tie + tie, one, one)
+            F[j * n + i], F[i * n + j] = reciprocals(S[i] - S[j], S[j] + S[i], tie, one)
+        F[j * n + j] = reciprocals(one, S[j] + S[j], tie + tie, one)[1]
 
 
 def simple(S, n):
@@ -46,10 +45,12 @@ def simple(S, n):
     return mask
 
 
-def reciprocal(x, least, one, numerator):
-    """numerator / x, 0 where x <= least."""
-    safe = x > least
-    return where(safe, numerator, one - one) / where(safe, x, one)
+def reciprocals(gap, sum, least, one):
+    """-1 / gap and 1 / sum, 0 where they are not above `least`, by one quotient: it is what takes time."""
+    zero, apart, alive = one - one, gap > least, sum > least
+    gap, sum = where(apart, gap, one), where(alive, sum, one)
+    quotient = one / (gap * sum)
+    return where(apart, -(quotient * sum), zero), where(alive, quotient * gap, zero)
 
 
 def pushforward(U, S, V, F, D, dU, dS, dV, X, Y, T, m, n):
@@ -149,21 +150,48 @@ def divide_columns(T, F, C, m, n):
 
 
 def multiply(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add):
-    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two by two, so that a loaded
-    number serves twice."""
-    for j in range(0, cols - 1, 2):
+    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two rows by four columns, so that a
+    loaded number serves four times or twice, and eight sums are under way."""
+    fours, pairs = cols - cols % 4, cols - cols % 2
+    for j in range(0, fours, 4):
         for i in range(0, rows - 1, 2):
-            multiply_block(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)
-        if rows % 2:
-            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj, br, cb, C, j * rows + rows - 1, depth, add)
-            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj + bj, br, cb, C, (j + 2) * rows - 1, depth, add)
+            multiply_fours(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)
+    for j in range(fours, pairs, 2):
+        for i in range(0, rows - 1, 2):
+            multiply_pairs(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)
+    if rows % 2:
+        for j in range(pairs):
+            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj, br, cb, C, (j + 1) * rows - 1, depth, add)
     if cols % 2:
         for i in range(rows):
             multiply_entry(A, i * ai, ar, ca, B, (cols - 1) * bj, br, cb, C, (cols - 1) * rows + i, depth, add)
 
 
-def multiply_block(A, P, ai, ar, ca, B, R, bj, br, cb, C, k, rows, depth, add):
-    """Four entries of C from C[k]."""
+def multiply_fours(A, P, ai, ar, ca, B, R, bj, br, cb, C, k, rows, depth, add):
+    """Two rows of four columns of C from C[k]."""
+    zero, k3, R3 = like(A[P], 0.0), k + 2 * rows, R + 2 * bj
+    aw, bw = (C[k], C[k + 1]) if add else (zero, zero)
+    ax, bx = (C[k + rows], C[k + rows + 1]) if add else (zero, zero)
+    ay, by = (C[k3], C[k3 + 1]) if add else (zero, zero)
+    az, bz = (C[k3 + rows], C[k3 + rows + 1]) if add else (zero, zero)
+    for r in range(depth):
+        a, b = conjugate_if(ca, A[P + r * ar]), conjugate_if(ca, A[P + ai + r * ar])
+        w, x = conjugate_if(cb, B[R + r * br]), conjugate_if(cb, B[R + bj + r * br])
+        aw = aw + a * w
+        bw = bw + b * w
+        ax = ax + a * x
+        bx = bx + b * x
+        y, z = conjugate_if(cb, B[R3 + r * br]), conjugate_if(cb, B[R3 + bj + r * br])
+        ay = ay + a * y
+        by = by + b * y
+        az = az + a * z
+        bz = bz + b * z
+    C[k], C[k + 1], C[k + rows], C[k + rows + 1] = aw, bw, ax, bx
+    C[k3], C[k3 + 1], C[k3 + rows], C[k3 + rows + 1] = ay, by, az, bz
+
+
+def multiply_pairs(A, P, ai, ar, ca, B, R, bj, br, cb, C, k, rows, depth, add):
+    """Two rows of two columns of C from C[k]."""
     zero = like(A[P], 0.0)
     ax, bx = (C[k], C[k + 1]) if add else (zero, zero)
     ay, by = (C[k + rows], C[k + rows + 1]) if add else (zero, zero)

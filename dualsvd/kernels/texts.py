@@ -24,7 +24,7 @@ def _written_in(text: Any, module: Any) -> bool:
 
 
 #: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
-STAGED = {"rotation", "angle", "angle_of_duals", "rebase", "reciprocal"}
+STAGED = {"rotation", "angle", "angle_of_duals", "rebase", "reciprocals"}
 STAGED |= {"sheared", "turned", "changes", "solve", "tile_changes", "solve_tile"}
 
 #: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
