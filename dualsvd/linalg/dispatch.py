@@ -15,22 +15,22 @@ Wanted = Literal["factors", "values", "closed forms"]
 
 #: What is wanted -> (up to this min(m, n), packs from this batch on), sizes ascending.
 PACKS: dict[Wanted, tuple[tuple[int, int], ...]] = {
-    "factors": ((2, 8), (12, 4), (48, 8), (64, 64)),
+    "factors": ((2, 8), (12, 4), (48, 8), (64, 16)),
     "values": ((2, 16), (20, 8), (40, 16)),
-    "closed forms": ((32, 4), (48, 16)),
+    "closed forms": ((32, 4), (64, 16)),
 }
 
 #: Sizes whose factors go through packs of rows, where matrices are too few for packs of matrices.
 ROWS = (12, 32)
 
 #: A complex matrix counts as a real one so many times its size: the kernels' lead over LAPACK ends there.
-COMPLEX = 1.6
+COMPLEX: dict[Wanted, float] = {"factors": 1.9, "values": 1.5, "closed forms": 1}
 
 
 @functools.lru_cache(1024)
 def way_for(wanted: Wanted, shape: tuple[int, ...], is_complex: bool = False) -> Way:
     """The way for a stack of that shape (..., m, n)."""
-    batch, size = math.prod(shape[:-2]), min(shape[-2:]) * (COMPLEX if is_complex else 1)
+    batch, size = math.prod(shape[:-2]), min(shape[-2:]) * (COMPLEX[wanted] if is_complex else 1)
     if len(shape) == 2 or batch * size == 0:
         return "lapack"
     least = next((least for largest, least in PACKS[wanted] if size <= largest), math.inf)

@@ -17,7 +17,7 @@ from dualsvd.bench import interleave, one_core
 from dualsvd.kernels import cpu
 from dualsvd.linalg import dispatch
 
-SIZES = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48)
+SIZES = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 256)
 Ways = tuple[Callable[[], Any], Callable[[], Any]]
 
