@@ -22,7 +22,7 @@ Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjuga
 from __future__ import annotations
 
 from .jacobi import inner, norm2, tie_tolerance
-from .protocol import conj, eps_of, imag, like, real, where
+from .protocol import conj, eps_of, imag, inverse, like, real, where
 
 
 def coefficients(S, F, n):
@@ -46,10 +46,10 @@ def simple(S, n):
 
 
 def reciprocals(gap, sum, least, one):
-    """-1 / gap and 1 / sum, 0 where they are not above `least`, by one quotient: it is what takes time."""
+    """-1 / gap and 1 / sum, 0 where they are not above `least`, by one quotient."""
     zero, apart, alive = one - one, gap > least, sum > least
     gap, sum = where(apart, gap, one), where(alive, sum, one)
-    quotient = one / (gap * sum)
+    quotient = inverse(gap * sum)
     return where(apart, -(quotient * sum), zero), where(alive, quotient * gap, zero)
 
 

@@ -39,8 +39,10 @@ from .protocol import (
     may_be_true,
     minimum,
     order,
+    over_root,
     primal,
     real,
+    root,
     set_entry,
     setprimal,
     sqrt,
@@ -151,10 +153,8 @@ def angle(gap, g, d, g2, floor):
     if order(gap) > 0:
         return angle_of_duals(gap, g, d, g2, floor)
     one, twice = like(gap, 1.0), g2 + g2
-    h = sqrt(gap * gap + (twice + twice))
-    u = absolute(gap) + h
-    over_uh = one / where(g2 > like(gap, 0.0), u * h, one)
-    over_u = h * over_uh
+    h2 = where(g2 > like(gap, 0.0), gap * gap + (twice + twice), one)
+    over_u, over_uh = over_root(absolute(gap), h2)
     return (g + g) * over_u, twice * over_uh, twice * over_u
 
 
@@ -268,7 +268,7 @@ def write_small_scales(A, V, D, p, q, width, bound, m, k):
 def write_scale(A, V, D, p, mask, m, k):
     """Column p as it is, where the mask is true."""
     one = like(D[p], 1.0)
-    scale = sqrt(where(mask, D[p], one))
+    scale, _ = root(where(mask, D[p], one))
     D[p] = where(mask, one, D[p])
     scale_column(A, p, scale, m)
     scale_column(V, p, scale, k)
@@ -628,11 +628,11 @@ def normalise(A, S, m, n):
     for p in range(n):
         alpha = norm2(A, p, m)
         alive = alpha > least
-        s = sqrt(where(alive, alpha, one))
+        s, over_s = root(where(alive, alpha, one))
         S[p] = where(alive, s, zero)
         if p > 0:
             S[p] = minimum(S[p], S[p - 1])  # equal norms may round apart
-        scale_column(A, p, where(alive, one / s, zero), m)
+        scale_column(A, p, where(alive, over_s, zero), m)
 
 
 def scale_column(A, p, factor, m):

@@ -17,7 +17,7 @@ import cmath
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -590,6 +590,17 @@ def _numba_functions(name: str) -> list[Callable[..., Any]]:
     return [f for f in (getattr(math, TABLE[name].math or "", None), getattr(np, name, None)) if f]
 
 
+def _has_avx512(context: Any) -> bool:
+    """Whether compiled code of that context may use its registers; nobody knows while only types are asked for."""
+    return isinstance(context, CPUContext) and "+avx512f" in context.codegen().magic_tuple()[2].split(",")
+
+
+def _places(lanes: Iterable[int]) -> ir.Constant:
+    """What a shuffle takes."""
+    places = list(lanes)
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+
+
 class Emitter:
     """Records instructions into `builder`; without one it only finds types."""
 
@@ -749,6 +760,30 @@ class Emitter:
             suffix = f"v{t.count}f{precision(x.type)}" if isinstance(t, ir.VectorType) else f"f{precision(x.type)}"
             declared = cgutils.get_or_insert_function(builder.module, ir.FunctionType(t, [t]), f"llvm.{name}.{suffix}")
             return builder.call(declared, [x.value])
+
+        return self.record(x.type, record)
+
+    def estimate(self, name: str, x: Leaf) -> Leaf | None:
+        """1 / x ("rcp14") or 1 / sqrt(x) ("rsqrt14") to a relative 2^-14, by registers of AVX-512; None where there are
+        none."""
+        single = 512 // precision(x.type)
+        if not isinstance(x.type, PackType) or x.type.lanes % single or not _has_avx512(self.context):
+            return None
+
+        def record(builder: Any) -> Any:
+            element = x.value.type.element
+            t, mask = ir.VectorType(element, single), ir.IntType(single)
+            kind, suffix = ir.FunctionType(t, [t, t, mask]), "pd" if single == 8 else "ps"
+            f = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.{name}.{suffix}.512")
+            parts = []
+            for k in range(0, x.type.lanes, single):
+                part = builder.shuffle_vector(x.value, x.value, _places(range(k, k + single)))
+                parts.append(builder.call(f, [part, ir.Constant(t, ir.Undefined), ir.Constant(mask, -1)]))
+            while len(parts) > 1:
+                parts = [
+                    builder.shuffle_vector(a, b, _places(range(2 * a.type.count))) for a, b in zip(parts[::2], parts[1::2])
+                ]
+            return parts[0]
 
         return self.record(x.type, record)
 
