@@ -55,10 +55,6 @@ class Staged:
         """As a mask: a where true, b where false."""
         raise NotImplementedError
 
-    def may_be_true(self) -> Any:
-        """As a mask: yes of lanes, without looking; a single truth value is its own answer."""
-        raise NotImplementedError
-
     def any_true(self) -> Any:
         """As a mask: whether any lane is true."""
         raise NotImplementedError

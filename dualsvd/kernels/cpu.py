@@ -268,7 +268,11 @@ def svd_pushforward(
     U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, out: Factors | None = None, threads: int = 1
 ) -> tuple[Factors, bool]:
     """dU, dS, dVh along da, into `out` if given; whether that is all."""
-    results = out or factors(da[0], len(da))
+    results = out or (
+        np.empty((len(da), *U.shape), U.dtype),
+        np.empty((len(da), *S.shape), S.dtype),
+        np.empty((len(da), *Vh.shape), Vh.dtype),
+    )
     left_out = False
     if da.size:
         lanes = _lanes(da[0])

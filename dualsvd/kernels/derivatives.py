@@ -22,7 +22,7 @@ Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjuga
 from __future__ import annotations
 
 from .jacobi import inner, norm2, tie_tolerance
-from .protocol import conj, eps_of, imag, inverse, like, real, where
+from .protocol import conj, eps_of, imag, inverse, like, plus_product, real, where
 
 
 def coefficients(S, F, n):
@@ -177,15 +177,15 @@ def multiply_fours(A, P, ai, ar, ca, B, R, bj, br, cb, C, k, rows, depth, add):
     for r in range(depth):
         a, b = conjugate_if(ca, A[P + r * ar]), conjugate_if(ca, A[P + ai + r * ar])
         w, x = conjugate_if(cb, B[R + r * br]), conjugate_if(cb, B[R + bj + r * br])
-        aw = aw + a * w
-        bw = bw + b * w
-        ax = ax + a * x
-        bx = bx + b * x
+        aw = plus_product(aw, a, w)
+        bw = plus_product(bw, b, w)
+        ax = plus_product(ax, a, x)
+        bx = plus_product(bx, b, x)
         y, z = conjugate_if(cb, B[R3 + r * br]), conjugate_if(cb, B[R3 + bj + r * br])
-        ay = ay + a * y
-        by = by + b * y
-        az = az + a * z
-        bz = bz + b * z
+        ay = plus_product(ay, a, y)
+        by = plus_product(by, b, y)
+        az = plus_product(az, a, z)
+        bz = plus_product(bz, b, z)
     C[k], C[k + 1], C[k + rows], C[k + rows + 1] = aw, bw, ax, bx
     C[k3], C[k3 + 1], C[k3 + rows], C[k3 + rows + 1] = ay, by, az, bz
 
@@ -198,10 +198,10 @@ def multiply_pairs(A, P, ai, ar, ca, B, R, bj, br, cb, C, k, rows, depth, add):
     for r in range(depth):
         a, b = conjugate_if(ca, A[P + r * ar]), conjugate_if(ca, A[P + ai + r * ar])
         x, y = conjugate_if(cb, B[R + r * br]), conjugate_if(cb, B[R + bj + r * br])
-        ax = ax + a * x
-        bx = bx + b * x
-        ay = ay + a * y
-        by = by + b * y
+        ax = plus_product(ax, a, x)
+        bx = plus_product(bx, b, x)
+        ay = plus_product(ay, a, y)
+        by = plus_product(by, b, y)
     C[k], C[k + 1], C[k + rows], C[k + rows + 1] = ax, bx, ay, by
 
 
@@ -209,7 +209,7 @@ def multiply_entry(A, P, ar, ca, B, R, br, cb, C, k, depth, add):
     """The entry C[k]."""
     total = C[k] if add else like(A[P], 0.0)
     for r in range(depth):
-        total = total + conjugate_if(ca, A[P + r * ar]) * conjugate_if(cb, B[R + r * br])
+        total = plus_product(total, conjugate_if(ca, A[P + r * ar]), conjugate_if(cb, B[R + r * br]))
     C[k] = total
 
 

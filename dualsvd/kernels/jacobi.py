@@ -36,10 +36,11 @@ from .protocol import (
     infsub,
     like,
     maximum,
-    may_be_true,
     minimum,
+    minus_product,
     order,
     over_root,
+    plus_product,
     primal,
     real,
     root,
@@ -120,7 +121,7 @@ def dots(A, p, q, m):
         x, y = A[P + i], A[Q + i]
         alpha = alpha + abs2(x)
         beta = beta + abs2(y)
-        g = g + conj(x) * y
+        g = plus_product(g, conj(x), y)
     return total(alpha), total(beta), total(g)
 
 
@@ -129,7 +130,7 @@ def inner(A, p, B, q, m):
     P, Q = p * m, q * m
     g = conj(A[P]) * B[Q]
     for i in range(1, m):
-        g = g + conj(A[P + i]) * B[Q + i]
+        g = plus_product(g, conj(A[P + i]), B[Q + i])
     return total(g)
 
 
@@ -206,7 +207,7 @@ def rotate(A, p, q, c, s, m):
 
 def sheared(x, y, right, left):
     """A rotation over its cosine, of one row of two columns."""
-    return x + y * right, y - x * left
+    return plus_product(x, y, right), minus_product(y, x, left)
 
 
 def turned(x, y, swap, right, left):
@@ -239,7 +240,7 @@ def solve(alpha, beta, g, dp, dq, active, tol2, floor, least):
 def turn_columns(A, p, q, swap, right, left, m):
     """Columns p and q, `turned`."""
     P, Q = p * m, q * m
-    if may_be_true(swap):
+    if any_true(swap):
         for i in range(m):
             A[P + i], A[Q + i] = turned(A[P + i], A[Q + i], swap, right, left)
     else:
@@ -420,8 +421,8 @@ def tile_dots(A, p, q, m):
     for i in range(1, m):
         a, b, x, y = A[P + i], A[P + m + i], A[Q + i], A[Q + m + i]
         aa, bb, xx, yy = aa + abs2(a), bb + abs2(b), xx + abs2(x), yy + abs2(y)
-        xa, ya, ba = xa + conj(x) * a, ya + conj(y) * a, ba + conj(b) * a
-        bx, by, yx = bx + conj(b) * x, by + conj(b) * y, yx + conj(y) * x
+        xa, ya, ba = plus_product(xa, conj(x), a), plus_product(ya, conj(y), a), plus_product(ba, conj(b), a)
+        bx, by, yx = plus_product(bx, conj(b), x), plus_product(by, conj(b), y), plus_product(yx, conj(y), x)
     return (total(aa), total(bb), total(xx), total(yy)), (
         total(xa), total(ya), total(ba), total(bx), total(by), total(yx),
     )  # fmt: skip
@@ -468,7 +469,7 @@ def rotate_tile(A, p, q, rotations, m):
     """The rotations of (a, x), (a, y), (b, x) and (b, y)."""
     P, Q = p * m, q * m
     (s1, r1, l1), (s2, r2, l2), (s3, r3, l3), (s4, r4, l4) = rotations
-    if may_be_true(s1 | s2 | s3 | s4):
+    if any_true(s1 | s2 | s3 | s4):
         for i in range(m):
             a, b, x, y = A[P + i], A[P + m + i], A[Q + i], A[Q + m + i]
             a, x = turned(a, x, s1, r1, l1)

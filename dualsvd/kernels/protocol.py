@@ -39,11 +39,12 @@ __all__ = [
     "inverse",
     "like",
     "maximum",
-    "may_be_true",
     "minimum",
+    "minus_product",
     "order",
     "over_root",
     "partial",
+    "plus_product",
     "primal",
     "raising",
     "real",
@@ -63,12 +64,6 @@ def any_true(mask: Any) -> Any:
     return mask.any_true() if isinstance(mask, Staged) else bool(mask)
 
 
-def may_be_true(mask: Any) -> Any:
-    """Whether a way has to be taken that serves where the mask is false too. A pack says yes without looking: all its
-    lanes take one way then, and no lane has other bits because of its neighbours."""
-    return mask.may_be_true() if isinstance(mask, Staged) else bool(mask)
-
-
 def like(x: Any, constant: float) -> Any:
     """The constant as a scalar of the type of x, without tangent."""
     if isinstance(x, Dual):
@@ -84,6 +79,17 @@ def total(x: Any) -> Any:
     if isinstance(x, Dual):
         return Dual(total(x.value), map(total, x.partials), x.tag)
     return x.emitter.total(x) if isinstance(x, Staged) and hasattr(x, "emitter") else x
+
+
+def plus_product(x: Any, y: Any, z: Any) -> Any:
+    """x + y z. Of complex numbers each part by two multiply-adds: a product of its own would take one operation more,
+    and compilers are free in what they fuse with it."""
+    return x.plus_product(y, z) if isinstance(x, Staged) and x.is_complex else x + y * z
+
+
+def minus_product(x: Any, y: Any, z: Any) -> Any:
+    """x - y z, in the same way."""
+    return x.minus_product(y, z) if isinstance(x, Staged) and x.is_complex else x - y * z
 
 
 def abs2(x: Any) -> Any:

@@ -370,6 +370,16 @@ class Complex(Number):
 
     __rmul__ = __mul__
 
+    def plus_product(self, y: Any, z: Any) -> Complex:
+        """self + y z."""
+        re, im = self.re + y.real * z.real, self.im + y.real * z.imag
+        return Complex(re - y.imag * z.imag, im + y.imag * z.real)
+
+    def minus_product(self, y: Any, z: Any) -> Complex:
+        """self - y z."""
+        re, im = self.re - y.real * z.real, self.im - y.real * z.imag
+        return Complex(re + y.imag * z.imag, im - y.imag * z.real)
+
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, Dual):
             return NotImplemented
@@ -444,9 +454,6 @@ class Mask(Staged):
             self.origin.lane,
             lambda builder: builder.icmp_unsigned("!=", builder.bitcast(self.value, bits), ir.Constant(bits, 0)),
         )
-
-    def may_be_true(self) -> Mask | bool:
-        return isinstance(self.origin, PackType) or self
 
     def __and__(self, other: Mask) -> Mask:
         return self.emitter.record_mask(self.origin, lambda builder: builder.and_(self.value, other.value))
