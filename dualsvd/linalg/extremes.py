@@ -57,7 +57,7 @@ def simple_gradient(weights: Any, a: Any, factors: SVDResult, which: str, option
     """`weights` (...) times (1) by kernels, or None: where something is tied or zero, or no kernels take these."""
     if not fusible(options, factors.U, factors.Vh, a, weights):
         return None
-    S_bar = np.zeros_like(factors.S)
+    S_bar = np.zeros(factors.S.shape, factors.S.dtype)
     S_bar[..., 0 if which == "largest" else -1] = weights
     A_bar, whole = pull_fused(*factors, None, S_bar, None)
     return A_bar if whole else None
