@@ -152,16 +152,24 @@ def divide_columns(T, F, C, m, n):
 def multiply(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add):
     """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two rows by four columns, so that a
     loaded number serves four times or twice, and eight sums are under way."""
-    fours, pairs = cols - cols % 4, cols - cols % 2
+    fours = cols - cols % 4
     for j in range(0, fours, 4):
         for i in range(0, rows - 1, 2):
             multiply_fours(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)
-    for j in range(fours, pairs, 2):
+        if rows % 2:
+            for k in range(j, j + 4):
+                multiply_entry(A, (rows - 1) * ai, ar, ca, B, k * bj, br, cb, C, (k + 1) * rows - 1, depth, add)
+    multiply_by_pairs(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, fours, cols, add)
+
+
+def multiply_by_pairs(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, first, cols, add):
+    """The same for columns from `first` on, two rows by two columns."""
+    for j in range(first, cols - 1, 2):
         for i in range(0, rows - 1, 2):
             multiply_pairs(A, i * ai, ai, ar, ca, B, j * bj, bj, br, cb, C, j * rows + i, rows, depth, add)
-    if rows % 2:
-        for j in range(pairs):
-            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj, br, cb, C, (j + 1) * rows - 1, depth, add)
+        if rows % 2:
+            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj, br, cb, C, j * rows + rows - 1, depth, add)
+            multiply_entry(A, (rows - 1) * ai, ar, ca, B, j * bj + bj, br, cb, C, (j + 2) * rows - 1, depth, add)
     if cols % 2:
         for i in range(rows):
             multiply_entry(A, i * ai, ar, ca, B, (cols - 1) * bj, br, cb, C, (cols - 1) * rows + i, depth, add)

@@ -187,12 +187,12 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
 
 @inline
 def product(kind, a, a0, ai, ar, ca, b, b0, br, bj, cb, c, rows, depth, cols, add, t, threads):
-    """`derivatives.multiply` by a block, each thread some columns: `a` and `b` from number a0 and b0 on."""
+    """`derivatives.multiply` by a block, each thread a few columns: `a` and `b` from number a0 and b0 on."""
     share = (cols + threads - 1) // threads
     begin, end = t * share, min(cols, (t + 1) * share)
     if begin < end:
         A, B, C = view(a, a0, kind), view(b, b0 + begin * bj, kind), view(c, begin * rows, kind)
-        derivatives.multiply(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, end - begin, add)
+        derivatives.multiply_by_pairs(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, 0, end - begin, add)
     cuda.syncthreads()
 
 
