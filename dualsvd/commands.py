@@ -262,7 +262,7 @@ def _version(package: str) -> str | None:
 #: shapes whose batches have kernels of their own, and one that shares its kernels with all others
 SHAPES = ((2, 2), (3, 3), (4, 4), (3, 5))
 
-#: the size of one whose SVD has
+#: the size of one whose SVD has, if it is real
 LARGE = 40
 DTYPES = ("float64", "complex128", "float32", "complex64")
 
@@ -302,9 +302,10 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
         f"svd by Jacobi, {dtype}": lambda: linalg.svd(batch(3, 5) * far, algorithm="jacobi"),
         f"tangents by Jacobi, {dtype}": lambda: tangents(algorithm="jacobi"),
         f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
-        f"svd of batches, larger, {dtype}": lambda: linalg.svd(np.stack([np.eye(LARGE, dtype=dtype)] * PACK)),
     }
     if dtype.startswith("float"):
+        larger = np.stack([np.eye(LARGE, dtype=dtype)] * PACK)
+        calls[f"svd of batches, larger, {dtype}"] = lambda: linalg.svd(larger)
         calls[f"products, quotients and dyads, {dtype}"] = lambda: (
             products(np.ones(ONE_PASS, dtype)),
             jacobian(linalg.svdvals, np.diag(np.linspace(1, 2, 64).astype(dtype))),

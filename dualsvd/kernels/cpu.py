@@ -27,8 +27,8 @@ FIXED = ((2, 2), (3, 3), (4, 4))
 #: Matrices from which a pack is filled up rather than taking them one by one.
 MIN_PER_PACK = 3
 
-#: Bytes of A and V in packs of two registers, beyond which SVDs go by packs of one: of the second cache they then take
-#: half. 1.2 times faster at 48 x 48, 1.4 at 64 x 64 on an Intel Xeon, a few percent on a Zen 4.
+#: Bytes of real A and V in packs of two registers, beyond which SVDs go by packs of one register: those take half as
+#: much of the second cache. 1.2 times faster at 48 x 48, 1.4 at 64 x 64 on an Intel Xeon, a few percent on a Zen 4.
 NEAR = 1 << 18
 
 #: Registers that hold rows of one column: sums of four columns at a time are chains enough.
@@ -424,15 +424,16 @@ def _dual_kinds(dtype: np.dtype, directions: int) -> tuple[Any, ...]:
 
 
 def _lanes(a: np.ndarray, registers: int = 1) -> int:
-    """Matrices side by side. In an SVD a number is two registers wide, so that two chains of operations are always
-    under way; the products of the closed forms have eight chains, and go by one."""
+    """Matrices side by side, so that a real number fills one register, or two: then two chains of operations are always
+    under way. The parts of a complex number fill one each."""
     packs = len(a) >= MIN_PER_PACK and min(a.shape[1:]) <= PACK_LIMIT
-    return registers * _register() // a.itemsize if packs else 1
+    each = registers * _register() // a.itemsize if a.dtype.kind == "f" else 2 * _register() // a.itemsize
+    return each if packs else 1
 
 
 @functools.cache
 def _registers(m: int, n: int) -> int:
-    """How wide the numbers of an SVD are."""
+    """How many a real number of an SVD fills; those of the closed forms, whose products are eight chains, fill one."""
     return 2 if (m + n) * min(m, n) * 2 * _register() <= NEAR else 1
 
 
