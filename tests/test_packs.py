@@ -38,6 +38,18 @@ def test_neighbours_do_not_matter(m, n, dtype, rng):
 
 
 @DTYPES
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+def test_neighbours_do_not_matter_to_the_signs_of_zeros(n, dtype, rng):
+    """A rotation run for a neighbour's sake is by zero, and leaves -0.0 as it is: complex angles tell."""
+    a = rng.standard_normal((2, LANES[dtype], n, n)).astype(dtype)
+    if np.iscomplexobj(a):
+        a[1] += 1j * a[1][::-1]
+    a[1, 0] = a[0, 0]
+    for alone, beside in zip(cpu.svd(np.stack([a[0, 0]] * LANES[dtype]))[:3], cpu.svd(a[1])[:3]):
+        assert alone[0].tobytes() == beside[0].tobytes()
+
+
+@DTYPES
 def test_every_number_of_lanes(dtype):
     a = batch(LANES[dtype] + 3, 4, 3, dtype)
     whole = cpu.svd(a)[:3]

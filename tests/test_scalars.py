@@ -350,6 +350,32 @@ def test_functions_of_the_table_work_lane_by_lane(kind, rng):
             assert distance(kind, result, e) <= ULPS
 
 
+@numba.njit(error_model="numpy")
+def roots_and_quotients(kind, a, b):
+    A, B = buffer(a, kind), buffer(b, kind)
+    B[0] = protocol.inverse(A[1])
+    B[1], B[2] = protocol.root(A[1])
+    B[3], B[4] = protocol.over_root(A[0], A[1])
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind(t, (), n) for t, n in (("float64", 1), ("float64", 8), ("float64", 16), ("float32", 32))], ids=str
+)
+def test_roots_and_quotients_of_any_size_are_right_to_a_rounding(kind, rng):
+    """Up to 2^+-960, or 2^+-100 in single precision: what the Jacobi method divides by is less far from 1."""
+    lane, reach = real_dtype(kind), 960 if real_dtype(kind) == np.float64 else 100
+    for _ in range(200):
+        x = np.exp2(rng.uniform(-reach, reach, lanes(kind))).astype(lane)
+        a = (np.sqrt(x) * np.exp2(rng.uniform(-20, 20, x.size)) * (rng.random(x.size) < 0.9)).astype(lane)
+        b = np.zeros(5 * x.size, lane)
+        roots_and_quotients(kind, np.concatenate([a, x]), b)
+        wide = np.longdouble
+        h = np.sqrt(x.astype(wide))
+        u = a + h
+        for found, exact in zip(b.reshape(5, -1), (1 / x.astype(wide), h, 1 / h, 1 / u, 1 / (u * h)), strict=True):
+            assert np.all(abs(found / exact - 1) <= 2 * np.finfo(lane).eps)
+
+
 def test_packs_use_vector_instructions():
     kind = Kind("float64", (1,), 8)
     a, b = np.ones(3 * 16), np.zeros(9 * 16)

@@ -181,9 +181,9 @@ def raising(x: Any, height: int) -> tuple[Any, Any, Any, Any]:
     return tuple(like(x, math.ldexp(1.0, e)) for e in (half, k - half, half - k, -half))
 
 
-# Roots and quotients take a processor many times as long as products: of packs more than half of a small SVD. Where it
-# gives an estimate of 14 digits (AVX-512) two or three terms of a series give all of them, to about one rounding, at a
-# quarter of the time. So what divides in packs says that its divisor is positive, and neither subnormal nor infinite.
+# Roots and quotients take a processor many times as long as products. Where it gives an estimate of 14 binary digits
+# (AVX-512) two or three terms of a series give all of them, to about one rounding, at a quarter of the time. So what
+# packs divide by once a pair, or once an entry, is known to be positive, and neither subnormal nor infinite.
 
 
 def inverse(x: Any) -> Any:

@@ -788,7 +788,8 @@ class Emitter:
                 parts.append(builder.call(f, [part, ir.Constant(t, ir.Undefined), ir.Constant(mask, -1)]))
             while len(parts) > 1:
                 parts = [
-                    builder.shuffle_vector(a, b, _places(range(2 * a.type.count))) for a, b in zip(parts[::2], parts[1::2])
+                    builder.shuffle_vector(a, b, _places(range(2 * a.type.count)))
+                    for a, b in zip(parts[::2], parts[1::2])
                 ]
             return parts[0]
 

@@ -13,8 +13,8 @@ from numba.extending import overload, register_jitable
 from . import derivatives, householder, jacobi, qr
 from .scalars import compile_rule, order_of
 
-#: Fused multiply-add, no signed zeros, reciprocals; NaN and infinity keep their meaning, and sums their order.
-FAST = {"contract", "nsz", "arcp"}
+#: Fused multiply-add and reciprocals; NaN, infinity and signs of zeros keep their meaning, and sums their order.
+FAST = {"contract", "arcp"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
 
