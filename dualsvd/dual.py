@@ -51,6 +51,14 @@ class Staged:
         """A constant in the type of this number."""
         raise NotImplementedError
 
+    def plus_product(self, y: Any, z: Any) -> Any:
+        """As a complex number: self + y z, each part by two multiply-adds."""
+        raise NotImplementedError
+
+    def minus_product(self, y: Any, z: Any) -> Any:
+        """As a complex number: self - y z, in the same way."""
+        raise NotImplementedError
+
     def select(self, a: Any, b: Any) -> Any:
         """As a mask: a where true, b where false."""
         raise NotImplementedError

@@ -150,8 +150,8 @@ def divide_columns(T, F, C, m, n):
 
 
 def multiply(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add):
-    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two rows by four columns, so that a
-    loaded number serves four times or twice, and eight sums are under way."""
+    """C_ij (+)= sum_r A[i ai + r ar] B[r br + j bj], conjugated where ca, cb say so; two rows by four columns, so that
+    a loaded number serves four times or twice, and eight sums are under way."""
     fours = cols - cols % 4
     for j in range(0, fours, 4):
         for i in range(0, rows - 1, 2):

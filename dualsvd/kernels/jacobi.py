@@ -492,8 +492,9 @@ def rotate_tile(A, p, q, rotations, m):
 # Tiles with equal p + q, a front, share no column, and the fronts follow each other as the tiles of a row by row sweep
 # must: each after all that share a column with it and come before. So `width` rows of tiles are taken together, front
 # after front, and the angles of a front are found at once, a tile a lane. The rotations are those of `sweep`, to the
-# bit where a pack finds its angles as a number does, else to rounding (`protocol.over_root`); what is gained is that a processor need not wait for one angle before it begins with the next, and that a column
-# is fetched once for `width` tiles.
+# bit where a pack finds an angle as a number does (`protocol.over_root`), else to rounding. What is gained is that a
+# processor need not wait for one angle before it begins with the next, and that a column is fetched once for `width`
+# tiles.
 
 
 def converge_in_fronts(A, V, D, R, C, info, m, k, n, rows, limit, width):
