@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from ..errors import DTypeError
 from .scalars import BufferType, lanes_of, memory_at, refusal
-from .staging import Emitter
+from .staging import Emitter, shuffle_places
 
 
 @intrinsic
@@ -144,8 +144,7 @@ class _Shuffles:
 
     def __call__(self, a: Any, b: Any, places: list[int]) -> Any:
         """The reals at these places of a and b, b counted after a."""
-        index = ir.IntType(32)
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(index, len(places)), places))
+        return self.builder.shuffle_vector(a, b, shuffle_places(places))
 
     def load(self, pointer: Any, width: int) -> Any:
         real = pointer.type.pointee

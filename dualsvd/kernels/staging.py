@@ -602,8 +602,8 @@ def _has_avx512(context: Any) -> bool:
     return isinstance(context, CPUContext) and "+avx512f" in context.codegen().magic_tuple()[2].split(",")
 
 
-def _places(lanes: Iterable[int]) -> ir.Constant:
-    """What a shuffle takes."""
+def shuffle_places(lanes: Iterable[int]) -> ir.Constant:
+    """The lanes that a shuffle takes, as it wants them."""
     places = list(lanes)
     return ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
 
@@ -700,12 +700,10 @@ class Emitter:
         return self.context.get_constant(t, int(x) if isinstance(t, types.Integer) else float(x))
 
     def _spread(self, x: Leaf, t: PackType) -> Leaf:
-        index = ir.IntType(32)
-
         def shuffle(builder: Any) -> Any:
             undefined = ir.Constant(_vector(t), ir.Undefined)
-            first = builder.insert_element(undefined, x.value, ir.Constant(index, 0))
-            return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, t.lanes), [0] * t.lanes))
+            first = builder.insert_element(undefined, x.value, ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(first, undefined, shuffle_places([0] * t.lanes))
 
         return self.record(t, shuffle)
 
@@ -784,11 +782,11 @@ class Emitter:
             f = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.{name}.{suffix}.512")
             parts = []
             for k in range(0, x.type.lanes, single):
-                part = builder.shuffle_vector(x.value, x.value, _places(range(k, k + single)))
+                part = builder.shuffle_vector(x.value, x.value, shuffle_places(range(k, k + single)))
                 parts.append(builder.call(f, [part, ir.Constant(t, ir.Undefined), ir.Constant(mask, -1)]))
             while len(parts) > 1:
                 parts = [
-                    builder.shuffle_vector(a, b, _places(range(2 * a.type.count)))
+                    builder.shuffle_vector(a, b, shuffle_places(range(2 * a.type.count)))
                     for a, b in zip(parts[::2], parts[1::2])
                 ]
             return parts[0]
@@ -808,8 +806,7 @@ class Emitter:
                 if isinstance(x.type, PackType):
                     t = ir.VectorType(t, x.type.lanes)
                     up = builder.insert_element(ir.Constant(t, ir.Undefined), up, ir.Constant(ir.IntType(32), 0))
-                    zeros = ir.Constant(ir.VectorType(ir.IntType(32), x.type.lanes), [0] * x.type.lanes)
-                    up = builder.shuffle_vector(up, up, zeros)
+                    up = builder.shuffle_vector(up, up, shuffle_places([0] * x.type.lanes))
 
                 def known(k: int) -> Any:
                     return ir.Constant(t, [k] * x.type.lanes if isinstance(x.type, PackType) else k)
@@ -838,12 +835,11 @@ class Emitter:
             return x
 
         def record(builder: Any) -> Any:
-            sum, index = x.value, ir.IntType(32)
+            sum = x.value
             for half in (2**k for k in reversed(range(x.type.lanes.bit_length() - 1))):
-                parts = (range(half), range(half, 2 * half))
-                low, high = (ir.Constant(ir.VectorType(index, half), list(part)) for part in parts)
+                low, high = shuffle_places(range(half)), shuffle_places(range(half, 2 * half))
                 sum = builder.fadd(builder.shuffle_vector(sum, sum, low), builder.shuffle_vector(sum, sum, high))
-            return builder.extract_element(sum, ir.Constant(index, 0))
+            return builder.extract_element(sum, ir.Constant(ir.IntType(32), 0))
 
         return self.record(x.type.lane, record)
 
