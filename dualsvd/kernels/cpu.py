@@ -427,8 +427,7 @@ def _lanes(a: np.ndarray, registers: int = 1) -> int:
     """Matrices side by side, so that a real number fills one register, or two: then two chains of operations are always
     under way. The parts of a complex number fill one each."""
     packs = len(a) >= MIN_PER_PACK and min(a.shape[1:]) <= PACK_LIMIT
-    each = registers * _register() // a.itemsize if a.dtype.kind == "f" else 2 * _register() // a.itemsize
-    return each if packs else 1
+    return (registers if a.dtype.kind == "f" else 2) * _register() // a.itemsize if packs else 1
 
 
 @functools.cache
