@@ -221,6 +221,12 @@ def all_in_range(a: Any) -> bool:
     return bool(low <= np.abs(a[..., 0, 0].real).min() and reals.max() <= high and -high <= reals.min())
 
 
+def values_in_range(y: Any) -> bool:
+    """Whether plain singular values are in range, and so are their matrices: none is zero, or NaN."""
+    low, high = SAFE_RANGE[y.dtype]
+    return bool(y.size and low <= y.min() and y.max() <= high)
+
+
 def out_of_range(S: Any) -> bool:
     """Whether some matrix has a spectral norm so small or large that reciprocals are in danger."""
     S = primal(S)

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DegenerateError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
 from ..settings import Options, get, resolve
-from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance
+from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance, values_in_range
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
 from .factorise import factors_at, finite_part, remember, singular_values, svd_factors
@@ -168,10 +168,12 @@ def nonempty(a: Any) -> Any:
 
 
 def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
-    """A norm by its rule, brought to range first."""
-    a, e = in_range(a)
-    y = rule(a, **params)
-    y = y if e is None else scaled(y, e)
+    """A norm by its rule; where a value tells that reciprocals may fail, by that of a matrix brought to range."""
+    with np.errstate(over="ignore"):  # of what may be thrown away
+        y = rule(a, **params)
+    if not values_in_range(primal(y)):
+        a, e = in_range(a)
+        y = y if e is None else scaled(rule(a, **params), e)
     return y if isinstance(y, Tracer) else y[()]
 
 
