@@ -262,8 +262,8 @@ def _version(package: str) -> str | None:
 #: shapes whose batches have kernels of their own, and one that shares its kernels with all others
 SHAPES = ((2, 2), (3, 3), (4, 4), (3, 5))
 
-#: the size of one whose SVD has, if it is real
-LARGE = 40
+#: the size of one whose SVD has, if it is real, and of one whose values have
+LARGE, LARGER = 40, 100
 DTYPES = ("float64", "complex128", "float32", "complex64")
 
 
@@ -274,6 +274,9 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
         return np.stack(
             [np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3] + np.eye(m, n, dtype=dtype)] * PACK
         )
+
+    def units(n: int) -> np.ndarray:
+        return np.stack([np.eye(n, dtype=dtype)] * PACK)
 
     def factors(m: int, n: int) -> Any:
         return linalg.svd(batch(m, n))
@@ -302,10 +305,11 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
         f"svd by Jacobi, {dtype}": lambda: linalg.svd(batch(3, 5) * far, algorithm="jacobi"),
         f"tangents by Jacobi, {dtype}": lambda: tangents(algorithm="jacobi"),
         f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
+        f"values of batches, larger, {dtype}": lambda: linalg.svdvals(units(LARGE)),
     }
     if dtype.startswith("float"):
-        larger = np.stack([np.eye(LARGE, dtype=dtype)] * PACK)
-        calls[f"svd of batches, larger, {dtype}"] = lambda: linalg.svd(larger)
+        calls[f"svd of batches, larger, {dtype}"] = lambda: linalg.svd(units(LARGE))
+        calls[f"values of batches, larger still, {dtype}"] = lambda: linalg.svdvals(units(LARGER))
         calls[f"products, quotients and dyads, {dtype}"] = lambda: (
             products(np.ones(ONE_PASS, dtype)),
             jacobian(linalg.svdvals, np.diag(np.linspace(1, 2, 64).astype(dtype))),

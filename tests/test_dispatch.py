@@ -20,14 +20,16 @@ WAYS = {
     (8, 2, 9): ("packs", "lapack"),
     (16, 9, 2): ("packs", "packs"),
     (2, 16, 20): ("rows", "lapack"),
-    (7, 32, 16): ("rows", "lapack"),
+    (7, 32, 16): ("rows", "packs"),
     (8, 16, 16): ("packs", "packs"),
-    (7, 33, 40): ("lapack", "lapack"),
-    (8, 33, 40): ("packs", "lapack"),
-    (16, 41, 41): ("packs", "lapack"),
-    (15, 49, 50): ("lapack", "lapack"),
-    (16, 64, 65): ("packs", "lapack"),
-    (100, 65, 66): ("lapack", "lapack"),
+    (5, 33, 40): ("lapack", "lapack"),
+    (8, 33, 40): ("packs", "packs"),
+    (16, 41, 41): ("packs", "packs"),
+    (15, 49, 50): ("lapack", "packs"),
+    (16, 64, 65): ("packs", "packs"),
+    (7, 65, 66): ("lapack", "lapack"),
+    (8, 65, 70): ("lapack", "packs"),
+    (8, 193, 193): ("lapack", "lapack"),
     (0, 3, 3): ("lapack", "lapack"),
     (100, 0, 3): ("lapack", "lapack"),
 }
@@ -40,7 +42,7 @@ def test_who_computes_what(shape):
 
 @pytest.mark.parametrize("wanted", dispatch.PACKS)
 def test_complex_matrices_count_as_larger(wanted):
-    shapes = [(64, n, n) for n in range(1, 80)]
+    shapes = [(64, n, n) for n in range(1, 256)]
     last = {z: max(s[-1] for s in shapes if way_for(wanted, s, z) == "packs") for z in (False, True)}
     assert last[True] == int(last[False] / dispatch.COMPLEX[wanted])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import derivatives, jacobi
+from . import bidiagonal, derivatives, jacobi
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED, VERDICT
 from .lanes import write_lanes
@@ -80,6 +80,37 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         if k:
             put(left, 0, planes, one, y, b, forms[1])
             put(right, 0, planes, one, z, b, forms[3])
+        write_lanes(report, b, 1, info, (0,), (one[0], one[0], one[1]))
+    return anything
+
+
+@jit(nogil=True, **OPTIONS)
+def values(kind, reals, lane, rows, columns, X, S, told, begin, end, limit):
+    """S alone, by way of a bidiagonal matrix. Returns and tells what `svd` does."""
+    m, n = max(rows, columns), min(rows, columns)
+    width, planes, batch = lanes(kind), components(kind), len(S) // n
+    A, Ar = shared(m * n, X, kind, reals)
+    u, w, y = room(m, X, kind), room(m, X, kind), room(m, X, kind)
+    v, z, p = room(n, X, kind), room(n, X, kind), room(n, X, kind)
+    D, E, info = room(n, X, reals), room(n + 1, X, reals), room(2, X, reals)
+    x, values, report = buffer(X, lane), buffer(S, lane), buffer(told, lane)
+    one, anything, forms = unscaled(D[0]), False, layouts(rows, columns, planes)
+    height = jacobi.headroom(np.finfo(X.dtype).eps)
+    for first in range(begin, end, width):
+        b = min(first, end - width)  # the last pack overlaps the one before
+        take(x, b, forms[0], one, Ar, 0, planes)
+        largest, finite = jacobi.extent(Ar, m * n * planes)
+        f, g, over_g, over_f = raising(largest, height)
+        jacobi.raise_lanes(A, finite, f, g, m * n)
+        bidiagonal.reduce(A, D, E, u, w, y, v, z, p, m, n)
+        bidiagonal.diagonalise(D, E, info, n, limit)
+        verdict = judge(info[0], finite, limit)
+        if any_true(verdict > like(verdict, 0.0)):
+            anything = True
+            spoil(A, A, D, finite, 0, 0, n)
+            info[0] = info[0] + verdict * like(verdict, VERDICT)
+            write_lanes(report, batch + b, 1, info, (1,), (one[0], one[0], one[1]))
+        put(D, 0, 1, (over_g, over_f), values, b, forms[2])
         write_lanes(report, b, 1, info, (0,), (one[0], one[0], one[1]))
     return anything
 

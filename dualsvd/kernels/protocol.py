@@ -195,13 +195,18 @@ def inverse(x: Any) -> Any:
     return y + y * (e if _precision(x) == "float32" else e + e * (e + e * e))
 
 
+#: The 3/8 of (1 - e)^(-1/2), and in place of its 35/128 e^4 what has the same mean, for e as the estimates of a Xeon:
+#: without that 1 / sqrt(x) is a hundredth of a rounding too small, which a thousand rotations one after the other tell.
+SECOND = 0.375 + 35 / 128 * 0.375 * 2.0**-26
+
+
 def _inverse_root(x: Any) -> Any:
     """1 / sqrt(x) by an estimate, or None."""
     y = x.emitter.estimate("rsqrt14", x) if isinstance(x, Staged) else None
     if y is None:
         return None
     e = like(x, 1.0) - (x * y) * y  # 1/sqrt(x) = y / sqrt(1 - e)
-    series = like(x, 0.375) * e if _precision(x) == "float32" else e * (like(x, 0.375) + like(x, 0.3125) * e)
+    series = like(x, 0.375) * e if _precision(x) == "float32" else e * (like(x, SECOND) + like(x, 0.3125) * e)
     return y + y * (e * (like(x, 0.5) + series))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from numba.extending import overload, register_jitable
 
-from . import derivatives, householder, jacobi, qr
+from . import bidiagonal, derivatives, householder, jacobi, qr
 from .scalars import compile_rule, order_of
 
 #: Fused multiply-add and reciprocals; NaN, infinity and signs of zeros keep their meaning, and sums their order.
@@ -50,7 +50,7 @@ HOT |= {name for name, text in vars(derivatives).items() if _written_in(text, de
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
 TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
 
-for _text in (jacobi, derivatives, qr, householder):
+for _text in (jacobi, derivatives, qr, householder, bidiagonal):
     for _name, _function in vars(_text).items():
         if _written_in(_function, _text):
             if _name in STAGED:

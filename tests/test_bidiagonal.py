@@ -1,0 +1,154 @@
+"""Singular values by way of a bidiagonal matrix: the batches whose values alone are asked for, beyond 12 x 12."""
+
+from __future__ import annotations
+
+import cases
+import numpy as np
+import pytest
+
+import dualsvd as ds
+from dualsvd.errors import ConvergenceError, NonFiniteError
+from dualsvd.kernels import bidiagonal, cpu
+from dualsvd.kernels.protocol import Buffer
+
+DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
+#: both numbers of registers, whole packs and remainders; columns and rows more or less
+SHAPES = pytest.mark.parametrize("m, n", [(13, 13), (40, 14), (17, 60), (64, 64), (90, 85)], ids=lambda k: str(k))
+BATCH = 37
+
+
+def stack(m, n, dtype):
+    """Matrices of every kind that an iteration may trip over, as far as they have these sizes, scaled to any size."""
+    r, rng = min(m, n), np.random.default_rng(m * n)
+
+    def with_values(S):
+        return cases.spectrum(m, n, S, seed=len(S), dtype=dtype)
+
+    def bidiagonal_of(d, e):
+        B = np.zeros((m, n))
+        B[range(r), range(r)], B[range(r - 1), range(1, r)] = d, e[1:]
+        return B
+
+    ones, down = np.ones(r), np.logspace(0, -14, r)
+    holes = np.where(np.arange(r) % 5 == 2, 0.0, 1.0)
+    kinds = [
+        np.zeros((m, n)),
+        np.eye(m, n),
+        np.ones((m, n)),
+        rng.integers(-1, 2, (m, n)),
+        np.triu(np.ones((m, n))),
+        with_values(ones),
+        with_values(down),
+        with_values(np.where(np.arange(r) < r // 2, 1.0, 1e-9)),
+        with_values(np.where(np.arange(r) < r // 3, 1.0, 0.0)),
+        bidiagonal_of(ones, ones),
+        bidiagonal_of(holes, ones),
+        bidiagonal_of(ones, holes),
+        bidiagonal_of(down, down),
+        bidiagonal_of(down[::-1], down[::-1]),
+        cases.normal(m, n, dtype=dtype) * np.logspace(0, -12, n),
+        cases.normal(m, n, dtype=dtype) * np.logspace(-12, 0, m)[:, None],
+    ]
+    tiny = np.finfo(dtype).minexp // 2
+    scales = [1.0, 2.0**tiny, 2.0**-tiny]
+    kinds += [cases.normal(m, n, seed=k, dtype=dtype) for k in range(8)]
+    return np.array([kinds[k % len(kinds)] * scales[k % len(scales)] for k in range(BATCH)], dtype=dtype)
+
+
+@DTYPES
+@SHAPES
+def test_values_are_those_of_lapack(m, n, dtype):
+    """To the backward error of two ways: a few eps of s_1 sqrt(n)."""
+    a = stack(m, n, dtype)
+    S, info = cpu.svdvals(a)
+    assert info.clean and not info.unconverged.any()
+    size = np.abs(a).max(axis=(1, 2), keepdims=True) + (np.abs(a).max(axis=(1, 2), keepdims=True) == 0)
+    exact = np.linalg.svd((a / size).astype(np.result_type(dtype, np.float64)), compute_uv=False)
+    assert np.all(np.diff(S) <= 0) and np.all(S >= 0)
+    bound = 8 * cases.eps(S) * np.sqrt(m + n) * exact[:, :1]
+    assert np.all(np.abs(S / size[..., 0] - exact) <= bound)
+
+
+@DTYPES
+@SHAPES
+def test_what_neighbours_do_is_their_own_affair(m, n, dtype, rng):
+    """The same bits in any order, in any number, in two threads; and NaN for a matrix with NaN in it, and no other."""
+    a = stack(m, n, dtype)
+    S, info = cpu.svdvals(a)
+    order = rng.permutation(BATCH)
+    again, other = cpu.svdvals(a[order])
+    assert np.array_equal(again, S[order]) and np.array_equal(other.sweeps, info.sweeps[order])
+    assert np.array_equal(cpu.svdvals(a[:5])[0], S[:5])
+    assert np.array_equal(cpu.svdvals(a, threads=2)[0], S)
+    ill = a.copy()
+    ill[[3, BATCH - 1], -1, -1] = np.nan, np.inf
+    spoilt, info = cpu.svdvals(ill)
+    assert np.flatnonzero(info.nonfinite).tolist() == [3, BATCH - 1] and np.isnan(spoilt[[3, BATCH - 1]]).all()
+    healthy = np.delete(np.arange(BATCH), [3, BATCH - 1])
+    assert np.array_equal(spoilt[healthy], S[healthy])
+
+
+def test_a_bound_too_low_is_reported():
+    a = np.stack([cases.normal(20, 20), np.eye(20), cases.normal(20, 20, seed=1)])
+    S, info = cpu.svdvals(a, limit=1)
+    assert info.unconverged.tolist() == [True, False, True]
+    assert (info.off_norm[[0, 2]] > 1e-6).all() and info.off_norm[1] == 0
+    assert np.array_equal(S[1], np.ones(20))
+
+
+def test_the_public_function(monkeypatch):
+    """Options, stacks, outputs, and errors, with what is told in them."""
+    a = stack(30, 20, "float64")[:24].reshape(2, 12, 30, 20)
+    S = ds.svdvals(a)
+    assert np.array_equal(S.reshape(24, -1), cpu.svdvals(a.reshape(24, 30, 20))[0])
+    out = np.empty_like(S)
+    assert ds.svdvals(a, out=out) is out and np.array_equal(out, S)
+    some = np.empty((5, 20))
+    assert np.array_equal(ds.svdvals(a[0, :6], out=np.empty((6, 20))), S[0, :6])
+    assert np.array_equal(cpu.svdvals(a[0, :5], out=some)[0], S[0, :5]) and np.array_equal(some, S[0, :5])
+    assert np.array_equal(ds.svdvals(a[:, :, ::-1].transpose(0, 1, 3, 2)), ds.svdvals(a[:, :, ::-1].mT.copy()))
+    a[1, 2, 0, 0] = np.nan
+    with pytest.raises(NonFiniteError, match=r"\(1, 2, 0, 0\) in 1 of 24 matrices"):
+        ds.svdvals(a)
+    with ds.options(nonfinite="propagate"):
+        assert np.isnan(ds.svdvals(a)[1, 2]).all() and np.array_equal(ds.svdvals(a)[0], S[0])
+    limited = cpu.svdvals
+    monkeypatch.setattr(cpu, "svdvals", lambda *args, **kwargs: limited(*args, limit=1, **kwargs))
+    with pytest.raises(ConvergenceError, match=r"in 2\d sweeps: .* is left .*, in matrix 3 of 12"):
+        ds.svdvals(a[0])
+
+
+@pytest.mark.parametrize("z", [1.0, 1j], ids=["real", "complex"])
+def test_reduction_keeps_every_invariant(z):
+    """The text in plain Python: B has the norm and the determinant of A, and A A^H the characteristic polynomial."""
+    m, n, rng = 7, 5, np.random.default_rng(2)
+    a = rng.standard_normal((m, n)) / 4 + (z - 1.0) * rng.standard_normal((m, n)) / 4
+    a = a.astype(type(z))
+    number, real = type(z)(0), 0.0
+    buffers = [Buffer.zeros(m, number) for _ in range(3)] + [Buffer.zeros(n, number) for _ in range(3)]
+    A, D, E = Buffer(a.T.ravel().tolist()), Buffer.zeros(n, real), Buffer.zeros(n + 1, real)
+    bidiagonal.reduce(A, D, E, *buffers, m, n)
+    B = np.diag(list(D)) + np.diag(list(E)[1:n], 1)
+    assert np.allclose(np.poly(B.T @ B), np.poly(a.conj().T @ a), rtol=1e-13)
+    info = Buffer.zeros(2, real)
+    bidiagonal.diagonalise(D, E, info, n, 40)
+    assert np.allclose(list(D), np.linalg.svd(a, compute_uv=False), rtol=1e-14)
+    assert 3 <= info[0] < 40
+
+
+def test_a_row_without_its_diagonal_is_cleared():
+    """Two of them in one block, and one at its end, which a sweep without a shift brings out."""
+    n, tolerance = 7, 1e-15
+    D, E = Buffer([3.0, 0.0, 2.0, 1e-16, 1.0, 2.0, 0.0]), Buffer([0.0, *[1.0] * (n - 1), 0.0])
+    S = np.linalg.svd(np.diag(list(D)) + np.diag(list(E)[1:n], 1), compute_uv=False)
+    assert bidiagonal.settle(D, E, tolerance, n)
+    bidiagonal.clear_rows(D, E, tolerance, n)
+    assert not bidiagonal.settle(D, E, tolerance, n)
+    assert D[1] == E[2] == 0
+    cleared = np.diag(list(D)) + np.diag(list(E)[1:n], 1)
+    assert np.allclose(np.linalg.svd(cleared, compute_uv=False), S, atol=1e-15)
+    D[n - 1] = 0.0
+    busy, begin, f, g = bidiagonal.lowest_block(D, E, n)
+    assert busy and begin >= 2 and f == D[int(begin)] and g == E[int(begin) + 1]
+    bidiagonal.chase(D, E, begin, f, g, n)
+    assert abs(E[n - 1]) <= tolerance
