@@ -21,6 +21,7 @@ from .bench import machine
 from .errors import MissingRuleError, ShapeError
 from .files import Matrix
 from .forward import DualArray
+from .linalg.tops import KRYLOV_SIZE
 from .rules.elementwise import ONE_PASS
 from .settings import options
 from .transforms import gradient, jacobian, jvp
@@ -308,6 +309,8 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
         f"values of batches, larger, {dtype}": lambda: linalg.svdvals(units(LARGE)),
     }
     if dtype.startswith("float"):
+        if dtype == "float64":
+            calls[f"products with two vectors, {dtype}"] = lambda: linalg.opnorm(units(KRYLOV_SIZE)[0])
         calls[f"svd of batches, larger, {dtype}"] = lambda: linalg.svd(units(LARGE))
         calls[f"values of batches, larger still, {dtype}"] = lambda: linalg.svdvals(units(LARGER))
         calls[f"products, quotients and dyads, {dtype}"] = lambda: (

@@ -461,6 +461,10 @@ for shape in (20, 2, 2), (20, 3, 3), (20, 4, 4), (20, 6, 4), (5, 14, 17), (6, 6)
 for x in rng.standard_normal((200, 200)), rng.standard_normal(40_000).astype("float32"):
     ds.jvp(lambda x: x * np.sin(x) / (1 + x * x), (x,), (x,))
     ds.jacobian(ds.svdvals, x.reshape(200, -1))
+for shape in (20, 30, 40), (20, 70, 90):
+    for dtype in DTYPES:
+        ds.svdvals(rng.standard_normal(shape).astype(dtype))
+ds.gradient(ds.opnorm, rng.standard_normal((300, 400)))
 kernels = [k for module in (accurate, compiled, memory_bound) for k in vars(module).values() if hasattr(k, "stats")]
 print(sum(sum(k.stats.cache_hits.values()) for k in kernels), sum(sum(k.stats.cache_misses.values()) for k in kernels))
 """

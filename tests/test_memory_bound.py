@@ -15,6 +15,7 @@ import dualsvd as ds
 from dualsvd.kernels import memory_bound
 from dualsvd.linalg.kernel_rules import MANY
 from dualsvd.rules import elementwise
+from dualsvd.spectral import top_singular_triplet
 
 SIDE = 190  # SIDE^2 numbers go to the kernels, a row of them to NumPy
 PRODUCT, QUOTIENT = {"multiply"}, {"divide"}
@@ -115,10 +116,45 @@ def test_second_derivatives_go_through(rng: np.random.Generator, calls: set[str]
 def test_without_a_compiler_numpy_does_it() -> None:
     code = "import numpy as np, dualsvd as ds; x = np.ones(40_000); print(ds.jvp(lambda x: x * x, (x,), (x,))[1].sum())"
     code += "; print(ds.jacobian(ds.svdvals, np.diag(np.arange(80.0, 0, -1))).sum())"
+    code += "; print(ds.opnorm(np.diag(np.arange(300.0, 0, -1))).round(9))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
     )
-    assert done.stdout.split() == ["80000.0", "80.0"], done.stderr
+    assert done.stdout.split() == ["80000.0", "80.0", "300.0"], done.stderr
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7, 64])
+@pytest.mark.parametrize("columns", [3, 64, 301])
+def test_two_vectors_at_a_time_are_multiplied_as_one_by_one(rows: int, columns: int, rng: np.random.Generator) -> None:
+    """V X^T X to some roundings; and what is left of two vectors is orthogonal to the rows it was freed of."""
+    X, V = rng.standard_normal((rows, columns)), rng.standard_normal((2, columns))
+    exact = (V.astype(np.longdouble) @ X.T.astype(np.longdouble)) @ X
+    error = np.abs(memory_bound.gram_of_two(X, V) - exact).max()
+    assert error <= np.finfo(float).eps * np.sqrt(rows + columns) * np.linalg.norm(X) ** 2 * np.linalg.norm(V)
+
+    Q = np.linalg.qr(rng.standard_normal((columns, min(rows, columns))))[0].T.copy()
+    W = V.copy()
+    H = memory_bound.project_two(W, Q)
+    assert np.abs(W @ Q.T).max() <= 1e-14 * np.linalg.norm(V)
+    np.testing.assert_allclose(H, V @ Q.T, atol=1e-14 * np.linalg.norm(V))
+    np.testing.assert_allclose(W + H @ Q, V, atol=1e-14 * np.linalg.norm(V))
+
+
+@pytest.mark.parametrize("shape", [(300, 260), (260, 300)], ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_spectral_norm_with_kernels_and_without(
+    shape: tuple[int, int], order: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = np.asarray(rng.standard_normal(shape), order=order)
+    s, (u, v) = np.linalg.norm(a, 2), top_singular_triplet(a)[1:3]
+    called, multiply = [], memory_bound.gram_of_two
+    monkeypatch.setattr(memory_bound, "gram_of_two", lambda *args: called.append(args) or multiply(*args))
+    assert abs(ds.opnorm(a) - s) <= 1e-14 * s and len(called) > 5
+    monkeypatch.setattr(memory_bound, "COMPILED", False)
+    called.clear()
+    without = top_singular_triplet(a)
+    assert not called
+    np.testing.assert_allclose(np.outer(without.u, without.v), np.outer(u, v), atol=1e-12)
 
 
 @pytest.mark.parametrize("order", ["C", "F", None])

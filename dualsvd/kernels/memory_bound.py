@@ -4,7 +4,8 @@ For the product of two arrays with tangents NumPy goes through memory four times
 is a `Dual` and follows its rules. Where something is not finite NumPy has warnings to give, so it goes NumPy's way; so
 does everything where Numba is told not to compile (NUMBA_DISABLE_JIT).
 
-Dyads are written at the speed of a fill, two to three times that of `einsum`.
+Dyads are written at the speed of a fill, two to three times that of `einsum`. A Krylov process reads its matrix, and
+its basis, once for two vectors and for both of the products it needs, where BLAS reads them four times.
 
 Imported on first use, for it imports Numba. Arrays are contiguous, of real numbers.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numba import config, from_dtype, types
+from numba.extending import register_jitable
 
 from ..dual import Dual
 from .caching import jit
@@ -63,6 +65,75 @@ def dyads(kind, U, Vh, J):
                 J[i, k, j] = U[k, i] * Vh[i, j]
 
 
+#: Rows that meet two vectors at a time: eight sums.
+ROWS = 4
+
+#: Sums in any order: these are of rows of one vector, where no order is better than another.
+_sums = register_jitable(fastmath={"contract", "reassoc", "nsz"}, forceinline=True)
+
+
+@_sums
+def dots(X, i, V):
+    """The products of rows i to i + 3 of X with both rows of V."""
+    v, w = V[0], V[1]
+    a, b, c, d = X[i], X[i + 1], X[i + 2], X[i + 3]
+    av = bv = cv = dv = aw = bw = cw = dw = 0.0
+    for j in range(len(v)):
+        x, y = v[j], w[j]
+        av, bv, cv, dv = av + a[j] * x, bv + b[j] * x, cv + c[j] * x, dv + d[j] * x
+        aw, bw, cw, dw = aw + a[j] * y, bw + b[j] * y, cw + c[j] * y, dw + d[j] * y
+    return (av, bv, cv, dv), (aw, bw, cw, dw)
+
+
+@_sums
+def add_rows(W, factors, sign, X, i):
+    """Rows i to i + 3 of X, times the factors, to both rows of W."""
+    (p, q, r, s), (t, u, v, w) = factors
+    a, b, c, d, x, y = X[i], X[i + 1], X[i + 2], X[i + 3], W[0], W[1]
+    for j in range(len(x)):
+        x[j] += sign * ((a[j] * p + b[j] * q) + (c[j] * r + d[j] * s))
+        y[j] += sign * ((a[j] * t + b[j] * u) + (c[j] * v + d[j] * w))
+
+
+@_sums
+def dot(x, y):
+    """The product of two vectors."""
+    sum = 0.0
+    for j in range(len(x)):
+        sum += x[j] * y[j]
+    return sum
+
+
+@jit(nogil=True)
+def gram(kind, X, V, W):
+    """W = V X^T X, for two rows V."""
+    W[:] = 0.0
+    whole = len(X) // ROWS * ROWS
+    for i in range(0, whole, ROWS):
+        add_rows(W, dots(X, i, V), 1.0, X, i)
+    for i in range(whole, len(X)):
+        for k in range(2):
+            y = dot(X[i], V[k])
+            for j in range(X.shape[1]):
+                W[k, j] += y * X[i, j]
+
+
+@jit(nogil=True)
+def project(kind, V, W, H):
+    """W - H V in place of two rows W, with H = W V^T: four of the orthonormal rows V after the other."""
+    whole = len(V) // ROWS * ROWS
+    for i in range(0, whole, ROWS):
+        h = dots(V, i, W)
+        add_rows(W, h, -1.0, V, i)
+        (H[0, i], H[0, i + 1], H[0, i + 2], H[0, i + 3]), (H[1, i], H[1, i + 1], H[1, i + 2], H[1, i + 3]) = h
+    for i in range(whole, len(V)):
+        for k in range(2):
+            y = dot(V[i], W[k])
+            H[k, i] = y
+            for j in range(V.shape[1]):
+                W[k, j] -= y * V[i, j]
+
+
 def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray) -> tuple[Any, Any] | None:
     """The value of a product or quotient ("multiply", "divide") and its tangents along N directions, if all is finite.
 
@@ -85,7 +156,21 @@ def each_dyad(U: np.ndarray, Vh: np.ndarray, out: np.ndarray | None = None) -> n
     return J
 
 
-KERNELS = {"multiply": multiply, "divide": divide, "dyads": dyads}
+def gram_of_two(X: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """V X^T X of two rows V, in double precision."""
+    W, (kind, entry) = np.empty_like(V), _entry("gram", X.dtype, (2, 2, 2))
+    entry(kind, X, V, W)
+    return W
+
+
+def project_two(W: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """Take from two rows W, in place, their parts along orthonormal rows V; returns the coefficients (2, k)."""
+    H, (kind, entry) = np.empty((2, len(V)), V.dtype), _entry("project", V.dtype, (2, 2, 2))
+    entry(kind, V, W, H)
+    return H
+
+
+KERNELS = {"multiply": multiply, "divide": divide, "dyads": dyads, "gram": gram, "project": project}
 
 
 @functools.cache

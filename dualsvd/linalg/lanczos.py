@@ -165,8 +165,9 @@ class Unresolved(NamedTuple):
 class Basis:
     """Orthonormal rows V that span the Krylov space, and T, the block tridiagonal M in that basis."""
 
-    def __init__(self, start: Array, steps: int) -> None:
+    def __init__(self, start: Array, steps: int, by_two: Any = None) -> None:
         b, n = start.shape
+        self.by_two = by_two  # kernels for two vectors at a time
         self.b, self.k = b, 0  # width, and number of blocks whose product with M is known
         self.rows = np.empty(((steps + 1) * b, n), start.dtype)
         self.rows[:b] = start
@@ -189,12 +190,8 @@ class Basis:
         """
         b, low = self.b, self.size
         V, beta = self.rows[: low + b], np.zeros((b, b), self.T.dtype)
-        last = V[max(low - b, 0) :]
-        lengths = []
-        for w, row in zip(W, self.T[low : low + b]):
-            coefficients, left = clear(w, V, last)
-            row[low : low + b] = conj(coefficients[-b:])  # what is read of T is the lower triangle
-            lengths.append(left)
+        coefficients, lengths = clear(W, V, V[max(low - b, 0) :], self.by_two)
+        self.T[low : low + b, low : low + b] = conj(coefficients[:, -b:])  # what is read of T is the lower triangle
         orthonormal_rows(W, lengths, V, self.rows[low + b : low + 2 * b], beta)
         self.beta = beta
         if low + b < len(self.T):
@@ -202,22 +199,28 @@ class Basis:
         self.k += 1
 
 
-def clear(w: Array, V: Array, last: Array) -> tuple[Array, float]:
-    """Take from w its part in the span of V, that of the last rows first: their coefficients, and the length left."""
-    h = take(w, last)
-    rounding = take(w, V)
-    h += rounding[-len(h) :]
-    left = length(w)
-    if length(rounding) > SHRUNK * left:
-        h += take(w, V)[-len(h) :]
-        left = length(w)
+def clear(W: Array, V: Array, last: Array, by_two: Any) -> tuple[Array, list[float]]:
+    """Take from the rows of W their parts in the span of V, those of the last rows first: the coefficients of these,
+    and the lengths left."""
+    h = take(W, last, by_two)
+    rounding = take(W, V, by_two)
+    h += rounding[:, -len(last) :]
+    left = [length(w) for w in W]
+    if any(length(r) > SHRUNK * l for r, l in zip(rounding, left)):
+        h += take(W, V, by_two)[:, -len(last) :]
+        left = [length(w) for w in W]
     return h, left
 
 
-def take(w: Array, V: Array) -> Array:
-    """Take from w, in place, its part in the span of the orthonormal rows of V, and return its coefficients."""
-    h = conj(V.dot(conj(w)))
-    w -= h.dot(V)
+def take(W: Array, V: Array, by_two: Any = None) -> Array:
+    """Take from the rows of W, in place, their parts in the span of the orthonormal rows of V; returns the
+    coefficients."""
+    if by_two and len(W) == 2:
+        return by_two.project_two(W, V)
+    h = np.empty((len(W), len(V)), V.dtype)
+    for w, row in zip(W, h):  # BLAS reads V faster for one vector after the other
+        row[:] = conj(V.dot(conj(w)))
+        w -= row.dot(V)
     return h
 
 
@@ -231,7 +234,7 @@ def orthonormal_rows(W: Array, lengths: list[float], V: Array, Q: Array, R: Arra
     for i, (w, whole) in enumerate(zip(W, lengths)):
         left = whole
         if i:
-            R[:i, i] = take(w, Q[:i])
+            R[:i, i] = take(W[i : i + 1], Q[:i])[0]
             left = length(w)
         if not left > INDEPENDENT * whole:
             break
@@ -259,7 +262,7 @@ def krylov(
     part = likely_part(random, n, operator.dtype.kind == "c")
     steps = min(math.ceil(STEPS * n ** (1 / 3)), n // V1.shape[0] - 1)
     tolerance = relative_tolerance(operator, tol) - operator.rounding
-    basis = Basis(V1, steps)
+    basis = Basis(V1, steps, operator.by_two)
     looks: list[tuple[int, float]] = []
     look, bound = FIRST_LOOK, math.inf
     while True:

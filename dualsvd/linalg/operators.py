@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from ..errors import DTypeError, MissingRuleError, NonFiniteError, ShapeError
 from ..rules.registry import Tracer
+from ..settings import get
+from .kernel_calls import threads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -16,6 +19,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SEED = 20201117
 #: bytes of A multiplied at a time: what stays in the second-level cache between the products with A and with A^H
 SLAB = 1 << 19
+#: arrays of so many entries meet two vectors at a time in a kernel that reads them once, in half of BLAS's time; for
+#: larger ones all the cores that BLAS may use are faster than one
+BY_KERNEL = range(1 << 16, (1 << 20) + 1)
 #: exponents of max |A| that need no scaling: the squares in the length of M v are fourth powers, and stay in range
 UNSCALED = {np.dtype(np.float64): 100, np.dtype(np.float32): 8}
 
@@ -105,16 +111,33 @@ class Operator:
     def wide(self) -> bool:
         return self.shape[0] < self.shape[1]
 
+    @functools.cached_property
+    def by_two(self) -> Any:
+        """The kernels for two vectors at a time, where they are the better way, or None."""
+        X = self.X
+        if X is None or X.dtype != np.float64 or X.size < BY_KERNEL.start:
+            return None
+        if X.size >= BY_KERNEL.stop and threads(get()) > 1:
+            return None
+        from ..kernels import memory_bound  # brings in Numba
+
+        if not memory_bound.COMPILED:
+            return None
+        self.X = np.ascontiguousarray(X)
+        return memory_bound
+
     def gram(self, V: Array) -> Array:
         """M v for every row v of V.
 
         An array is read once: each slab of it serves all products from the cache. One product with a vector after the
         other: BLAS runs those as fast as it can read, and products with a few vectors at once several times slower.
         """
-        X = self.X
+        by_two, X = self.by_two, self.X
         if X is None:
             forward, backward = (self.backward, self.forward) if self.wide else (self.forward, self.backward)
             return backward(forward(V))
+        if by_two and len(V) == 2:
+            return by_two.gram_of_two(X, V)
         height = max(1, SLAB // (X.shape[1] * X.itemsize))
         W, part = np.zeros_like(V), np.empty_like(V[0])
         times: Any = np.ndarray.dot if X.flags.c_contiguous else np.matmul  # quicker to call, but copies what has gaps
