@@ -636,6 +636,8 @@ def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
     """Factors that a user gives, all of one precision."""
     U, S, Vh = as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh")
     dtypes = primal(U).dtype, primal(S).dtype, primal(Vh).dtype
+    if dtypes[0] == dtypes[1] == dtypes[2] and dtypes[1].kind == "f":
+        return SVDResult(U, S, Vh)
     if dtypes[1].kind == "c":
         raise DTypeError(f"S must be real, got {dtypes[1]}; take S.real")
     dtype = np.result_type(*dtypes)
@@ -644,6 +646,8 @@ def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
 
 def in_precision_of(factor: Any, x: Any, name: str) -> Any:
     """A tangent or cotangent in the dtype of what it belongs to."""
+    if type(x) is np.ndarray and x.dtype == factor.dtype:
+        return x
     x = as_inexact(x, name)
     if primal(x).dtype.kind == "c" and factor.dtype.kind != "c":
         raise DTypeError(
