@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import linalg
+from ..kernels.cpu import BY_ROTATIONS
 from ..linalg.dispatch import way_for
 from ..settings import cores, options
 from ..transforms import gradient, jacobian, jvp
@@ -70,10 +71,13 @@ def sweeps_of(A: np.ndarray) -> float:
 
 
 def svd_flops(A: np.ndarray, vectors: bool = True) -> float:
-    """Of the Jacobi kernel: every sweep takes ten inner products for four pairs, and all but the last turn them."""
+    """Of the Jacobi kernel: every sweep takes ten inner products for four pairs, and all but the last turn them. Of
+    larger ones' values: two reflectors a column, and some n^2 pairs of rotations."""
     batch, m, n = A.shape
     if way_for("factors" if vectors else "values", A.shape) != "packs":
         return 0.0
+    if n > BY_ROTATIONS and not vectors:
+        return batch * n * n * (4 * (m - n / 3) + 30)
     sweeps, pairs = sweeps_of(A), n * (n - 1) / 2
     return batch * pairs * (sweeps * (5 * m + 6) + (sweeps - 1) * (4 * m + 4 * n * vectors + 40))
 
