@@ -126,18 +126,38 @@ def test_without_a_compiler_numpy_does_it() -> None:
 @pytest.mark.parametrize("rows", [1, 4, 7, 64])
 @pytest.mark.parametrize("columns", [3, 64, 301])
 def test_two_vectors_at_a_time_are_multiplied_as_one_by_one(rows: int, columns: int, rng: np.random.Generator) -> None:
-    """V X^T X to some roundings; and what is left of two vectors is orthogonal to the rows it was freed of."""
+    """V X^T X to some roundings."""
     X, V = rng.standard_normal((rows, columns)), rng.standard_normal((2, columns))
     exact = (V.astype(np.longdouble) @ X.T.astype(np.longdouble)) @ X
     error = np.abs(memory_bound.gram_of_two(X, V) - exact).max()
     assert error <= np.finfo(float).eps * np.sqrt(rows + columns) * np.linalg.norm(X) ** 2 * np.linalg.norm(V)
 
-    Q = np.linalg.qr(rng.standard_normal((columns, min(rows, columns))))[0].T.copy()
-    W = V.copy()
-    H = memory_bound.project_two(W, Q)
-    assert np.abs(W @ Q.T).max() <= 1e-14 * np.linalg.norm(V)
-    np.testing.assert_allclose(H, V @ Q.T, atol=1e-14 * np.linalg.norm(V))
-    np.testing.assert_allclose(W + H @ Q, V, atol=1e-14 * np.linalg.norm(V))
+
+@pytest.mark.parametrize("size", [2, 4, 7, 60])
+@pytest.mark.parametrize("within", [0.0, 1.0, 1e12], ids=lambda x: f"{x:g} within")
+def test_a_basis_is_extended_by_two_rows(size: int, within: float, rng: np.random.Generator) -> None:
+    """Orthonormal, whatever part of the new rows lay in the space already; and the coefficients give them back."""
+    n = 300
+    V, W = np.empty((size + 2, n)), rng.standard_normal((2, n))
+    V[:size] = np.linalg.qr(rng.standard_normal((n, size)))[0].T
+    W += within * rng.standard_normal((2, size)) @ V[:size]
+    given, beta = W.copy(), np.zeros((2, 2))
+    H, done = memory_bound.extend_basis(W, V, size, beta, 2.0, 0.1)
+    assert done and beta[1, 0] == 0
+    np.testing.assert_allclose(V @ V.T, np.eye(size + 2), atol=4e-15)
+    np.testing.assert_allclose(H @ V[:size] + beta.T @ V[size:], given, atol=1e-14 * np.abs(given).max())
+
+
+@pytest.mark.parametrize("second", [0.0, 1.0, 1.0 + 1e-3], ids=["zero", "equal", "nearly"])
+def test_a_basis_is_not_extended_by_rows_that_depend_on_each_other(second: float, rng: np.random.Generator) -> None:
+    n, size = 50, 4
+    V, W, beta = np.empty((size + 2, n)), rng.standard_normal((2, n)), np.zeros((2, 2))
+    V[:size] = np.linalg.qr(rng.standard_normal((n, size)))[0].T
+    W[1] = second * W[0] + (second % 1) * W[1]
+    given = W.copy()
+    H, done = memory_bound.extend_basis(W, V, size, beta, 2.0, 0.1)
+    assert not done
+    np.testing.assert_allclose(W + H @ V[:size], given, atol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(300, 260), (260, 300)], ids=str)

@@ -118,20 +118,57 @@ def gram(kind, X, V, W):
                 W[k, j] += y * X[i, j]
 
 
+@_sums
+def take(W, V, first, last, H):
+    """Take from two rows W, in place, their parts along orthonormal rows V[first:last], four of these after the other.
+    Adds the coefficients to H; returns the sums of their squares."""
+    r = s = 0.0
+    whole = last - (last - first) % ROWS
+    for i in range(first, whole, ROWS):
+        (a, b, c, d), (e, f, g, h) = dots(V, i, W)
+        add_rows(W, ((a, b, c, d), (e, f, g, h)), -1.0, V, i)
+        H[0, i], H[0, i + 1], H[0, i + 2], H[0, i + 3] = H[0, i] + a, H[0, i + 1] + b, H[0, i + 2] + c, H[0, i + 3] + d
+        H[1, i], H[1, i + 1], H[1, i + 2], H[1, i + 3] = H[1, i] + e, H[1, i + 1] + f, H[1, i + 2] + g, H[1, i + 3] + h
+        r, s = r + (a * a + b * b + c * c + d * d), s + (e * e + f * f + g * g + h * h)
+    for i in range(whole, last):
+        a, e = dot(V[i], W[0]), dot(V[i], W[1])
+        for j in range(V.shape[1]):
+            W[0, j] -= a * V[i, j]
+            W[1, j] -= e * V[i, j]
+        H[0, i], H[1, i], r, s = H[0, i] + a, H[1, i] + e, r + a * a, s + e * e
+    return r, s
+
+
 @jit(nogil=True)
-def project(kind, V, W, H):
-    """W - H V in place of two rows W, with H = W V^T: four of the orthonormal rows V after the other."""
-    whole = len(V) // ROWS * ROWS
-    for i in range(0, whole, ROWS):
-        h = dots(V, i, W)
-        add_rows(W, h, -1.0, V, i)
-        (H[0, i], H[0, i + 1], H[0, i + 2], H[0, i + 3]), (H[1, i], H[1, i + 1], H[1, i + 2], H[1, i + 3]) = h
-    for i in range(whole, len(V)):
-        for k in range(2):
-            y = dot(V[i], W[k])
-            H[k, i] = y
-            for j in range(V.shape[1]):
-                W[k, j] -= y * V[i, j]
+def extend(kind, W, V, H, beta, size, shrunk, independent):
+    """The next two rows of an orthonormal basis, V[size:size + 2], and their coefficients beta, from what two rows W
+    have outside of it; H receives what they have in it.
+
+    The last four rows of the basis go first, and all of them after that: again, where that took `shrunk` times what it
+    left. Returns whether there are two, with less than 1 / `independent` lost where the second is freed of the first.
+    """
+    H[:] = 0.0
+    take(W, V, max(size - 4, 0), size, H)
+    r, s = take(W, V, 0, size, H)
+    first, second = dot(W[0], W[0]), dot(W[1], W[1])
+    if r > shrunk * shrunk * first or s > shrunk * shrunk * second:
+        take(W, V, 0, size, H)
+        first, second = dot(W[0], W[0]), dot(W[1], W[1])
+    if not first > 0.0:
+        return False
+    beta[0, 0] = np.sqrt(first)
+    for j in range(len(V[size])):
+        V[size, j] = W[0, j] / beta[0, 0]
+    g = dot(V[size], W[1])
+    for j in range(len(V[size])):
+        V[size + 1, j] = W[1, j] - g * V[size, j]
+    left = dot(V[size + 1], V[size + 1])
+    if not left > independent * independent * second:
+        return False
+    beta[0, 1], beta[1, 0], beta[1, 1] = g, 0.0, np.sqrt(left)
+    for j in range(len(V[size])):
+        V[size + 1, j] /= beta[1, 1]
+    return True
 
 
 def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray) -> tuple[Any, Any] | None:
@@ -163,18 +200,21 @@ def gram_of_two(X: np.ndarray, V: np.ndarray) -> np.ndarray:
     return W
 
 
-def project_two(W: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Take from two rows W, in place, their parts along orthonormal rows V; returns the coefficients (2, k)."""
-    H, (kind, entry) = np.empty((2, len(V)), V.dtype), _entry("project", V.dtype, (2, 2, 2))
-    entry(kind, V, W, H)
-    return H
+def extend_basis(
+    W: np.ndarray, V: np.ndarray, size: int, beta: np.ndarray, shrunk: float, independent: float
+) -> tuple[np.ndarray, bool]:
+    """`extend`: the coefficients in the basis (2, size), and whether there are two more rows; W is what they come
+    from."""
+    H, (kind, entry) = np.empty((2, size)), _entry("extend", V.dtype, (2,) * 4, (types.int64, *(types.float64,) * 2))
+    return H, bool(entry(kind, W, V, H, beta, size, shrunk, independent))
 
 
-KERNELS = {"multiply": multiply, "divide": divide, "dyads": dyads, "gram": gram, "project": project}
+KERNELS = {"multiply": multiply, "divide": divide, "dyads": dyads, "gram": gram, "extend": extend}
 
 
 @functools.cache
-def _entry(name: str, dtype: np.dtype[Any], axes: tuple[int, ...]) -> tuple[Kind, Any]:
-    """A kernel for arrays of so many axes each; Numba's dispatcher would take some microseconds to find it."""
+def _entry(name: str, dtype: np.dtype[Any], axes: tuple[int, ...], others: tuple[Any, ...] = ()) -> tuple[Kind, Any]:
+    """A kernel for arrays of so many axes each, and numbers after them; Numba's dispatcher would take some microseconds
+    to find it."""
     kind, arrays = Kind(dtype, (1,)), (types.Array(from_dtype(dtype), n, "C") for n in axes)
-    return kind, KERNELS[name].compile((kind.numba_type, *arrays))
+    return kind, KERNELS[name].compile((kind.numba_type, *arrays, *others))

@@ -190,33 +190,32 @@ class Basis:
         """
         b, low = self.b, self.size
         V, beta = self.rows[: low + b], np.zeros((b, b), self.T.dtype)
-        coefficients, lengths = clear(W, V, V[max(low - b, 0) :], self.by_two)
+        if self.by_two and b == 2:
+            coefficients, done = self.by_two.extend_basis(W, self.rows, low + b, beta, SHRUNK, INDEPENDENT)
+        else:
+            coefficients, done = clear(W, V, V[max(low - b, 0) :]), False
         self.T[low : low + b, low : low + b] = conj(coefficients[:, -b:])  # what is read of T is the lower triangle
-        orthonormal_rows(W, lengths, V, self.rows[low + b : low + 2 * b], beta)
+        if not done:
+            orthonormal_rows(W, V, self.rows[low + b : low + 2 * b], beta)
         self.beta = beta
         if low + b < len(self.T):
             self.T[low + b : low + 2 * b, low : low + b] = beta
         self.k += 1
 
 
-def clear(W: Array, V: Array, last: Array, by_two: Any) -> tuple[Array, list[float]]:
-    """Take from the rows of W their parts in the span of V, those of the last rows first: the coefficients of these,
-    and the lengths left."""
-    h = take(W, last, by_two)
-    rounding = take(W, V, by_two)
+def clear(W: Array, V: Array, last: Array) -> Array:
+    """Take from the rows of W their parts in the span of V, those of the last rows first: the coefficients of these."""
+    h = take(W, last)
+    rounding = take(W, V)
     h += rounding[:, -len(last) :]
-    left = [length(w) for w in W]
-    if any(length(r) > SHRUNK * l for r, l in zip(rounding, left)):
-        h += take(W, V, by_two)[:, -len(last) :]
-        left = [length(w) for w in W]
-    return h, left
+    if any(length(r) > SHRUNK * length(w) for r, w in zip(rounding, W)):
+        h += take(W, V)[:, -len(last) :]
+    return h
 
 
-def take(W: Array, V: Array, by_two: Any = None) -> Array:
+def take(W: Array, V: Array) -> Array:
     """Take from the rows of W, in place, their parts in the span of the orthonormal rows of V; returns the
     coefficients."""
-    if by_two and len(W) == 2:
-        return by_two.project_two(W, V)
     h = np.empty((len(W), len(V)), V.dtype)
     for w, row in zip(W, h):  # BLAS reads V faster for one vector after the other
         row[:] = conj(V.dot(conj(w)))
@@ -229,10 +228,10 @@ def length(w: Array) -> float:
     return math.sqrt(np.vdot(w, w).real)
 
 
-def orthonormal_rows(W: Array, lengths: list[float], V: Array, Q: Array, R: Array) -> None:
+def orthonormal_rows(W: Array, V: Array, Q: Array, R: Array) -> None:
     """W^T = Q^T R, written to Q and R, with orthonormal rows Q, orthogonal to those of V as W is."""
-    for i, (w, whole) in enumerate(zip(W, lengths)):
-        left = whole
+    for i, w in enumerate(W):
+        left = whole = length(w)
         if i:
             R[:i, i] = take(W[i : i + 1], Q[:i])[0]
             left = length(w)
