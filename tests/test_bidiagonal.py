@@ -88,6 +88,30 @@ def test_what_neighbours_do_is_their_own_affair(m, n, dtype, rng):
     assert np.array_equal(spoilt[healthy], S[healthy])
 
 
+@DTYPES
+@pytest.mark.parametrize("n", [13, 24])
+def test_what_is_tied_comes_to_rest(n, dtype, rng):
+    """Between equal values a sweep leaves an eps or two, whatever the shift: projectors, orthogonal matrices, two
+    values of many, and identities that are off by some eps."""
+    count, half = 400, np.arange(n) < n // 2
+    U, V = (
+        np.linalg.qr(cases.normal(count, n, n, seed=k, dtype=dtype).astype(np.result_type(dtype, float)))[0]
+        for k in (0, 1)
+    )
+    spectra = np.array([np.ones(n), half, np.where(half, 1, 1e-3), np.r_[1.0, np.linspace(1, 0.1, n - 1)]])
+    S = spectra[np.arange(count) % 4] * np.exp2(rng.integers(-9, 9, (count, 1)))
+    nearly = np.stack([np.eye(n)] * 64).astype(dtype)
+    nearly[:, 0, 1] = rng.uniform(0, 8, 64) * np.finfo(dtype).eps
+    nearly[::2, 5, 5], nearly[::2, 7, 8] = 0, nearly[::2, 0, 1]
+    for a in ((U * S[:, None]) @ V, (U * S[:, None]) @ U.conj().swapaxes(1, 2), nearly):
+        a = a.astype(dtype)
+        found, info = cpu.svdvals(a)
+        assert info.clean and info.sweeps.max() <= 4 * n
+        assert not np.signbit(found).any()
+        exact = np.linalg.svd(a.astype(np.result_type(dtype, float)), compute_uv=False)
+        assert np.all(np.abs(found - exact) <= 40 * cases.eps(found) * exact[:, :1])
+
+
 def test_a_bound_too_low_is_reported():
     a = np.stack([cases.normal(20, 20), np.eye(20), cases.normal(20, 20, seed=1)])
     S, info = cpu.svdvals(a, limit=1)

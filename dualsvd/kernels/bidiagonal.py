@@ -40,6 +40,13 @@ from .protocol import (
 #: Columns that a reflector meets at a time.
 TOGETHER = 4
 
+#: Numbers of B below so many eps of its largest are nothing. A shift is known to an eps or two, and so a sweep leaves
+#: as much between equal values.
+NOTHING = 4.0
+
+#: Sweeps for each value after which more and more is nothing: 2 are usual, 3 the most that was seen without that.
+PATIENCE = 3.0
+
 
 # ---- step 1: reduce
 
@@ -147,13 +154,14 @@ def diagonalise(D, E, info, n, limit):
     largest = absolute(D[0])
     for j in range(1, n):
         largest = maximum(largest, maximum(absolute(D[j]), absolute(E[j])))
-    tolerance = largest * like(zero, eps_of(zero))
+    tolerance = largest * like(zero, NOTHING * eps_of(zero))
     info[0], info[1] = zero, zero
     last, sweeps = n, 0
     while last > 1 and sweeps < limit:
-        holes = settle(D, E, tolerance, last)
+        nothing = tolerance * maximum(one, info[0] * like(zero, 1.0 / n) - like(zero, PATIENCE - 1.0))
+        holes = settle(D, E, nothing, last)
         if any_true(holes):
-            clear_rows(D, E, tolerance, last)
+            clear_rows(D, E, nothing, last)
         busy, begin, f, g = lowest_block(D, E, last)
         while last > 1 and not any_true(absolute(E[last - 1]) > zero):
             last -= 1
@@ -211,7 +219,7 @@ def lowest_block(D, E, last):
     upper, lower, square = absolute(upper), absolute(lower), above * above
     sum, difference = upper + lower, upper - lower
     shift = two * upper * lower / (sqrt(sum * sum + square) + sqrt(difference * difference + square))
-    return busy, begin, d - shift * shift / d, e
+    return busy, begin, (d - shift) * (d + shift) / d, e
 
 
 def chase(D, E, begin, f, g, last):
@@ -242,7 +250,7 @@ def turn(x, y):
 def descending(S, n):
     """Moduli in order."""
     for p in range(n):
-        S[p] = absolute(S[p])
+        S[p] = absolute(S[p]) + like(S[p], 0.0)  # no -0.0
     for p in range(n - 1):
         for q in range(p + 1, n):
             S[p], S[q] = maximum(S[p], S[q]), minimum(S[p], S[q])
