@@ -103,7 +103,10 @@ def test_what_is_tied_comes_to_rest(n, dtype, rng):
     nearly = np.stack([np.eye(n)] * 64).astype(dtype)
     nearly[:, 0, 1] = rng.uniform(0, 8, 64) * np.finfo(dtype).eps
     nearly[::2, 5, 5], nearly[::2, 7, 8] = 0, nearly[::2, 0, 1]
-    for a in ((U * S[:, None]) @ V, (U * S[:, None]) @ U.conj().swapaxes(1, 2), nearly):
+    still = np.stack([np.eye(n)] * 64).astype(dtype)  # where the smaller value of the last two columns is no shift
+    still[:, 0, 0], still[:, 0, 1], still[:, 1, 1] = np.logspace(-5, -1, 64), 0.5**0.5, 0.5**0.5
+    still[:, 1, 2] = 10.0 ** rng.uniform(0, 5, 64) * np.finfo(dtype).eps
+    for a in ((U * S[:, None]) @ V, (U * S[:, None]) @ U.conj().swapaxes(1, 2), nearly, still):
         a = a.astype(dtype)
         found, info = cpu.svdvals(a)
         assert info.clean and info.sweeps.max() <= 4 * n

@@ -1,6 +1,6 @@
 """Singular values alone, by way of a bidiagonal matrix, over the scalar protocol.
 
-Two steps, for the values of larger matrices; their errors are a few eps of s_1, as LAPACK's are:
+Two steps, for the values of larger matrices; their errors are some eps of s_1, growing like sqrt(m + n):
 
     step 1  reduce       H_n ... H_1 A G_1 ... G_(n-1) = B, real, with diagonal d and superdiagonal e
     step 2  diagonalise  QR sweeps on B until e vanishes
@@ -205,7 +205,8 @@ def clear_rows(D, E, tolerance, last):
 
 def lowest_block(D, E, last):
     """Whether anything is left of E; where the lowest block with some begins, and the first column that a sweep is to
-    rotate, d^2 - shift^2 and d e, over d. The shift is the smaller singular value of the last two rows and columns."""
+    rotate, d^2 - shift^2 and d e, over d. The shift is that singular value of the last two rows and columns which is
+    nearer to the last: the smaller one alone, where the larger number is the last, may stand still."""
     zero = like(D[0], 0.0)
     one, two, before = like(zero, 1.0), like(zero, 2.0), zero > zero
     busy, begin, d, e, upper, above, lower = before, zero, one, zero, zero, one, zero
@@ -217,8 +218,9 @@ def lowest_block(D, E, last):
         upper, above, lower = where(coupled, x, upper), where(coupled, y, above), where(coupled, z, lower)
         before, busy = coupled, busy | coupled
     upper, lower, square = absolute(upper), absolute(lower), above * above
-    sum, difference = upper + lower, upper - lower
-    shift = two * upper * lower / (sqrt(sum * sum + square) + sqrt(difference * difference + square))
+    both, difference = upper + lower, upper - lower
+    span = sqrt(both * both + square) + sqrt(difference * difference + square)  # twice the larger value
+    shift = where(lower > upper, span / two, two * upper * lower / span)
     return busy, begin, (d - shift) * (d + shift) / d, e
 
 
@@ -230,11 +232,11 @@ def chase(D, E, begin, f, g, last):
         here = (begin <= like(f, j)) & (begin >= like(f, j))
         c, s = turn(where(here, f, x), where(here, g, y))
         E[j] = c * x + s * y
-        d, e, next = D[j], E[j + 1], D[j + 1]
-        x, above, y, next = c * d + s * e, c * e - s * d, s * next, c * next
+        d, e, below = D[j], E[j + 1], D[j + 1]
+        x, above, y, below = c * d + s * e, c * e - s * d, s * below, c * below
         c, s = turn(x, y)
-        D[j], D[j + 1] = c * x + s * y, c * next - s * above
-        x, y = c * above + s * next, s * E[j + 2]
+        D[j], D[j + 1] = c * x + s * y, c * below - s * above
+        x, y = c * above + s * below, s * E[j + 2]
         E[j + 2] = c * E[j + 2]
     E[last - 1] = x
 

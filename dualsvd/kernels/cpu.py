@@ -107,8 +107,8 @@ def svd(
 def svdvals(
     a: np.ndarray, *, out: np.ndarray | None = None, limit: int = MAX_SWEEPS, threads: int = 1
 ) -> tuple[np.ndarray, Info]:
-    """S, in `out` if given, and how it went. By way of a bidiagonal matrix errors are a few eps of s_1, and `limit` is
-    for each value."""
+    """S, in `out` if given, and how it went. By way of a bidiagonal matrix errors are some eps of s_1, and `limit` is
+    for each value (VERDICT - 1 for all of them at most)."""
     (m, n), r = a.shape[1:], min(a.shape[1:])
     lanes = _lanes(a, 2 if 2 * m * n * _register() <= NEAR_ALONE else 1, VALUES_LIMIT)
     if r <= BY_ROTATIONS or lanes == 1:

@@ -119,7 +119,7 @@ def gram(kind, X, V, W):
 
 
 @_sums
-def take(W, V, first, last, H):
+def take_out(W, V, first, last, H):
     """Take from two rows W, in place, their parts along orthonormal rows V[first:last], four of these after the other.
     Adds the coefficients to H; returns the sums of their squares."""
     r = s = 0.0
@@ -148,11 +148,11 @@ def extend(kind, W, V, H, beta, size, shrunk, independent):
     left. Returns whether there are two, with less than 1 / `independent` lost where the second is freed of the first.
     """
     H[:] = 0.0
-    take(W, V, max(size - 4, 0), size, H)
-    r, s = take(W, V, 0, size, H)
+    take_out(W, V, max(size - 4, 0), size, H)
+    r, s = take_out(W, V, 0, size, H)
     first, second = dot(W[0], W[0]), dot(W[1], W[1])
     if r > shrunk * shrunk * first or s > shrunk * shrunk * second:
-        take(W, V, 0, size, H)
+        take_out(W, V, 0, size, H)
         first, second = dot(W[0], W[0]), dot(W[1], W[1])
     if not first > 0.0:
         return False

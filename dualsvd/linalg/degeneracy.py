@@ -222,7 +222,7 @@ def all_in_range(a: Any) -> bool:
 
 
 def values_in_range(y: Any) -> bool:
-    """Whether plain singular values are in range, and so are their matrices: none is zero, or NaN."""
+    """Whether plain norms, or smallest values, are in range: none is zero, or NaN."""
     low, high = SAFE_RANGE[y.dtype]
     return bool(y.size and low <= y.min() and y.max() <= high)
 

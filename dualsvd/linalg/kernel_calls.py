@@ -33,8 +33,8 @@ def check_converged(info: Any) -> None:
     if not info.clean and info.unconverged.any():
         i = int(np.flatnonzero(info.unconverged)[0])
         raise ConvergenceError(
-            f"the iteration did not converge in {info.sweeps[i]} sweeps: {info.off_norm[i]:.1e} is left of what they "
-            f'make zero, in matrix {i} of {len(info.sweeps)}; scale the input, or use algorithm="lapack"'
+            f"the iteration did not converge in {info.sweeps[i]} sweeps: {info.off_norm[i]:.1e} is left of what is to "
+            f'vanish, in matrix {i} of {len(info.sweeps)}; use algorithm="lapack" or "jacobi"'
         )
 
 

@@ -261,6 +261,7 @@ def krylov(
     part = likely_part(random, n, operator.dtype.kind == "c")
     steps = min(math.ceil(STEPS * n ** (1 / 3)), n // V1.shape[0] - 1)
     tolerance = relative_tolerance(operator, tol) - operator.rounding
+    operator.load_kernels()
     basis = Basis(V1, steps, operator.by_two)
     looks: list[tuple[int, float]] = []
     look, bound = FIRST_LOOK, math.inf

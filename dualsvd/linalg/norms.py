@@ -168,12 +168,16 @@ def nonempty(a: Any) -> Any:
 
 
 def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
-    """A norm by its rule; where a value tells that reciprocals may fail, by that of a matrix brought to range."""
-    with np.errstate(over="ignore"):  # of what may be thrown away
-        y = rule(a, **params)
-    if not values_in_range(primal(y)):
+    """A norm by its rule; where a value tells that reciprocals may fail, by that of a matrix brought to range. Where
+    the rule may warn it is not tried before."""
+    y = None
+    if params["options"].ties != "warn":
+        with np.errstate(all="ignore"):  # of what may be thrown away
+            y = rule(a, **params)
+    if y is None or not values_in_range(primal(y)):
         a, e = in_range(a)
-        y = y if e is None else scaled(rule(a, **params), e)
+        y = rule(a, **params) if y is None or e is not None else y
+        y = y if e is None else scaled(y, e)
     return y if isinstance(y, Tracer) else y[()]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -20,7 +19,7 @@ SEED = 20201117
 #: bytes of A multiplied at a time: what stays in the second-level cache between the products with A and with A^H
 SLAB = 1 << 19
 #: arrays of so many entries meet two vectors at a time in a kernel that reads them once, in half of BLAS's time; for
-#: larger ones all the cores that BLAS may use are faster than one
+#: larger ones all the cores that BLAS may use, if there are several, are faster than one
 BY_KERNEL = range(1 << 16, (1 << 20) + 1)
 #: exponents of max |A| that need no scaling: the squares in the length of M v are fourth powers, and stay in range
 UNSCALED = {np.dtype(np.float64): 100, np.dtype(np.float32): 8}
@@ -55,6 +54,7 @@ class Operator:
         self.shape = (int(shape[0]), int(shape[1]))
         self.exponent = 0  # the process sees 2^-exponent A
         self.X: Array | None = None
+        self.by_two: Any = None  # kernels, if they are loaded
         if isinstance(A, np.ndarray):
             self.X = self._prepared(A.T if self.wide else A)
             self.dtype = self.X.dtype
@@ -111,20 +111,17 @@ class Operator:
     def wide(self) -> bool:
         return self.shape[0] < self.shape[1]
 
-    @functools.cached_property
-    def by_two(self) -> Any:
-        """The kernels for two vectors at a time, where they are the better way, or None."""
+    def load_kernels(self) -> None:
+        """Have two vectors at a time multiplied by compiled kernels, where these are the better way."""
         X = self.X
         if X is None or X.dtype != np.float64 or X.size < BY_KERNEL.start:
-            return None
+            return
         if X.size >= BY_KERNEL.stop and threads(get()) > 1:
-            return None
+            return
         from ..kernels import memory_bound  # brings in Numba
 
-        if not memory_bound.COMPILED:
-            return None
-        self.X = np.ascontiguousarray(X)
-        return memory_bound
+        if memory_bound.COMPILED:
+            self.X, self.by_two = np.ascontiguousarray(X), memory_bound
 
     def gram(self, V: Array) -> Array:
         """M v for every row v of V.
