@@ -226,13 +226,29 @@ class Driver:
 
         def work() -> int:
             try:
-                kernel.code.execute(grid, threads, block, arrays_in(block), shared=shared, seed=seed)
+                kernel.code.execute(grid, threads, block, self.arrays_in(block), shared=shared, seed=seed)
             except DeviceFault as fault:
                 print(fault, file=sys.stderr)
                 return LAUNCH_FAILED
             return SUCCESS
 
         return self.on(stream, work)
+
+    def arrays_in(self, block: bytes) -> list[tuple[int, int]]:
+        """Address and bytes of each array among the parameters, which are all that a kernel may touch.
+
+        numba-cuda passes an array as (meminfo, parent, items, item size, data, shape, strides); the first two are null.
+        """
+        words = np.frombuffer(block[: len(block) // 8 * 8], np.uint64).tolist()
+        return [
+            (words[k + 4], words[k + 2] * words[k + 3])
+            for k in range(len(words) - 6)
+            if words[k : k + 2] == [0, 0] and words[k + 3] in (1, 2, 4, 8, 16) and self.holds(words[k + 4])
+        ]
+
+    def holds(self, address: int) -> bool:
+        """Whether that is an address in the memory of the device."""
+        return any(0 <= address - place < memory.nbytes for place, memory in self.arrays.items())
 
 
 def low(word: int) -> int:
@@ -248,19 +264,6 @@ def write(address: int, value: int, kind: Any = ctypes.c_int) -> int:
 def copy(target: int, source: int | bytes, size: int) -> int:
     ctypes.memmove(target, source, size)
     return SUCCESS
-
-
-def arrays_in(block: bytes) -> list[tuple[int, int]]:
-    """Address and bytes of each array among the parameters, which are all that a kernel may touch.
-
-    numba-cuda passes an array as (meminfo, parent, items, item size, data, shape, strides); the first two are null.
-    """
-    words = np.frombuffer(block[: len(block) // 8 * 8], np.uint64).tolist()
-    return [
-        (words[k + 4], words[k + 2] * words[k + 3])
-        for k in range(len(words) - 6)
-        if words[k : k + 2] == [0, 0] and words[k + 3] in (1, 2, 4, 8, 16) and words[k + 4] > 1 << 32
-    ]
 
 
 # ---- in the place of libcuda.so.1
