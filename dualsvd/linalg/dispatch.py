@@ -16,7 +16,7 @@ Wanted = Literal["factors", "values", "closed forms"]
 #: What is wanted -> (up to this min(m, n), packs from this batch on), sizes ascending.
 PACKS: dict[Wanted, tuple[tuple[int, int], ...]] = {
     "factors": ((2, 8), (12, 4), (48, 8), (64, 16)),
-    "values": ((2, 16), (12, 8), (64, 6), (192, 8)),
+    "values": ((2, 16), (20, 8), (24, 16), (64, 6), (192, 8)),
     "closed forms": ((32, 4), (64, 16)),
 }
 
