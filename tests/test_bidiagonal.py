@@ -62,7 +62,8 @@ def test_values_are_those_of_lapack(m, n, dtype):
     a = stack(m, n, dtype)
     S, info = cpu.svdvals(a)
     assert info.clean and not info.unconverged.any()
-    size = np.abs(a).max(axis=(1, 2), keepdims=True) + (np.abs(a).max(axis=(1, 2), keepdims=True) == 0)
+    size = np.abs(a).max(axis=(1, 2), keepdims=True)
+    size[size == 0] = 1
     exact = np.linalg.svd((a / size).astype(np.result_type(dtype, np.float64)), compute_uv=False)
     assert np.all(np.diff(S) <= 0) and np.all(S >= 0)
     bound = 8 * cases.eps(S) * np.sqrt(m + n) * exact[:, :1]

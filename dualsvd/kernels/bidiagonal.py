@@ -8,7 +8,7 @@ Two steps, for the values of larger matrices; their errors are some eps of s_1, 
 Step 1 takes 4 n^3 / 3 multiply-adds, less than a sweep of Jacobi does, and step 2 some 4 n^2 rotations (Golub and Kahan
 1965; Golub and Reinsch 1970). Two reflectors a step would pass four times over what is left of A. Here the second one
 waits: it is subtracted together with the first of the next step, and the products that tell the one after that are
-summed in the same pass (Howell, Demmel, Fulton, Hammarling and Marmol 2008). So A is read twice and written once.
+summed in the same pass (Howell, Demmel, Fulton, Hammarling and Marmol 2008). A step reads A twice and writes it once.
 
 A sweep begins, in each lane, where its lowest block that is not diagonal yet begins, and dies where that ends: beside
 a zero the rotation is the identity. So every lane goes through the same loop, and a lane that is done stays as it is.
@@ -19,6 +19,7 @@ underflow. E[j] stands above D[j]; E[0] = E[n] = 0.
 
 from __future__ import annotations
 
+from .householder import TOGETHER, elimination
 from .protocol import (
     abs2,
     absolute,
@@ -36,9 +37,6 @@ from .protocol import (
     tiny_of,
     where,
 )
-
-#: Columns that a reflector meets at a time.
-TOGETHER = 4
 
 #: Numbers of B below so many eps of its largest are nothing. A shift is known to an eps or two, and so a sweep leaves
 #: as much between equal values.
@@ -83,21 +81,14 @@ def reduce(A, D, E, u, w, y, v, z, p, m, n):
 
 
 def reflector(x, k, m):
-    """w in place of x, from number k on, with H = I - w tau w^H unitary and H x = beta e_1. Returns beta and tau.
-
-    w = x - beta e_1, 1/tau = |x|^2 - beta x_1, beta = -+|x| real: no phase of x is divided by. Where x is zero, so is
-    tau.
-    """
+    """The w of `elimination` in place of x, from number k on; beta and tau, which are 0 where x is."""
     square = abs2(x[k])
     for i in range(k + 1, m):
         square = square + abs2(x[i])
-    first, none = x[k], like(x[k], 0.0)
-    alive = square > like(square, tiny_of(square))
-    square = where(alive, square, like(square, 1.0))
-    norm, _ = root(square)
-    beta = where(real(first) > real(none), -norm, norm)
-    x[k] = first - beta
-    return where(alive, beta, real(none)), where(alive, like(first, 1.0) / (square - first * beta), none)
+    none, alive = like(x[k], 0.0), square > like(square, tiny_of(square))
+    beta, tau = elimination(x[k], where(alive, square, like(square, 1.0)))
+    x[k] = x[k] - beta
+    return where(alive, beta, real(none)), where(alive, tau, none)
 
 
 def products(A, u, z, k, m, n):

@@ -14,7 +14,22 @@ All entries are in range for squares: `qr` is for matrices where they cannot be.
 from __future__ import annotations
 
 from .jacobi import norm2, tie_tolerance
-from .protocol import abs2, absolute, any_true, conj, entry, eps_of, imag, like, maximum, real, set_entry, sqrt, total
+from .protocol import (
+    abs2,
+    absolute,
+    any_true,
+    conj,
+    entry,
+    eps_of,
+    imag,
+    like,
+    maximum,
+    real,
+    set_entry,
+    sqrt,
+    total,
+    where,
+)
 
 #: Columns that a reflector meets at a time, in `reflect_four`.
 TOGETHER = 4
@@ -27,9 +42,8 @@ def factor(A, W, d, tau, norms, scale, columns, h, m, M, n, width):
     """A, of m rows, `width` to a number, becomes R above the diagonal; d its diagonal; W the reflectors. Returns the
     rank.
 
-    H = I - w tau w^H with w = x - beta e_1, 1/tau = |x|^2 - beta x_1, beta = -+|x| real, is unitary and H x = beta
-    e_1; no phase of x is divided by. `columns` receives the pivoting, along which `scale` goes. What falls below the
-    rounding errors of every row, of heights h, is zero. `norms` is scratch of 2 n.
+    The reflectors are those of `elimination`. `columns` receives the pivoting, along which `scale` goes. What falls
+    below the rounding errors of every row, of heights h, is zero. `norms` is scratch of 2 n.
     """
     for j in range(n):
         columns[j] = j
@@ -89,11 +103,20 @@ def reflector(A, W, tau, k, M, width):
     for i in range(first + 1, M):
         square = square + abs2(W[P + i])
     square = total(square)
-    norm = sqrt(square)
-    beta = -norm if any_true(real(x) > like(norm, 0.0)) else norm
-    tau[k] = like(x, 1.0) / (square - x * beta)
+    beta, tau[k] = elimination(x, square)
     set_entry(W, P, k, x - beta)
     return like(x, 1.0) * beta
+
+
+def elimination(first, square):
+    """beta and tau of the reflector of a column x, of which the first number and |x|^2 > 0 are given.
+
+    H = I - w tau w^H with w = x - beta e_1, 1/tau = |x|^2 - beta x_1, beta = -+|x| real, is unitary and H x = beta
+    e_1; no phase of x is divided by.
+    """
+    norm = sqrt(square)
+    beta = where(real(first) > like(norm, 0.0), -norm, norm)
+    return beta, like(first, 1.0) / (square - first * beta)
 
 
 def reflect_columns(W, k, tau, B, begin, end, first, M):
