@@ -57,6 +57,15 @@ def test_every_number_of_lanes(dtype):
         assert same(cpu.svd(a[:count])[:3], (x[:count] for x in whole))
 
 
+@pytest.mark.parametrize("n", [3, 30])
+def test_as_much_is_told_as_there_are_matrices(n):
+    a = batch(5, n, n, "float64")
+    for out in (None, np.empty((5, n))):
+        assert len(cpu.svdvals(a, out=out)[1].sweeps) == 5
+    for out in (None, cpu.svd(a)[:3]):
+        assert len(cpu.svd(a, out=out)[3].sweeps) == 5
+
+
 @DTYPES
 @SHAPES
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])

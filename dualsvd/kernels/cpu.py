@@ -101,7 +101,8 @@ def svd(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
     """U, S, Vh, in `out` if given, and how it went. A matrix that is not finite gives NaN, and leaves the others
     alone."""
-    return _svd(a, True, limit, threads, out)
+    (U, S, Vh), info = _by_lanes("svd", a, _lanes(a, _registers(*a.shape[1:])), factors, out, limit, threads)
+    return U, S, Vh, info
 
 
 def svdvals(
@@ -109,44 +110,36 @@ def svdvals(
 ) -> tuple[np.ndarray, Info]:
     """S, in `out` if given, and how it went. By way of a bidiagonal matrix errors are some eps of s_1, and `limit` is
     for each value (VERDICT - 1 for all of them at most)."""
-    (m, n), r = a.shape[1:], min(a.shape[1:])
-    lanes = _lanes(a, 2 if 2 * m * n * _register() <= NEAR_ALONE else 1, VALUES_LIMIT)
-    if r <= BY_ROTATIONS or lanes == 1:
-        no_U, S, no_Vh = _values_only(a)
-        _, S, _, info = _svd(a, False, limit, threads, None if out is None else (no_U, out, no_Vh))
-        return S, info
-    batch, full = len(a), _filled(a, lanes)
-    S = np.empty((len(full), r), a.real.dtype) if out is None else _filled(out, lanes)
-    told = np.empty((2, len(full)), S.dtype)
-    kinds, arguments = _leaf_kinds(a.dtype, lanes), (m, n, *map(_reals, (full, S, told)))
-    anything = _run("values", kinds, arguments, len(full), _work(m, n), lanes, threads, min(limit * r, VERDICT - 1))
-    if out is not None:
-        _empty((S,), (out,), 0)
-    return S[:batch] if out is None else out, Info(told[:, :batch], not anything)
+    m, n = a.shape[1:]
+    if min(m, n) > BY_ROTATIONS:
+        lanes = _lanes(a, 2 if 2 * m * n * _register() <= NEAR_ALONE else 1, VALUES_LIMIT)
+        if lanes > 1:
+            alone, limit = None if out is None else (out,), min(limit * min(m, n), VERDICT - 1)
+            (S,), info = _by_lanes("values", a, lanes, lambda full: (_values(full),), alone, limit, threads)
+            return S, info
+    between = None if out is None else _values_only(a, out)
+    (_, S, _), info = _by_lanes("svd", a, _lanes(a, _registers(m, n)), _values_only, between, limit, threads)
+    return S, info
 
 
-def _svd(
-    a: np.ndarray, vectors: bool, limit: int, threads: int, out: Factors | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
-    lanes, batch = _lanes(a, _registers(*a.shape[1:])), len(a)
-    full = _filled(a, lanes)
-    if out is None:
-        U, S, Vh = factors(full) if vectors else _values_only(full)
-    else:
-        U, S, Vh = (_filled(x, lanes) for x in out)
-    told, anything = np.empty((2, len(full)), S.dtype), False
-    if S.size:
-        kinds, sizes, arrays = _leaf_kinds(a.dtype, lanes), a.shape[1:], [_reals(x) for x in (full, U, S, Vh, told)]
-        arguments = (*_sizes(*sizes, lanes), *arrays)
-        anything = _run("svd", kinds, arguments, len(full), _work(*sizes), lanes, threads, limit)
+def _by_lanes(
+    kernel: str, a: np.ndarray, lanes: int, fresh: Any, out: Any, limit: int, threads: int
+) -> tuple[tuple[np.ndarray, ...], Info]:
+    """What a kernel computes of a, in `out` if given, else in what `fresh` makes for a batch; and how it went."""
+    batch, sizes, full = len(a), a.shape[1:], _filled(a, lanes)
+    results = fresh(full) if out is None else tuple(_filled(x, lanes) for x in out)
+    told, anything = np.empty((2, len(full)), a.real.dtype), False
+    if a.size:
+        kinds, arguments = _leaf_kinds(a.dtype, lanes), (*_sizes(*sizes, lanes), *map(_reals, (full, *results, told)))
+        anything = _run(kernel, kinds, arguments, len(full), _work(*sizes), lanes, threads, limit)
     else:
         told[...] = 0
     if out is not None:
-        _empty((U, S, Vh), out, 0)
-        U, S, Vh = out
+        _empty(results, out, 0)
+        results = out
     elif len(full) > batch:
-        U, S, Vh, told = U[:batch], S[:batch], Vh[:batch], told[:, :batch]
-    return U, S, Vh, Info(told, not anything)
+        results = tuple(x[:batch] for x in results)
+    return results, Info(told[:, :batch], not anything)
 
 
 def svd_accurate(
@@ -364,11 +357,15 @@ def factors(a: np.ndarray, *leading: int) -> Factors:
     )
 
 
-def _values_only(a: np.ndarray) -> Factors:
-    """Uninitialised S, and no matrix of U and Vh."""
-    batch, m, n = a.shape
-    r = min(m, n)
-    return np.empty((0, m, r), a.dtype), np.empty((batch, r), a.real.dtype), np.empty((0, r, n), a.dtype)
+def _values(a: np.ndarray) -> np.ndarray:
+    """Uninitialised S for a batch."""
+    return np.empty((len(a), min(a.shape[1:])), a.real.dtype)
+
+
+def _values_only(a: np.ndarray, S: np.ndarray | None = None) -> Factors:
+    """S, uninitialised if it is not given, and no matrix of U and Vh."""
+    (m, n), r = a.shape[1:], min(a.shape[1:])
+    return np.empty((0, m, r), a.dtype), _values(a) if S is None else S, np.empty((0, r, n), a.dtype)
 
 
 def _reals(x: np.ndarray) -> np.ndarray:
