@@ -699,6 +699,19 @@ def test_refined_values_keep_tails_and_factors_apart(rng):
     assert inner((A_bar,), (d,)) == pytest.approx(dS @ dS, rel=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(9, 9), (20, 9), (9, 20), (3, 12, 11)], ids=str)
+def test_refined_factors_are_right_to_their_last_digit(shape, dtype, rng):
+    """Orthonormal, and with A as their product, to the rounding of each number; tall and wide ones too, where what A has
+    outside of U is not to be taken for what a U a little too long leaves of it."""
+    a = random(rng, shape, dtype)
+    for steps in (1, 2):
+        U, S, Vh = (x.astype(np.result_type(x, np.longdouble)) for x in ds.svd(a, refine=steps))
+        eye = np.eye(min(shape[-2:]))
+        for defect in (adjoint(U) @ U - eye, Vh @ adjoint(Vh) - eye, ((U * S[..., None, :]) @ Vh - a) / np.max(S)):
+            assert np.abs(defect).max() < cases.eps(a)
+
+
 @pytest.mark.parametrize("shape", [(40, 50, 50), (2, 9, 60, 49), (7, 49, 80)], ids=str)
 def test_closed_forms_of_large_stacks_are_those_of_their_matrices(shape, rng):
     """They go through products of matrices block by block: wide and tall, complex, with a tie and a zero."""

@@ -8,7 +8,7 @@ singular value decomposition", here written as one linear solve a pair):
     R = I - U^H U,   Q = I - V^H V,   T = U^H A V,   s_i = T_ii / (1 - (R_ii + Q_ii) / 2)
     alpha_ij = T_ij + s_j R_ij,   beta_ij = conj(T_ji) + s_j Q_ij
     F_ij = (alpha_ij s_j + beta_ij s_i) / ((s_j - s_i)(s_j + s_i)),   G_ij = (alpha_ij s_i + beta_ij s_j) / (same)
-    U <- U + U F + (A V - U T) / s,      V <- V + V G + (A^H U - V T^H) / s
+    U <- U + U F + (A V - U (I + R) T) / s,      V <- V + V G + (A^H U - V (I + Q) T^H) / s
 
 R, Q and T are differences of nearly equal numbers and need twice the digits; the corrections are small and do not. Only
 the gaps s_j - s_i are asked for later beyond double precision: S comes back with its `tail`, the part below rounding.
@@ -180,8 +180,10 @@ def newton_step(A: Pair, U: Pair, V: Pair, resolved: Any, positive: Any) -> tupl
     du, dv = U.high @ F, V.high @ G
     if m > r:
         UT = product(U, T)
-        du = du + ((AV.high - UT.high) + (AV.low - UT.low)) * over_s[..., None, :]
+        outside = (AV.high - UT.high) + (AV.low - UT.low) - U.high @ (R @ t)
+        du = du + outside * over_s[..., None, :]
     if n > r:
         VT = product(V, flip(T))
-        dv = dv + ((AhU.high - VT.high) + (AhU.low - VT.low)) * over_s[..., None, :]
+        outside = (AhU.high - VT.high) + (AhU.low - VT.low) - V.high @ (Q @ np.conj(np.swapaxes(t, -1, -2)))
+        dv = dv + outside * over_s[..., None, :]
     return plus(U, du), plus(V, dv)
