@@ -29,11 +29,11 @@ from .protocol import (
     absolute,
     any_true,
     conj,
-    entry,
     eps_of,
     infadd,
     infdiv,
     infsub,
+    lane,
     like,
     maximum,
     minimum,
@@ -44,7 +44,7 @@ from .protocol import (
     primal,
     real,
     root,
-    set_entry,
+    set_lane,
     setprimal,
     sqrt,
     squelch,
@@ -551,41 +551,41 @@ def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
         R[4], R[5], R[6], R[7] = scales
         R[8] = where(change, one, zero)
         for i in range(low, high):
-            if any_true(entry(R, 8, i - low) > like(floor, 0.0)):
+            if any_true(lane(R, 8, i - low) > like(floor, 0.0)):
                 moved = floor <= floor
                 turn_one(A, V, D, R, C, 2 * i, 2 * (front - i), i - low, m, k)
                 write_small_scales(A, V, D, 2 * i, 2 * (front - i), 2, LEAST_SCALE, m, k)
     return moved
 
 
-def gather(A, D, R, C, p, q, lane, m):
-    """The products and scales of a tile, to one lane."""
+def gather(A, D, R, C, p, q, i, m):
+    """The products and scales of a tile, to lane i."""
     (aa, bb, xx, yy), (xa, ya, ba, bx, by, yx) = tile_dots(A, p, q, m)
-    set_entry(C, 0, lane, xa)
-    set_entry(C, 1, lane, ya)
-    set_entry(C, 2, lane, ba)
-    set_entry(C, 3, lane, bx)
-    set_entry(C, 4, lane, by)
-    set_entry(C, 5, lane, yx)
+    set_lane(C, 0, i, xa)
+    set_lane(C, 1, i, ya)
+    set_lane(C, 2, i, ba)
+    set_lane(C, 3, i, bx)
+    set_lane(C, 4, i, by)
+    set_lane(C, 5, i, yx)
     for j in range(2):
-        set_entry(R, 4 + j, lane, D[p + j])
-        set_entry(R, 6 + j, lane, D[q + j])
-    set_entry(R, 0, lane, aa)
-    set_entry(R, 1, lane, bb)
-    set_entry(R, 2, lane, xx)
-    set_entry(R, 3, lane, yy)
+        set_lane(R, 4 + j, i, D[p + j])
+        set_lane(R, 6 + j, i, D[q + j])
+    set_lane(R, 0, i, aa)
+    set_lane(R, 1, i, bb)
+    set_lane(R, 2, i, xx)
+    set_lane(R, 3, i, yy)
 
 
-def turn_one(A, V, D, R, C, p, q, lane, m, k):
-    """The rotations of the tile in one lane."""
+def turn_one(A, V, D, R, C, p, q, i, m, k):
+    """The rotations of the tile in lane i."""
     half = like(D[p], 0.5)
     rotations = (
-        (entry(R, 0, lane) > half, entry(C, 0, lane), entry(C, 1, lane)),
-        (entry(R, 1, lane) > half, entry(C, 2, lane), entry(C, 3, lane)),
-        (entry(R, 2, lane) > half, entry(C, 4, lane), entry(C, 5, lane)),
-        (entry(R, 3, lane) > half, entry(C, 6, lane), entry(C, 7, lane)),
+        (lane(R, 0, i) > half, lane(C, 0, i), lane(C, 1, i)),
+        (lane(R, 1, i) > half, lane(C, 2, i), lane(C, 3, i)),
+        (lane(R, 2, i) > half, lane(C, 4, i), lane(C, 5, i)),
+        (lane(R, 3, i) > half, lane(C, 6, i), lane(C, 7, i)),
     )
-    scales = (entry(R, 4, lane), entry(R, 5, lane), entry(R, 6, lane), entry(R, 7, lane))
+    scales = (lane(R, 4, i), lane(R, 5, i), lane(R, 6, i), lane(R, 7, i))
     finish_tile(A, V, D, p, q, rotations, scales, m, k)
 
 

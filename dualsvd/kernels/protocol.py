@@ -37,6 +37,7 @@ __all__ = [
     "infdiv",
     "infsub",
     "inverse",
+    "lane",
     "like",
     "maximum",
     "minimum",
@@ -50,6 +51,7 @@ __all__ = [
     "real",
     "root",
     "set_entry",
+    "set_lane",
     "setprimal",
     "sqrt",
     "squelch",
@@ -220,6 +222,18 @@ def root(x: Any) -> tuple[Any, Any]:
     return h + (x - h * h) * (like(x, 0.5) * y), y
 
 
+def over_root_of(x: Any, numbers: Any) -> list[Any]:
+    """z / sqrt(x) for each of the numbers z, and for a positive normal x: what waits for them waits for nothing that
+    could be done before x is known."""
+    y = x.emitter.estimate("rsqrt14", x) if isinstance(x, Staged) else None
+    if y is None:
+        over = like(x, 1.0) / sqrt(x)
+        return [z * over for z in numbers]
+    e = like(x, 1.0) - (x * y) * y  # as above
+    series = like(x, 0.5) * e + (e * e) * (like(x, SECOND) + like(x, 0.3125) * e)
+    return [z * y + (z * y) * series for z in numbers]
+
+
 def over_root(a: Any, x: Any) -> tuple[Any, Any]:
     """1 / u and 1 / (u h) for h = sqrt(x), u = a + h: a is not negative, x positive and normal."""
     y = _inverse_root(x)
@@ -262,6 +276,16 @@ def entry(store: Any, start: int, i: int) -> Any:
 def set_entry(store: Any, start: int, i: int, x: Any) -> None:
     """Write row i of the column that starts at number `start`."""
     store[start + i] = x
+
+
+def lane(store: Any, k: int, i: int) -> Any:
+    """Lane i of number k of a buffer, a number of one lane."""
+    return store[k]
+
+
+def set_lane(store: Any, k: int, i: int, x: Any) -> None:
+    """Write lane i of number k."""
+    store[k] = x
 
 
 class Buffer:

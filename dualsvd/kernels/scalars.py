@@ -234,7 +234,7 @@ def _partial(x: Any, k: Any) -> Any:
 def _register_protocol() -> None:
     """The functions of `protocol`, at plain numbers too: one kernel text serves float64 and Dual."""
     for name in protocol.__all__:
-        if name not in ("Buffer", "entry", "set_entry"):
+        if name not in ("Buffer", "entry", "set_entry", "lane", "set_lane"):
             compile_rule(getattr(protocol, name), _partial if name == "partial" else None)
 
 
@@ -864,13 +864,18 @@ def _memory(context: Any, builder: Any, t: BufferType, value: Any, k: Any) -> _M
     return _Memory(emitter, t.number, memory_at(context, builder, t, value, k))
 
 
-def single_of(number: types.Type) -> Any:
+def lane_of(number: types.Type) -> Any:
     """The number that one lane of a number is."""
     return (
-        DualType(single_of(number.part), number.count, number.level)
+        DualType(lane_of(number.part), number.count, number.level)
         if isinstance(number, DualType)
         else lane_type(number)
     )
+
+
+def entry_of(number: types.Type) -> Any:
+    """The number that one row of a column is: a lane, if a number is a pack of rows."""
+    return lane_of(number) if isinstance(leaf_type(number), RowsType) else number
 
 
 def _type_of_number(store: BufferType, k: types.Type) -> Any:
@@ -878,7 +883,11 @@ def _type_of_number(store: BufferType, k: types.Type) -> Any:
 
 
 def _type_of_entry(store: BufferType, start: types.Type, i: types.Type) -> Any:
-    return single_of(store.number)(store, types.intp, types.intp)
+    return entry_of(store.number)(store, types.intp, types.intp)
+
+
+def _type_of_lane(store: BufferType, k: types.Type, i: types.Type) -> Any:
+    return lane_of(store.number)(store, types.intp, types.intp)
 
 
 def _type_of_writing(store: BufferType, k: types.Type, x: types.Type) -> Any:
@@ -886,15 +895,21 @@ def _type_of_writing(store: BufferType, k: types.Type, x: types.Type) -> Any:
     return types.void(store, types.intp, types.unliteral(x)) if fits else None
 
 
-def _type_of_writing_entry(store: BufferType, start: types.Type, i: types.Type, x: types.Type) -> Any:
+def _type_of_writing_part(store: BufferType, k: types.Type, i: types.Type, x: types.Type) -> Any:
     return types.void(store, types.intp, types.intp, types.unliteral(x)) if _is_number(x) else None
 
 
-def _entry_memory(context: Any, builder: Any, t: BufferType, value: Any, start: Any, i: Any) -> _Memory:
-    lanes = ir.Constant(i.type, lanes_of(t.number))
-    base = memory_at(context, builder, t, value, builder.add(start, builder.sdiv(i, lanes)))
-    pointer = builder.gep(base, [builder.srem(i, lanes)], inbounds=True)
+def _lane_memory(context: Any, builder: Any, t: BufferType, value: Any, k: Any, i: Any) -> _Memory:
+    pointer = builder.gep(memory_at(context, builder, t, value, k), [i], inbounds=True)
     return _Memory(Emitter(context.typing_context, context, builder), t.number, pointer, single=True)
+
+
+def _entry_memory(context: Any, builder: Any, t: BufferType, value: Any, start: Any, i: Any) -> _Memory:
+    if entry_of(t.number) == t.number:
+        return _memory(context, builder, t, value, builder.add(start, i))
+    rows = ir.Constant(i.type, lanes_of(t.number))
+    k = builder.add(start, builder.sdiv(i, rows))
+    return _lane_memory(context, builder, t, value, k, builder.srem(i, rows))
 
 
 def _reading(memory_of: Callable[..., _Memory]) -> Callable[..., Any]:
@@ -921,7 +936,9 @@ def _writing(memory_of: Callable[..., _Memory], number_of: Callable[[Any], Any])
 _compile_in_place(operator.getitem, BufferType, _type_of_number)(_reading(_memory))
 _compile_in_place(operator.setitem, BufferType, _type_of_writing)(_writing(_memory, lambda number: number))
 _compile_in_place(protocol.entry, BufferType, _type_of_entry)(_reading(_entry_memory))
-_compile_in_place(protocol.set_entry, BufferType, _type_of_writing_entry)(_writing(_entry_memory, single_of))
+_compile_in_place(protocol.set_entry, BufferType, _type_of_writing_part)(_writing(_entry_memory, entry_of))
+_compile_in_place(protocol.lane, BufferType, _type_of_lane)(_reading(_lane_memory))
+_compile_in_place(protocol.set_lane, BufferType, _type_of_writing_part)(_writing(_lane_memory, lane_of))
 
 
 _register_operators()

@@ -769,11 +769,22 @@ class Emitter:
         return self.record(x.type, record)
 
     def estimate(self, name: str, x: Leaf) -> Leaf | None:
-        """1 / x ("rcp14") or 1 / sqrt(x) ("rsqrt14") to a relative 2^-14, by registers of AVX-512; None where there are
-        none."""
+        """1 / x ("rcp14") or 1 / sqrt(x) ("rsqrt14") to a relative 2^-14, by AVX-512, for a number or for a pack that
+        fills registers; None otherwise."""
         single = 512 // precision(x.type)
-        if not isinstance(x.type, PackType) or x.type.lanes % single or not _has_avx512(self.context):
+        if (isinstance(x.type, PackType) and x.type.lanes % single) or not _has_avx512(self.context):
             return None
+
+        def record_single(builder: Any) -> Any:
+            word, byte = ir.IntType(32), ir.IntType(8)
+            t = ir.VectorType(x.value.type, 128 // precision(x.type))
+            kind, suffix = ir.FunctionType(t, [t, t, t, byte]), "sd" if single == 8 else "ss"
+            f = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.{name}.{suffix}")
+            rest = ir.Constant(t, ir.Undefined)
+            full = builder.insert_element(rest, x.value, ir.Constant(word, 0))
+            return builder.extract_element(
+                builder.call(f, [full, full, rest, ir.Constant(byte, 1)]), ir.Constant(word, 0)
+            )
 
         def record(builder: Any) -> Any:
             element = x.value.type.element
@@ -791,7 +802,7 @@ class Emitter:
                 ]
             return parts[0]
 
-        return self.record(x.type, record)
+        return self.record(x.type, record if isinstance(x.type, PackType) else record_single)
 
     def raising(self, x: Leaf, height: Any) -> list[Leaf]:
         """`protocol.raising`, by the bits of the exponent."""
