@@ -30,6 +30,10 @@ SIMPLE = 20
 MOTION = SIMPLE + 2 * VALUE
 # Directional derivatives at exact ties: eigenvalues of a block of U^H D V, which are perfectly conditioned.
 TIED = 100
+# Their sum where two values are an eps or two apart, carried through the sweeps: a rotation between them has an angle
+# that moves as fast as 1 / gap, and the gap is rounding. Over orders and signs of rows and columns of one case the
+# median is 7, one in a hundred is beyond 90, and the worst of 6000 is 140.
+SWEPT_TIED = 200
 # Graded matrices, every value relative to itself.
 GRADED_VALUE = 1e-13
 GRADED_DERIVATIVE = 1e-12
@@ -304,7 +308,7 @@ def test_graded_values_are_right_relative_to_themselves(case, compare):
 @of(*WELL_SCALED)
 @MODES
 def test_derivatives_of_simple_values_forward(case, settings, compare):
-    simple = resolved(case)
+    simple, tied = resolved(case), SWEPT_TIED if settings.get("tangents") == "sweeps" else TIED
     for d, expected in zip(case.directions, case.ds):
         with ds.options(**settings):
             s, derivative = ds.jvp(ds.linalg.svdvals, (case.a,), (d,))
@@ -314,7 +318,7 @@ def test_derivatives_of_simple_values_forward(case, settings, compare):
             compare(what, dS[simple], expected[simple], simple_bound(case, d)[simple])
             if not simple.all():
                 sums = np.sum(dS[~simple]), np.sum(expected[~simple])
-                compare(f"{what}, sum of the cluster", *sums, TIED * EPS * norm2(d))
+                compare(f"{what}, sum of the cluster", *sums, tied * EPS * norm2(d))
     compare.verdict()
 
 
