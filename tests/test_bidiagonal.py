@@ -1,4 +1,4 @@
-"""Singular values by way of a bidiagonal matrix: the batches whose values alone are asked for, beyond 24 x 24."""
+"""SVDs by way of a bidiagonal matrix: batches whose values alone are asked for, and the factors of single matrices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 import dualsvd as ds
 from dualsvd.errors import ConvergenceError, NonFiniteError
-from dualsvd.kernels import bidiagonal, cpu
+from dualsvd.kernels import bidiagonal, cpu, householder
 from dualsvd.kernels.protocol import Buffer
 
 DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -146,22 +146,124 @@ def test_the_public_function(monkeypatch):
         ds.svdvals(a[0])
 
 
+#: shapes whose columns fill packs of rows, and do not; one column, one row
+FACTORED = pytest.mark.parametrize(
+    "m, n", [(1, 1), (1, 5), (9, 1), (8, 8), (12, 10), (10, 33), (64, 64), (61, 47), (90, 19)], ids=lambda k: str(k)
+)
+
+
+def check_factors(a, U, S, Vh, slack):
+    """U, S, Vh are an SVD of a stack, to `slack` eps sqrt(m + n): a backward error."""
+    m, n = a.shape[1:]
+    size = np.abs(a).max(axis=(1, 2), keepdims=True)
+    size[size == 0] = 1
+    unit, s = (a / size).astype(np.result_type(a, float)), S / size[..., 0].astype(float)
+    exact = np.linalg.svd(unit, compute_uv=False)
+    bound = slack * cases.eps(S) * np.sqrt(m + n)
+    assert np.all(np.diff(S) <= 0) and np.all(S >= 0) and not np.signbit(S).any()
+    assert np.all(np.abs(s - exact) <= bound * exact[:, :1])
+    U, Vh = U.astype(unit.dtype), Vh.astype(unit.dtype)
+    assert np.all(np.abs((U * s[:, None]) @ Vh - unit) <= bound * exact[:, :1, None])
+    eye = np.eye(min(m, n))
+    assert np.all(np.abs(U.conj().swapaxes(1, 2) @ U - eye) <= bound)
+    assert np.all(np.abs(Vh @ Vh.conj().swapaxes(1, 2) - eye) <= bound)
+
+
+@DTYPES
+@FACTORED
+def test_factors_are_an_svd(m, n, dtype):
+    """Of every kind of matrix. Single precision is computed in double, and rounded."""
+    a = stack(m, n, dtype)
+    U, S, Vh, info = cpu.svd_bidiagonal(a)
+    assert info.clean and not info.unconverged.any()
+    assert U.dtype == Vh.dtype == a.dtype and S.dtype == a.real.dtype
+    check_factors(a, U, S, Vh, 8)
+
+
+@DTYPES
+def test_factors_do_not_depend_on_what_is_beside(dtype):
+    """Nor on threads, nor on what memory held before; a matrix with NaN in it gives NaN, and no other does."""
+    a = stack(27, 21, dtype)
+    whole = cpu.svd_bidiagonal(a)
+    litter = [np.full(k, np.nan) for k in (500, 5000, 50000)]
+    del litter
+    for x, y in zip(whole[:3], cpu.svd_bidiagonal(a, threads=2)[:3]):
+        assert np.array_equal(x, y)
+    for x, y in zip(whole[:3], cpu.svd_bidiagonal(a[5:6])[:3]):
+        assert np.array_equal(x[5:6], y)
+    a[[3, BATCH - 1], -1, -1] = np.nan, np.inf
+    *spoilt, info = cpu.svd_bidiagonal(a)
+    assert np.flatnonzero(info.nonfinite).tolist() == [3, BATCH - 1]
+    for x, y in zip(whole[:3], spoilt):
+        assert np.isnan(y[[3, BATCH - 1]]).all()
+        assert np.array_equal(np.delete(y, [3, BATCH - 1], 0), np.delete(x, [3, BATCH - 1], 0))
+
+
+def test_where_factors_are_put_and_what_is_told_of_them():
+    a = stack(14, 11, "float64")[:6]
+    U, S, Vh, _ = cpu.svd_bidiagonal(a)
+    out = np.empty_like(U), np.empty_like(S), np.empty_like(Vh)
+    assert all(x is y for x, y in zip(cpu.svd_bidiagonal(a, out=out), out))
+    assert all(np.array_equal(x, y) for x, y in zip(out, (U, S, Vh)))
+    a = np.stack([cases.normal(28, 28), np.eye(28), cases.normal(28, 28, seed=1)])
+    U, S, Vh, info = cpu.svd_bidiagonal(a, limit=1)
+    assert info.unconverged.tolist() == [True, False, True]
+    assert (info.off_norm[[0, 2]] > 1e-6).all() and info.off_norm[1] == 0
+    assert np.array_equal(U[1], np.eye(28)) and np.array_equal(S[1], np.ones(28))
+    for shape in ((0, 40, 40), (3, 40, 0)):
+        U, S, Vh, info = cpu.svd_bidiagonal(np.zeros(shape))
+        assert U.shape == (*shape[:2], min(shape[1:])) and Vh.shape == (shape[0], min(shape[1:]), shape[2])
+        assert S.shape == U.shape[::2] and info.clean
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_factors_of_one_matrix(dtype):
+    """Publicly: options, full matrices, refinement, outputs, errors, by the names of NumPy too."""
+    a = cases.normal(40, 36, dtype=dtype)
+    U, S, Vh = ds.svd(a)
+    for x, y in zip((U, S, Vh), cpu.svd_bidiagonal(a[None])):
+        assert np.array_equal(x, y[0])
+    check_factors(a[None], U[None], S[None], Vh[None], 8)
+    full = ds.svd(a, full_matrices=True)
+    assert full.U.shape == (40, 40) and np.allclose(full.U.conj().T @ full.U, np.eye(40), atol=1e-13)
+    assert np.array_equal(full.U[:, :36], U)
+    fine = ds.svd(a, refine=1)
+    check_factors(a[None], *(x[None] for x in fine), 8)
+    out = ds.svd(np.zeros_like(a))
+    assert ds.svd(a.T.copy().T, out=out) is not None and np.array_equal(out.U, U) and np.array_equal(out.S, S)
+    a[2, 3] = np.nan
+    with pytest.raises(NonFiniteError, match=r"\(2, 3\)"):
+        ds.svd(a)
+    with ds.options(nonfinite="propagate"):
+        assert all(np.isnan(x).all() for x in ds.svd(a))
+
+
 @pytest.mark.parametrize("z", [1.0, 1j], ids=["real", "complex"])
-def test_reduction_keeps_every_invariant(z):
-    """The text in plain Python: B has the norm and the determinant of A, and A A^H the characteristic polynomial."""
+@pytest.mark.parametrize("keep", [0, 1])
+def test_the_text_in_plain_python(z, keep):
+    """B has the norm and the determinant of A, and A A^H the characteristic polynomial; with the reflectors and the
+    rotations kept, they give A."""
     m, n, rng = 7, 5, np.random.default_rng(2)
     a = rng.standard_normal((m, n)) / 4 + (z - 1.0) * rng.standard_normal((m, n)) / 4
     a = a.astype(type(z))
-    number, real = type(z)(0), 0.0
-    buffers = [Buffer.zeros(m, number) for _ in range(3)] + [Buffer.zeros(n, number) for _ in range(3)]
-    A, D, E = Buffer(a.T.ravel().tolist()), Buffer.zeros(n, real), Buffer.zeros(n + 1, real)
-    bidiagonal.reduce(A, D, E, *buffers, m, n)
+
+    def room(count, zero=0 * z):
+        return Buffer.zeros(count, zero)
+
+    A, U, V, D, E = Buffer(a.T.ravel().tolist()), room(m * n), room(n * n), room(n, 0.0), room(n + 1, 0.0)
+    tau, upsilon, X, Y, info = room(n), room(n), *(Buffer(np.eye(n).ravel().tolist()) for _ in range(2)), room(2, 0.0)
+    bidiagonal.reduce(A, U, V, D, E, tau, upsilon, room(m), room(m), room(n), room(n), m, m, n, n, 1, keep)
     B = np.diag(list(D)) + np.diag(list(E)[1:n], 1)
     assert np.allclose(np.poly(B.T @ B), np.poly(a.conj().T @ a), rtol=1e-13)
-    info = Buffer.zeros(2, real)
-    bidiagonal.diagonalise(D, E, info, n, 40)
+    bidiagonal.diagonalise(D, E, X, Y, info, keep * n, n, 40)
     assert np.allclose(list(D), np.linalg.svd(a, compute_uv=False), rtol=1e-14)
     assert 3 <= info[0] < 40
+    if keep:
+        left, right = room(m * n), room(n * n)
+        householder.expand(U, tau, room(n // 2 + 1), Y, left, n, m, n, n, 1)
+        householder.expand(V, upsilon, room(n // 2 + 1), X, right, n, n, n, n, 1)
+        left, right = np.reshape(list(left), (n, m)).T, np.reshape(list(right), (n, n)).T
+        assert np.allclose(left * list(D) @ right.conj().T, a, atol=1e-14)
 
 
 def test_a_row_without_its_diagonal_is_cleared():
@@ -169,14 +271,16 @@ def test_a_row_without_its_diagonal_is_cleared():
     n, tolerance = 7, 1e-15
     D, E = Buffer([3.0, 0.0, 2.0, 1e-16, 1.0, 2.0, 0.0]), Buffer([0.0, *[1.0] * (n - 1), 0.0])
     S = np.linalg.svd(np.diag(list(D)) + np.diag(list(E)[1:n], 1), compute_uv=False)
+    before, Y = np.diag(list(D)) + np.diag(list(E)[1:n], 1), Buffer(np.eye(n).ravel().tolist())
     assert bidiagonal.settle(D, E, tolerance, n)
-    bidiagonal.clear_rows(D, E, tolerance, n)
+    bidiagonal.clear_rows(D, E, Y, tolerance, n, n)
     assert not bidiagonal.settle(D, E, tolerance, n)
     assert D[1] == E[2] == 0
     cleared = np.diag(list(D)) + np.diag(list(E)[1:n], 1)
+    assert np.allclose(np.reshape(list(Y), (n, n)).T @ cleared, before, atol=1e-15)
     assert np.allclose(np.linalg.svd(cleared, compute_uv=False), S, atol=1e-15)
     D[n - 1] = 0.0
     busy, begin, f, g = bidiagonal.lowest_block(D, E, n)
     assert busy and begin >= 2 and f == D[int(begin)] and g == E[int(begin) + 1]
-    bidiagonal.chase(D, E, begin, f, g, n)
+    bidiagonal.chase(D, E, D, D, begin, f, g, 0, n)
     assert abs(E[n - 1]) <= tolerance

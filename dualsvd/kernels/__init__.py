@@ -1,7 +1,8 @@
 """The hand-written Jacobi SVD: plain Python over a scalar protocol, and what compiles it.
 
     protocol                              the operations a kernel text may use
-    jacobi, qr, householder, derivatives  the texts: rotations and sweeps, pivoted QR factorisations, closed forms
+    jacobi, qr, householder, derivatives  the texts: rotations and sweeps, pivoted QR factorisations, closed forms,
+    bidiagonal                            reduction to bidiagonal form and QR sweeps
     staging                               numbers that record LLVM instructions
     scalars, lanes                        Dual, SIMD packs and buffers as Numba types; packs from memory and back
     texts, caching                        the texts made known to Numba; code on disk that notices edited rules

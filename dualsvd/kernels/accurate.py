@@ -10,10 +10,10 @@ import numpy as np
 from . import householder, jacobi, qr
 from .caching import jit
 from .cpu import FAR, NONFINITE, UNCONVERGED
-from .protocol import conj, entry, like, set_entry
+from .protocol import entry, like, set_entry
 from .scalars import buffer, components, lanes
 from .texts import OPTIONS, called
-from .transfer import POWERS, identity, largest, layouts, powers, put, room, shared, take, tell, unscaled
+from .transfer import POWERS, identity, largest, layouts, load, powers, put, room, shared, take, tell, unload, unscaled
 
 #: Exponents that a matrix may span: scaled to the headroom of float64, 220, the least squares are above `flush`.
 SPAN = 440
@@ -58,32 +58,6 @@ def raised(x, start, rows, columns, planes, wide, f, g, raises, sizes, m):
                 if y > sizes[q]:
                     sizes[q] = y
                 k += 1
-
-
-@called
-def load(x, start, rows, columns, wide, f, g, raises, places, A, M):
-    """The columns of the matrix that starts at number `start`, or of its conjugate transpose if wide, their rows in the
-    order of `places`, times f, g and the factor of the column; padded with zeros."""
-    m, n = (columns, rows) if wide else (rows, columns)
-    for e in range(n * M):
-        A[e] = like(A[e], 0.0)
-    for i in range(m):
-        r = places[i]
-        for j in range(n):
-            y = conj(x[start + j * columns + r]) if wide else x[start + r * columns + j]
-            set_entry(A, j * M, i, y * f * g * raises[j])
-
-
-@called
-def unload(A, M, x, start, m, n, rowwise, places):
-    """n columns of length m, row i to row places[i] of a matrix m x n; to its conjugate transpose if `rowwise`."""
-    for p in range(n):
-        for i in range(m):
-            y = entry(A, p * M, i)
-            if rowwise:
-                x[start + p * m + places[i]] = conj(y)
-            else:
-                x[start + places[i] * n + p] = y
 
 
 @jit(nogil=True, **OPTIONS)

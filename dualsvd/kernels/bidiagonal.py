@@ -19,22 +19,24 @@ underflow. E[j] stands above D[j]; E[0] = E[n] = 0.
 
 from __future__ import annotations
 
-from .householder import TOGETHER, elimination
+from .householder import TOGETHER, annihilate
+from .jacobi import rotate, scale_column
 from .protocol import (
-    abs2,
     absolute,
     any_true,
     conj,
+    entry,
     eps_of,
     like,
     maximum,
     minimum,
     minus_product,
+    over_root_of,
     plus_product,
-    real,
-    root,
+    set_entry,
     sqrt,
     tiny_of,
+    total,
     where,
 )
 
@@ -49,78 +51,75 @@ PATIENCE = 3.0
 # ---- step 1: reduce
 
 
-def reduce(A, D, E, u, w, y, v, z, p, m, n):
-    """A to B; A is overwritten. Scratch: u, w and y of m numbers, v, z and p of n.
+def reduce(A, U, V, D, E, tau, upsilon, w, y, z, p, m, M, n, N, width, keep):
+    """A to B; A is overwritten. Scratch: w and y of M numbers, z and p of n.
 
-    What is left of the matrix is A - w p^T, for the last reflector from the right is put off.
+    Reflector k from the left goes to column k of U, with tau[k]; k from the right, with row k - 1, to column k of V,
+    with upsilon[k]. If they are not to be kept, one column serves all. What is left of the matrix is A - w p^T, for the
+    last reflector from the right is put off.
     """
     nothing = like(A[0], 0.0)
-    for i in range(m):
+    for i in range(M):
         w[i] = nothing
+    for i in range(N):
+        V[i] = nothing
     for j in range(n):
-        p[j] = nothing
-    E[0], E[n] = real(nothing), real(nothing)
+        p[j] = like(z[0], 0.0)
+    upsilon[0], E[0], E[n] = like(z[0], 0.0), like(D[0], 0.0), like(D[0], 0.0)
     for k in range(n):
-        for i in range(k, m):
-            u[i] = minus_product(A[k * m + i], w[i], p[k])
-        D[k], tau = reflector(u, k, m)
+        P, Q, first = keep * k * M, keep * (k + 1) * N, k // width
+        for i in range(first, M):
+            U[P + i] = minus_product(A[k * M + i], w[i], p[k])
+        D[k], tau[k] = annihilate(U, P, k, M, width)
         if k + 1 < n:
-            products(A, u, z, k, m, n)
-            overlap = conj(u[k]) * w[k]
-            for i in range(k + 1, m):
-                overlap = plus_product(overlap, conj(u[i]), w[i])
+            products(A, U, P, z, k, first, M, n)
+            overlap = conj(U[P + first]) * w[first]
+            for i in range(first + 1, M):
+                overlap = plus_product(overlap, conj(U[P + i]), w[i])
+            overlap, x, s = total(overlap), entry(w, 0, k), entry(U, P, k)
+            V[Q + N - 1] = nothing  # of its rows some may not be there
             for j in range(k + 1, n):
-                z[j] = minus_product(z[j], overlap, p[j]) * tau
-                v[j] = conj(minus_product(minus_product(A[j * m + k], w[k], p[j]), u[k], z[j]))
-            E[k + 1], tau = reflector(v, k + 1, n)
-            advance(A, u, w, y, v, z, p, k + 1, m, n)
-            for i in range(k + 1, m):
-                w[i] = y[i] * conj(tau)
+                z[j] = minus_product(z[j], overlap, p[j]) * tau[k]
+                row = minus_product(minus_product(entry(A, j * M, k), x, p[j]), s, z[j])
+                set_entry(V, Q, j, conj(row))
+            E[k + 1], upsilon[k + 1] = annihilate(V, Q, k + 1, N, width)
+            advance(A, U, P, w, y, V, Q, z, p, k + 1, (k + 1) // width, M, n)
+            for i in range((k + 1) // width, M):
+                w[i] = y[i] * conj(upsilon[k + 1])
             for j in range(k + 1, n):
-                p[j] = conj(v[j])
+                p[j] = conj(entry(V, Q, j))
 
 
-def reflector(x, k, m):
-    """The w of `elimination` in place of x, from number k on; beta and tau, which are 0 where x is."""
-    square = abs2(x[k])
-    for i in range(k + 1, m):
-        square = square + abs2(x[i])
-    none, alive = like(x[k], 0.0), square > like(square, tiny_of(square))
-    beta, tau = elimination(x[k], where(alive, square, like(square, 1.0)))
-    x[k] = x[k] - beta
-    return where(alive, beta, real(none)), where(alive, tau, none)
-
-
-def products(A, u, z, k, m, n):
-    """z_j = u^H a_j for j > k, from row k on."""
+def products(A, U, P, z, k, first, M, n):
+    """z_j = u^H a_j for j > k, from number `first` on."""
     whole = n - (n - k - 1) % TOGETHER
     for j in range(k + 1, whole, TOGETHER):
-        a, b, c, d, x = j * m, (j + 1) * m, (j + 2) * m, (j + 3) * m, conj(u[k])
-        f, g, h, t = x * A[a + k], x * A[b + k], x * A[c + k], x * A[d + k]
-        for i in range(k + 1, m):
-            x = conj(u[i])
+        a, b, c, d, x = j * M, (j + 1) * M, (j + 2) * M, (j + 3) * M, conj(U[P + first])
+        f, g, h, t = x * A[a + first], x * A[b + first], x * A[c + first], x * A[d + first]
+        for i in range(first + 1, M):
+            x = conj(U[P + i])
             f, g = plus_product(f, x, A[a + i]), plus_product(g, x, A[b + i])
             h, t = plus_product(h, x, A[c + i]), plus_product(t, x, A[d + i])
-        z[j], z[j + 1], z[j + 2], z[j + 3] = f, g, h, t
+        z[j], z[j + 1], z[j + 2], z[j + 3] = total(f), total(g), total(h), total(t)
     for j in range(whole, n):
-        f = conj(u[k]) * A[j * m + k]
-        for i in range(k + 1, m):
-            f = plus_product(f, conj(u[i]), A[j * m + i])
-        z[j] = f
+        f = conj(U[P + first]) * A[j * M + first]
+        for i in range(first + 1, M):
+            f = plus_product(f, conj(U[P + i]), A[j * M + i])
+        z[j] = total(f)
 
 
-def advance(A, u, w, y, v, z, p, k, m, n):
-    """A - w p^T - u z^T in place of A, and y = A v of that, from row and column k on."""
-    for i in range(k, m):
+def advance(A, U, P, w, y, V, Q, z, p, k, first, M, n):
+    """A - w p^T - u z^T in place of A, and y = A v of that, from column k and number `first` of each on."""
+    for i in range(first, M):
         y[i] = like(y[i], 0.0)
     whole = n - (n - k) % TOGETHER
     for j in range(k, whole, TOGETHER):
-        a, b, c, d = j * m, (j + 1) * m, (j + 2) * m, (j + 3) * m
+        a, b, c, d = j * M, (j + 1) * M, (j + 2) * M, (j + 3) * M
         p0, p1, p2, p3 = p[j], p[j + 1], p[j + 2], p[j + 3]
         z0, z1, z2, z3 = z[j], z[j + 1], z[j + 2], z[j + 3]
-        v0, v1, v2, v3 = v[j], v[j + 1], v[j + 2], v[j + 3]
-        for i in range(k, m):
-            s, t = w[i], u[i]
+        v0, v1, v2, v3 = entry(V, Q, j), entry(V, Q, j + 1), entry(V, Q, j + 2), entry(V, Q, j + 3)
+        for i in range(first, M):
+            s, t = w[i], U[P + i]
             f = minus_product(minus_product(A[a + i], s, p0), t, z0)
             g = minus_product(minus_product(A[b + i], s, p1), t, z1)
             h = minus_product(minus_product(A[c + i], s, p2), t, z2)
@@ -128,18 +127,22 @@ def advance(A, u, w, y, v, z, p, k, m, n):
             A[a + i], A[b + i], A[c + i], A[d + i] = f, g, h, r
             y[i] = plus_product(plus_product(plus_product(plus_product(y[i], f, v0), g, v1), h, v2), r, v3)
     for j in range(whole, n):
-        for i in range(k, m):
-            f = minus_product(minus_product(A[j * m + i], w[i], p[j]), u[i], z[j])
-            A[j * m + i] = f
-            y[i] = plus_product(y[i], f, v[j])
+        for i in range(first, M):
+            f = minus_product(minus_product(A[j * M + i], w[i], p[j]), U[P + i], z[j])
+            A[j * M + i] = f
+            y[i] = plus_product(y[i], f, entry(V, Q, j))
 
 
 # ---- step 2: diagonalise
 
 
-def diagonalise(D, E, info, n, limit):
-    """The singular values of B, descending, in D. info[0]: the sweeps that a lane took, `limit` if they did not do;
-    info[1]: the square of the largest of E over the largest number of B, if a lane's did not."""
+def diagonalise(D, E, X, Y, info, N, n, limit):
+    """The singular values of B, descending, in D. The columns of X and Y, N numbers each, are multiplied by the vectors
+    from the right and from the left. N = 0: by none, and all lanes go at once.
+
+    info[0]: the sweeps that a lane took, `limit` if they did not do; info[1]: the square of the largest of E over the
+    largest number of B, if a lane's did not.
+    """
     zero = like(D[0], 0.0)
     one = like(zero, 1.0)
     largest = absolute(D[0])
@@ -152,13 +155,13 @@ def diagonalise(D, E, info, n, limit):
         nothing = tolerance * maximum(one, info[0] * like(zero, 1.0 / n) - like(zero, PATIENCE - 1.0))
         holes = settle(D, E, nothing, last)
         if any_true(holes):
-            clear_rows(D, E, nothing, last)
+            clear_rows(D, E, Y, nothing, N, last)
         busy, begin, f, g = lowest_block(D, E, last)
         while last > 1 and not any_true(absolute(E[last - 1]) > zero):
             last -= 1
         if last > 1:
             info[0] = info[0] + where(busy, one, zero)
-            chase(D, E, begin, f, g, last)
+            chase(D, E, X, Y, begin, f, g, N, last)
             sweeps += 1
     if last > 1:
         left = zero
@@ -166,7 +169,10 @@ def diagonalise(D, E, info, n, limit):
             left = maximum(left, absolute(E[j]))
         left = left / where(largest > zero, largest, one)
         info[1] = left * left
-    descending(D, n)
+    if N:
+        arrange(D, X, Y, N, n)
+    else:
+        descending(D, n)
 
 
 def settle(D, E, tolerance, last):
@@ -181,17 +187,20 @@ def settle(D, E, tolerance, last):
     return holes
 
 
-def clear_rows(D, E, tolerance, last):
+def clear_rows(D, E, Y, tolerance, N, last):
     """Rotate rows with nothing on the diagonal with those below until nothing is beside it either (Golub and Kahan)."""
     none = like(tolerance, 0.0)
-    x = none
+    x, row = none, 0
     for j in range(last - 1):
         hole = (absolute(D[j]) <= tolerance) & (absolute(E[j + 1]) > none)
+        if any_true(hole):
+            row = j
         x, E[j + 1], D[j] = where(hole, E[j + 1], x), where(hole, none, E[j + 1]), where(hole, none, D[j])
         x = where(absolute(x) > tolerance, x, none)  # so that a row that takes in another is none without a diagonal
-        c, s = turn(D[j + 1], x)
-        D[j + 1] = c * D[j + 1] + s * x
-        x, E[j + 2] = -(s * E[j + 2]), c * E[j + 2]
+        D[j + 1], c, s, _, _, x, E[j + 2] = annul(D[j + 1], x, none, none, E[j + 2])
+        x = -x
+        if N:
+            rotate(Y, j + 1, row, c, s, N)
 
 
 def lowest_block(D, E, last):
@@ -215,29 +224,66 @@ def lowest_block(D, E, last):
     return busy, begin, (d - shift) * (d + shift) / d, e
 
 
-def chase(D, E, begin, f, g, last):
-    """One sweep, of each lane from its `begin` on; f, g tell the first rotation."""
-    x = like(f, 0.0)
-    y = x
+def chase(D, E, X, Y, begin, f, g, N, last):
+    """One sweep, of each lane from its `begin` on; f, g tell the first rotation.
+
+    Each root waits for the one before, and for little else: the next pair is had from products with the pair itself,
+    and multiplied by the root's inverse. While it waits, there is time to turn columns.
+    """
+    none = like(f, 0.0)
+    x = y = c = s = none
     for j in range(last - 1):
         here = (begin <= like(f, j)) & (begin >= like(f, j))
-        c, s = turn(where(here, f, x), where(here, g, y))
-        E[j] = c * x + s * y
-        d, e, below = D[j], E[j + 1], D[j + 1]
-        x, above, y, below = c * d + s * e, c * e - s * d, s * below, c * below
-        c, s = turn(x, y)
-        D[j], D[j + 1] = c * x + s * y, c * below - s * above
-        x, y = c * above + s * below, s * E[j + 2]
-        E[j + 2] = c * E[j + 2]
+        h, cos, sin, x, above, y, below = annul(where(here, f, x), where(here, g, y), D[j], E[j + 1], D[j + 1])
+        if N and j > 0:
+            rotate(Y, j - 1, j, c, s, N)
+        E[j] = where(here, none, h)
+        D[j], c, s, x, D[j + 1], y, E[j + 2] = annul(x, y, above, below, E[j + 2])
+        if N:
+            rotate(X, j, j + 1, cos, sin, N)
+    if N:
+        rotate(Y, last - 2, last - 1, c, s, N)
     E[last - 1] = x
 
 
-def turn(x, y):
-    """Cosine and sine of the rotation that leaves nothing of y beside x; exactly 1 and 0 where y is nothing."""
-    one, square = like(x, 1.0), y * y
-    alive = square > like(x, tiny_of(x))
-    _, over = root(where(alive, x * x + square, one))
-    return where(alive, x * over, one), where(alive, y * over, like(x, 0.0))
+def annul(x, y, a, b, z):
+    """What x becomes by the rotation that leaves nothing of y beside it; its cosine and sine; and what it makes of a
+    and b, and of nothing and z, that stand beside these. Exactly the identity where y is nothing."""
+    square, none = y * y, like(x, 0.0)
+    alive, whole = square > like(x, tiny_of(x)), (x * x + like(x, 2 * eps_of(x) * tiny_of(x))) + square  # not zero
+    h, c, s, p, q, r = over_root_of(whole, (whole, x, y, x * a + y * b, x * b - y * a, y * z))
+    return (
+        where(alive, h, x),
+        where(alive, c, like(x, 1.0)),
+        where(alive, s, none),
+        where(alive, p, a),
+        where(alive, q, b),
+        where(alive, r, none),
+        where(alive, c * z, z),
+    )
+
+
+def arrange(D, X, Y, N, n):
+    """Moduli in descending order, with their columns of X and Y."""
+    for p in range(n):
+        if any_true(D[p] < like(D[p], 0.0)):
+            scale_column(Y, p, like(D[p], -1.0), N)
+        D[p] = absolute(D[p]) + like(D[p], 0.0)  # no -0.0
+    for p in range(n - 1):
+        best = p
+        for q in range(p + 1, n):
+            if any_true(D[q] > D[best]):
+                best = q
+        if best > p:
+            D[p], D[best] = D[best], D[p]
+            exchange_columns(X, p, best, N)
+            exchange_columns(Y, p, best, N)
+
+
+def exchange_columns(X, p, q, N):
+    """Columns p and q change places."""
+    for i in range(N):
+        X[p * N + i], X[q * N + i] = X[q * N + i], X[p * N + i]
 
 
 def descending(S, n):

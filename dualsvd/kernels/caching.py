@@ -15,6 +15,7 @@ Where no directory can be written, neither the package's nor the user's, `jit` c
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,14 @@ def _fingerprint() -> str:
 
 #: changes with any rule or kernel of this package
 FINGERPRINT = _fingerprint()
+
+
+@functools.cache
+def compiles() -> bool:
+    """Whether Numba compiles, which it may be told not to do (NUMBA_DISABLE_JIT)."""
+    from numba import config
+
+    return not getattr(config, "DISABLE_JIT")  # noqa: B009, numba sets it as it runs
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:

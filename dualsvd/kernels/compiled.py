@@ -8,14 +8,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import bidiagonal, derivatives, jacobi
+from . import bidiagonal, derivatives, householder, jacobi
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED, VERDICT
 from .lanes import write_lanes
-from .protocol import any_true, like, raising, where
+from .protocol import any_true, like, raising, set_entry, where
 from .scalars import buffer, components, integer, lanes
 from .texts import OPTIONS, called, inlined
-from .transfer import fetch, identity, largest, layouts, put, room, scaling, shared, take, tell, unscaled
+from .transfer import (
+    fetch,
+    identity,
+    largest,
+    layouts,
+    load,
+    powers,
+    put,
+    room,
+    scaling,
+    shared,
+    take,
+    tell,
+    unload,
+    unscaled,
+)
 
 #: A cotangent passes for free of phases if what depends on them is below STRICT_GAUGE n eps of it. Where it does not,
 #: the caller looks again, and is less strict.
@@ -91,7 +106,7 @@ def values(kind, reals, lane, rows, columns, X, S, told, begin, end, limit):
     width, planes, batch = lanes(kind), components(kind), len(S) // n
     A, Ar = shared(m * n, X, kind, reals)
     u, w, y = room(m, X, kind), room(m, X, kind), room(m, X, kind)
-    v, z, p = room(n, X, kind), room(n, X, kind), room(n, X, kind)
+    v, z, p, tau, upsilon = room(n, X, kind), room(n, X, kind), room(n, X, kind), room(n, X, kind), room(n, X, kind)
     D, E, info = room(n, X, reals), room(n + 1, X, reals), room(2, X, reals)
     x, values, report = buffer(X, lane), buffer(S, lane), buffer(told, lane)
     one, anything, forms = unscaled(D[0]), False, layouts(rows, columns, planes)
@@ -102,8 +117,8 @@ def values(kind, reals, lane, rows, columns, X, S, told, begin, end, limit):
         largest, finite = jacobi.extent(Ar, m * n * planes)
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
-        bidiagonal.reduce(A, D, E, u, w, y, v, z, p, m, n)
-        bidiagonal.diagonalise(D, E, info, n, limit)
+        bidiagonal.reduce(A, u, v, D, E, tau, upsilon, w, y, z, p, m, m, n, n, 1, 0)
+        bidiagonal.diagonalise(D, E, D, D, info, 0, n, limit)
         verdict = judge(info[0], finite, limit)
         if any_true(verdict > like(verdict, 0.0)):
             anything = True
@@ -112,6 +127,45 @@ def values(kind, reals, lane, rows, columns, X, S, told, begin, end, limit):
             write_lanes(report, batch + b, 1, info, (1,), (one[0], one[0], one[1]))
         put(D, 0, 1, (over_g, over_f), values, b, forms[2])
         write_lanes(report, b, 1, info, (0,), (one[0], one[0], one[1]))
+    return anything
+
+
+@jit(nogil=True, **OPTIONS)
+def factors(kind, real_kind, leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
+    """U, S, Vh of one matrix after the other, by way of a bidiagonal matrix. A matrix that is not finite is left out.
+    Returns and tells what `svd` does."""
+    wide, m, n, planes, width = rows < columns, max(rows, columns), min(rows, columns), components(leaf), lanes(kind)
+    M, N, batch, anything = -(-m // width), -(-n // width), len(S) // n, False
+    A, Q, P = room(M * n, X, kind), room(M * n, X, kind), room(N * n, X, kind)
+    L, R, w, y = room(N * n, X, real_kind), room(N * n, X, real_kind), room(M, X, kind), room(M, X, kind)
+    z, p, tau, upsilon = room(n, X, leaf), room(n, X, leaf), room(n, X, leaf), room(n, X, leaf)
+    D, E, info, overlaps = room(n, X, lane), room(n + 1, X, lane), room(2, X, lane), room(n // 2 + 1, X, leaf)
+    x, reals, values = buffer(X, leaf), buffer(X, lane), buffer(S, lane)
+    long, short = (buffer(Vh, leaf), buffer(U, leaf)) if wide else (buffer(U, leaf), buffer(Vh, leaf))
+    places, ones, top = np.arange(m), np.ones(n, X.dtype), jacobi.headroom(np.finfo(X.dtype).eps)
+    for b in range(begin, end):
+        big = largest(reals, b * m * n * planes, m * n * planes)
+        if big == np.inf:
+            anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
+            continue
+        f, g = powers(jacobi.power_of_two(big, top))
+        load(x, b * m * n, rows, columns, wide, f, g, ones, places, A, M)
+        bidiagonal.reduce(A, Q, P, D, E, tau, upsilon, w, y, z, p, m, M, n, N, width, 1)
+        for e in range(N * n):
+            L[e], R[e] = like(L[e], 0.0), like(R[e], 0.0)
+        for i in range(n):
+            set_entry(L, i * N, i, like(D[0], 1.0))
+            set_entry(R, i * N, i, like(D[0], 1.0))
+        bidiagonal.diagonalise(D, E, R, L, info, N, n, limit)
+        householder.expand(Q, tau, overlaps, L, A, n, M, N, n, width)
+        unload(A, M, long, b * m * n, m, n, wide, places)
+        householder.expand(P, upsilon, overlaps, R, A, n, N, N, n, width)
+        unload(A, N, short, b * n * n, n, n, not wide, places)
+        f, g = powers(-jacobi.power_of_two(big, top))
+        for i in range(n):
+            values[b * n + i] = D[i] * f * g
+        if tell(told, b, batch, info[0], info[1], UNCONVERGED if info[0] >= limit else 0):
+            anything = True
     return anything
 
 

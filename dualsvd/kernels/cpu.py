@@ -142,6 +142,25 @@ def _by_lanes(
     return results, Info(told[:, :batch], not anything)
 
 
+def svd_bidiagonal(
+    a: np.ndarray, *, out: Factors | None = None, limit: int = MAX_SWEEPS, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    """`svd`, one matrix after the other in packs of rows, by way of a bidiagonal matrix, in double precision, and in
+    `out` if that is what it is of; `limit` as in `svdvals`."""
+    x = _doubled(a)
+    results = factors(x) if out is None or x is not a else out
+    told, anything = np.zeros((2, len(a)), x.real.dtype), False
+    if a.size:
+        sizes, arrays = a.shape[1:], map(_reals, (x, *results, told))
+        limit, work = min(limit * min(sizes), VERDICT - 1), _work(*sizes)
+        anything = _run("factors", _row_kinds(x.dtype), (*sizes, *arrays), len(a), work, 1, threads, limit)
+    info = Info(told, not anything)
+    for y in results if anything else ():
+        y[info.nonfinite] = np.nan
+    U, S, Vh = (_like(a, y) for y in results)
+    return U, S, Vh, info
+
+
 def svd_accurate(
     a: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
@@ -151,7 +170,9 @@ def svd_accurate(
     told = np.zeros((2, len(a)), results[1].dtype)
     if results[1].size:
         arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], 10 * _work(*a.shape[1:])
-        anything = _run("preconditioned", _row_kinds(x.dtype), (*sizes, *arrays), len(a), work, 1, threads, limit)
+        kind, _, *leaves = _row_kinds(x.dtype)
+        kinds = kind, *leaves, *_leaf_kinds(x.dtype, FRONT)[:2]  # and of packs of them, a tile a lane
+        anything = _run("preconditioned", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
         far = np.flatnonzero(_verdicts(told) == FAR) if anything else ()
         if len(far):
             again = x[far], *(y[far] for y in results), told[:, far].copy()
@@ -426,11 +447,11 @@ def _leaf_kinds(dtype: np.dtype, lanes: int) -> tuple[Any, ...]:
 
 @functools.cache
 def _row_kinds(dtype: np.dtype) -> tuple[Any, ...]:
-    """The kinds of packs of rows, of entries and reals, and of packs of them, a tile a lane."""
+    """The kinds of packs of rows, and of real ones of as many; of entries and reals."""
     from .scalars import Kind
 
-    rows = Kind(dtype, rows=ROW_REGISTERS * _register() // dtype.itemsize)
-    return rows, *_leaf_kinds(dtype, 1)[::2], *_leaf_kinds(dtype, FRONT)[:2]
+    rows, real = ROW_REGISTERS * _register() // dtype.itemsize, np.empty(0, dtype).real.dtype
+    return Kind(dtype, rows=rows), Kind(real, rows=rows), *_leaf_kinds(dtype, 1)[::2]
 
 
 @functools.cache

@@ -27,6 +27,7 @@ from .protocol import (
     real,
     set_entry,
     sqrt,
+    tiny_of,
     total,
     where,
 )
@@ -93,19 +94,26 @@ def exhausted(A, h, k, m, M, n):
 
 def reflector(A, W, tau, k, M, width):
     """The reflector of column k, to W; returns beta."""
-    P, first = k * M, k // width
-    for i in range(first, M):
-        W[P + i] = A[P + i]
-    x = entry(A, P, k)
+    for i in range(k * M + k // width, k * M + M):
+        W[i] = A[i]
+    beta, tau[k] = annihilate(W, k * M, k, M, width)
+    return like(tau[k], 1.0) * beta
+
+
+def annihilate(W, P, k, M, width):
+    """The w of `elimination` in place of a column, from row k on: it stands at number P of W. Returns beta and tau,
+    which are 0 where the column is."""
+    first, x = k // width, entry(W, P, k)
     for i in range((k - k % 2) // width * width, k):  # zero from where the even one of two reflectors begins
         set_entry(W, P, i, like(x, 0.0))
     square = abs2(W[P + first])
     for i in range(first + 1, M):
         square = square + abs2(W[P + i])
     square = total(square)
-    beta, tau[k] = elimination(x, square)
+    none, alive = like(x, 0.0), square > like(square, tiny_of(square))
+    beta, over = elimination(x, where(alive, square, like(square, 1.0)))
     set_entry(W, P, k, x - beta)
-    return like(x, 1.0) * beta
+    return where(alive, beta, real(none)), where(alive, over, none)
 
 
 def elimination(first, square):

@@ -16,15 +16,13 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import config, from_dtype, types
+from numba import from_dtype, types
 from numba.extending import register_jitable
 
 from ..dual import Dual
-from .caching import jit
+from .caching import compiles, jit
 from .scalars import Kind
 from .texts import inlined
-
-COMPILED = not getattr(config, "DISABLE_JIT")  # noqa: B009, numba sets it as it runs
 
 
 @jit(nogil=True)
@@ -176,7 +174,7 @@ def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.
 
     a and b have one shape, da and db (N, *shape); all are of one type.
     """
-    if not COMPILED:
+    if not compiles():
         return None
     y, dy, (kind, entry) = np.empty_like(a), np.empty_like(da), _entry(name, a.dtype, (1,) * 6)
     for along_a, along_b, along_y in zip(da, db, dy):

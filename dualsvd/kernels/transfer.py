@@ -10,12 +10,16 @@ import numpy as np
 
 from .cpu import VERDICT
 from .lanes import prefetch, read_lanes, write_lanes
-from .protocol import like
+from .protocol import conj, entry, like, set_entry
 from .scalars import buffer, components, lanes
 from .texts import called, inlined
 
 #: Reals on a cache line, of double precision.
 LINE = 8
+
+#: Rows that are taken from one column after the other, and lie on one or two lines: a column is as long as the caches
+#: have sets, perhaps, and lines of many would drive each other out.
+CLOSE = 8
 
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
@@ -226,6 +230,37 @@ def along(place, across, planes, k):
         place + c * across,
         place + d * across + (k + 3) % planes,
     )
+
+
+# ---- one matrix, in packs of rows
+
+
+@called
+def load(x, start, rows, columns, wide, f, g, raises, places, A, M):
+    """The columns of the matrix that starts at number `start`, or of its conjugate transpose if wide, their rows in the
+    order of `places`, times f, g and the factor of the column; padded with zeros."""
+    m, n = (columns, rows) if wide else (rows, columns)
+    for e in range(n * M):
+        A[e] = like(A[e], 0.0)
+    for first in range(0, m, CLOSE):
+        for j in range(n):
+            for i in range(first, min(first + CLOSE, m)):
+                r = places[i]
+                y = conj(x[start + j * columns + r]) if wide else x[start + r * columns + j]
+                set_entry(A, j * M, i, y * f * g * raises[j])
+
+
+@called
+def unload(A, M, x, start, m, n, rowwise, places):
+    """n columns of length m, row i to row places[i] of a matrix m x n; to its conjugate transpose if `rowwise`."""
+    for first in range(0, m, CLOSE):
+        for p in range(n):
+            for i in range(first, min(first + CLOSE, m)):
+                y = entry(A, p * M, i)
+                if rowwise:
+                    x[start + p * m + places[i]] = conj(y)
+                else:
+                    x[start + places[i] * n + p] = y
 
 
 # ---- verdicts
