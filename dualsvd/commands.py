@@ -308,6 +308,8 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
         f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
         f"values of batches, larger, {dtype}": lambda: linalg.svdvals(units(LARGE)),
     }
+    if dtype in ("float64", "complex128"):  # what single precision takes too
+        calls[f"svd one by one, {dtype}"] = lambda: linalg.svd(units(LARGE)[0])
     if dtype.startswith("float"):
         if dtype == "float64":
             calls[f"products with two vectors, {dtype}"] = lambda: linalg.opnorm(units(KRYLOV_SIZE)[0])

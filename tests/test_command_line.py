@@ -448,7 +448,7 @@ AFTER_WARMUP = """
 import numpy as np, dualsvd as ds
 from dualsvd.kernels import accurate, compiled, memory_bound
 rng = np.random.default_rng(0)
-for shape in (20, 2, 2), (20, 3, 3), (20, 4, 4), (20, 6, 4), (5, 14, 17), (6, 6):
+for shape in (20, 2, 2), (20, 3, 3), (20, 4, 4), (20, 6, 4), (5, 14, 17), (6, 6), (33, 34):
     for dtype in DTYPES:
         a = rng.standard_normal(shape).astype(dtype)
         for how in {}, {"algorithm": "jacobi"}, {"tangents": "sweeps"}:

@@ -702,8 +702,8 @@ def test_refined_values_keep_tails_and_factors_apart(rng):
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("shape", [(9, 9), (20, 9), (9, 20), (3, 12, 11)], ids=str)
 def test_refined_factors_are_right_to_their_last_digit(shape, dtype, rng):
-    """Orthonormal, and with A as their product, to the rounding of each number; tall and wide ones too, where what A has
-    outside of U is not to be taken for what a U a little too long leaves of it."""
+    """Orthonormal, and with A as their product, to the rounding of each number; tall and wide ones too, where what A
+    has outside of U is not to be taken for what a U a little too long leaves of it."""
     a = random(rng, shape, dtype)
     for steps in (1, 2):
         U, S, Vh = (x.astype(np.result_type(x, np.longdouble)) for x in ds.svd(a, refine=steps))

@@ -71,11 +71,14 @@ def sweeps_of(A: np.ndarray) -> float:
 
 
 def svd_flops(A: np.ndarray, vectors: bool = True) -> float:
-    """Of the Jacobi kernel: every sweep takes ten inner products for four pairs, and all but the last turn them. Of
-    larger ones' values: two reflectors a column, and some n^2 pairs of rotations."""
+    """Of the Jacobi kernel: every sweep takes ten inner products for four pairs, and all but the last turn them. By way
+    of a bidiagonal matrix: two reflectors a column, some n^2 pairs of rotations, and the vectors turned by both."""
     batch, m, n = A.shape
-    if way_for("factors" if vectors else "values", A.shape) != "packs":
+    way = way_for("factors" if vectors else "values", A.shape)
+    if way == "lapack":
         return 0.0
+    if way == "bidiagonal":
+        return batch * n * n * (8 * m + 9 * n)
     if n > BY_ROTATIONS and not vectors:
         return batch * n * n * (4 * (m - n / 3) + 30)
     sweeps, pairs = sweeps_of(A), n * (n - 1) / 2

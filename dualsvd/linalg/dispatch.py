@@ -1,7 +1,7 @@
 """Who computes what, by size and batch: LAPACK one by one, SIMD packs of matrices, or packs of the rows of one matrix.
 
-The crossovers were measured by `tests/benchmarks/dispatch.py`. A single matrix always goes to LAPACK: where its rows in
-packs are faster, they are so by less than a third, which does not pay for loading the kernels.
+The crossovers were measured by `tests/benchmarks/dispatch.py`. A single small matrix goes to LAPACK: what its rows in
+packs gain does not pay for loading the kernels.
 """
 
 from __future__ import annotations
@@ -10,30 +10,43 @@ import functools
 import math
 from typing import Literal
 
-Way = Literal["lapack", "packs", "rows"]
+Way = Literal["lapack", "packs", "bidiagonal", "rows"]
 Wanted = Literal["factors", "values", "closed forms"]
 
 #: What is wanted -> (up to this min(m, n), packs from this batch on), sizes ascending.
 PACKS: dict[Wanted, tuple[tuple[int, int], ...]] = {
-    "factors": ((2, 8), (12, 4), (48, 8), (64, 16)),
+    "factors": ((2, 8), (12, 4), (24, 6), (48, 10)),
     "values": ((2, 16), (20, 8), (24, 16), (64, 6), (192, 8)),
     "closed forms": ((32, 4), (64, 16)),
 }
 
-#: Sizes whose factors go through packs of rows, where matrices are too few for packs of matrices.
-ROWS = (12, 32)
+#: As how many columns of double precision one counts there, by the character of its type: packs of single precision
+#: hold twice as many matrices, and what competes with them is in double precision; complex ones lead less.
+COUNTS_AS: dict[Wanted, dict[str, float]] = {
+    "factors": {"f": 0.75, "d": 1, "F": 0.75, "D": 1.75},
+    "values": {"f": 1, "d": 1, "F": 1.2, "D": 1.2},
+    "closed forms": {"f": 1, "d": 1, "F": 1, "D": 1},
+}
 
-#: A complex matrix counts as a real one so many times its size: the kernels' lead over LAPACK ends there.
-COMPLEX: dict[Wanted, float] = {"factors": 1.3, "values": 1.2, "closed forms": 1}
+#: Sizes whose factors go by way of a bidiagonal matrix, one matrix after the other, where packs do not take them: a
+#: matrix alone from the second number on, for it may be the only one. More entries than `ENTRIES` are LAPACK's.
+BIDIAGONAL = (10, 32, 192)
+ENTRIES = 1 << 20
 
 
 @functools.lru_cache(1024)
-def way_for(wanted: Wanted, shape: tuple[int, ...], is_complex: bool = False) -> Way:
-    """The way for a stack of that shape (..., m, n)."""
-    batch, size = math.prod(shape[:-2]), min(shape[-2:]) * (COMPLEX[wanted] if is_complex else 1)
-    if len(shape) == 2 or batch * size == 0:
+def way_for(wanted: Wanted, shape: tuple[int, ...], dtype: str = "d") -> Way:
+    """The way for a stack of that shape (..., m, n) and type."""
+    batch, n = math.prod(shape[:-2]), min(shape[-2:])
+    if batch * n == 0:
         return "lapack"
+    size = n * COUNTS_AS[wanted][dtype]
     least = next((least for largest, least in PACKS[wanted] if size <= largest), math.inf)
-    if batch >= least:
-        return "packs"
-    return "rows" if wanted == "factors" and ROWS[0] <= size <= ROWS[1] and batch > 1 else "lapack"
+    first, alone, last = BIDIAGONAL
+    by_packs = len(shape) > 2 and batch >= least
+    one_by_one = (first if batch > 1 else alone) <= n <= last and shape[-2] * shape[-1] <= ENTRIES
+    if not (by_packs or (one_by_one and wanted == "factors")):
+        return "lapack"
+    from ..kernels.caching import compiles  # brings in Numba
+
+    return "lapack" if not compiles() else "packs" if by_packs else "bidiagonal"

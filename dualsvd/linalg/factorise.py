@@ -57,13 +57,13 @@ def spoil(results: tuple[Any, ...], bad: Any) -> tuple[Any, ...]:
 
 
 def svd_factors(a: Any, options: Options, full_matrices: bool = False, out: Any = None) -> SVDResult:
-    """U, S, Vh of plain matrices, by LAPACK or by the Jacobi kernels; perhaps in `out`, where the kernels can."""
+    """U, S, Vh of plain matrices, by LAPACK or by the kernels; perhaps in `out`, where the kernels can."""
     way = way_of("factors", a, options)
-    if way == "packs" and not (full_matrices or options.refine):
-        return packed_factors(a, options, out)
+    if way in ("packs", "bidiagonal") and not (full_matrices or options.refine):
+        return kernel_factors(a, options, way, out)
     finite, bad = finite_part(a, options)
     if way != "lapack":
-        factors = jacobi_factors(finite, options, way, full_matrices)
+        factors = finite_factors(finite, options, way, full_matrices)
     else:
         try:
             U, S, Vh = np.linalg.svd(finite, full_matrices=full_matrices)
@@ -114,7 +114,7 @@ def singular_values(a: Any, options: Options, out: Any = None) -> Any:
         return S.reshape(*a.shape[:-2], -1)
     finite, bad = finite_part(a, options)
     if way == "rows":
-        S = jacobi_factors(finite, options, way).S
+        S = finite_factors(finite, options, way).S
     else:
         try:
             S = np.abs(np.linalg.svd(finite, compute_uv=False))
@@ -124,19 +124,20 @@ def singular_values(a: Any, options: Options, out: Any = None) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The Jacobi kernels
+# The kernels
 
 
 def way_of(wanted: Wanted, a: Any, options: Options) -> Way:
     """Who computes what is wanted of these matrices."""
     if options.algorithm == "auto":
-        return way_for(wanted, a.shape, a.dtype.kind == "c")
+        return way_for(wanted, a.shape, a.dtype.char)
     return "rows" if options.algorithm == "jacobi" and a.size else "lapack"
 
 
-def packed_factors(a: Any, options: Options, out: Any = None) -> SVDResult:
-    """U, S, Vh by SIMD packs, which tell by themselves of matrices that are not finite."""
-    U, S, Vh, info = kernels().svd(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
+def kernel_factors(a: Any, options: Options, way: Way, out: Any = None) -> SVDResult:
+    """U, S, Vh by kernels that tell by themselves of matrices that are not finite."""
+    compute = kernels().svd if way == "packs" else kernels().svd_bidiagonal
+    U, S, Vh, info = compute(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
     check_report(info, a, options)
     return unstacked(U, S, Vh, a)
 
@@ -148,9 +149,9 @@ def check_report(info: Any, a: Any, options: Options) -> None:
         check_converged(info)
 
 
-def jacobi_factors(a: Any, options: Options, way: Way, full_matrices: bool = False) -> SVDResult:
-    """U, S, Vh by one-sided Jacobi; by rows every singular value to high relative accuracy."""
-    compute = kernels().svd_accurate if way == "rows" else kernels().svd
+def finite_factors(a: Any, options: Options, way: Way, full_matrices: bool = False) -> SVDResult:
+    """The same of finite matrices; by rows every singular value to high relative accuracy."""
+    compute = {"packs": kernels().svd, "bidiagonal": kernels().svd_bidiagonal, "rows": kernels().svd_accurate}[way]
     U, S, Vh, info = compute(stack_of(a), threads=threads(options))
     check_converged(info)
     factors = unstacked(U, S, Vh, a)

@@ -37,7 +37,7 @@ def fusible(options: Options, U: Any, *others: Any) -> bool:
         options.algorithm != "jacobi"
         and not options.refine
         and is_plain(U, *others)
-        and way_for("closed forms", U.shape, U.dtype.kind == "c") == "packs"
+        and way_for("closed forms", U.shape, U.dtype.char) == "packs"
     )
 
 
@@ -90,7 +90,7 @@ def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
     if large and all(x.flags.c_contiguous for x in arrays):
         from ..kernels import memory_bound  # brings in Numba
 
-        if memory_bound.COMPILED:
+        if memory_bound.compiles():
             return memory_bound.each_dyad(U, Vh, out)
     return np.einsum("ki,il->ikl", U, Vh, out=out)
 

@@ -120,7 +120,7 @@ class Operator:
             return
         from ..kernels import memory_bound  # brings in Numba
 
-        if memory_bound.COMPILED:
+        if memory_bound.compiles():
             self.X, self.by_two = np.ascontiguousarray(X), memory_bound
 
     def gram(self, V: Array) -> Array:

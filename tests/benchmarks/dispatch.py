@@ -1,4 +1,4 @@
-"""Who is fastest where: NumPy, packs of matrices, or rows of one: python tests/benchmarks/dispatch.py
+"""Who is fastest where: NumPy, packs of matrices, or packs of the rows of one: python tests/benchmarks/dispatch.py
 
 It sets the crossovers of `dualsvd.linalg.dispatch`. Ratios: the time by NumPy (LAPACK, and the closed forms as matrix
 products) over that by the kernels, more than 1 where these are the better way; n along the lines, the batch along the
@@ -17,7 +17,7 @@ from dualsvd.bench import interleave, one_core
 from dualsvd.kernels import cpu
 from dualsvd.linalg import dispatch
 
-SIZES = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
+SIZES = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 128, 192)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 256)
 Ways = tuple[Callable[[], Any], Callable[[], Any]]
 
@@ -30,8 +30,8 @@ def values(a: np.ndarray) -> Ways:
     return lambda: np.linalg.svd(a, compute_uv=False), lambda: cpu.svdvals(a)
 
 
-def rows(a: np.ndarray) -> Ways:
-    return lambda: np.linalg.svd(a, full_matrices=False), lambda: cpu.svd_accurate(a)
+def bidiagonal(a: np.ndarray) -> Ways:
+    return lambda: np.linalg.svd(a, full_matrices=False), lambda: cpu.svd_bidiagonal(a)
 
 
 def pullback(a: np.ndarray) -> Ways:
@@ -43,13 +43,14 @@ def pullback(a: np.ndarray) -> Ways:
 WAYS: dict[str, Callable[[np.ndarray], Ways]] = {
     "U, S, Vh by packs": factors,
     "S by packs": values,
-    "U, S, Vh by rows": rows,
+    "U, S, Vh by way of a bidiagonal matrix": bidiagonal,
     "the pullback by packs": pullback,
 }
 
 
 def main() -> None:
     dispatch.PACKS |= dict.fromkeys(dispatch.PACKS, ())  # NumPy's way, whatever the size
+    dispatch.ENTRIES = 0
     dispatch.way_for.cache_clear()
     with one_core(True):
         for dtype in (np.float64, np.float32, np.complex128):
