@@ -1,6 +1,7 @@
-"""Singular values alone, by way of a bidiagonal matrix, over the scalar protocol.
+"""SVDs by way of a bidiagonal matrix, over the scalar protocol.
 
-Two steps, for the values of larger matrices; their errors are some eps of s_1, growing like sqrt(m + n):
+Two steps, for the values of larger matrices, a matrix a lane, and for the factors of single ones, a row a lane. Errors
+are some eps of s_1, growing like sqrt(m + n):
 
     step 1  reduce       H_n ... H_1 A G_1 ... G_(n-1) = B, real, with diagonal d and superdiagonal e
     step 2  diagonalise  QR sweeps on B until e vanishes
@@ -13,8 +14,11 @@ summed in the same pass (Howell, Demmel, Fulton, Hammarling and Marmol 2008). A 
 A sweep begins, in each lane, where its lowest block that is not diagonal yet begins, and dies where that ends: beside
 a zero the rotation is the identity. So every lane goes through the same loop, and a lane that is done stays as it is.
 
-Buffers as in `jacobi`: A[p * m + i], m >= n, scaled as there, so that the square of a bulge that counts does not
-underflow. E[j] stands above D[j]; E[0] = E[n] = 0.
+Factors are the reflectors applied to the rotations: B = Y S X^T, and A = (H_1 H_2 ... Y) S (G_1 G_2 ... X)^H, which
+`householder.expand` multiplies out.
+
+Buffers as in `householder`: columns one after the other, M numbers each, m >= n; scaled as in `jacobi`, so that the
+square of a bulge that counts does not underflow. E[j] stands above D[j]; E[0] = E[n] = 0.
 """
 
 from __future__ import annotations
@@ -230,12 +234,14 @@ def chase(D, E, X, Y, begin, f, g, N, last):
     Each root waits for the one before, and for little else: the next pair is had from products with the pair itself,
     and multiplied by the root's inverse. While it waits, there is time to turn columns.
     """
-    none = like(f, 0.0)
+    none, first = like(f, 0.0), 0
+    while N and not any_true(begin <= like(begin, first)):
+        first += 1
     x = y = c = s = none
-    for j in range(last - 1):
+    for j in range(first, last - 1):
         here = (begin <= like(f, j)) & (begin >= like(f, j))
         h, cos, sin, x, above, y, below = annul(where(here, f, x), where(here, g, y), D[j], E[j + 1], D[j + 1])
-        if N and j > 0:
+        if N and j > first:
             rotate(Y, j - 1, j, c, s, N)
         E[j] = where(here, none, h)
         D[j], c, s, x, D[j + 1], y, E[j + 2] = annul(x, y, above, below, E[j + 2])
