@@ -21,7 +21,7 @@ from ..settings import Options, get
 from .degeneracy import Spectrum, meet_tie, spectrum
 from .divided_differences import Kept
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors
-from .kernel_rules import fusible, pull_fused, swept_slopes
+from .kernel_rules import each_dyad, fusible, pull_fused, swept_slopes
 from .lanczos import Leading
 from .matrices import dyads, inner, is_plain, operand_examples
 from .spectral_rule import SPECTRAL
@@ -116,7 +116,7 @@ def pair_cotangent(y_bar: Any, tops: Tops, a: Any, options: Options) -> Any:
     if not is_plain(a):
         return y_bar[..., None, None] * SPECTRAL(a, family=Kept("one", "largest"), factors=tops, options=options)
     parts = [
-        (bar * top.u)[:, None] * np.conj(top.v)
+        each_dyad((bar * top.u)[:, None], np.conj(top.v)[None])[0]
         if isinstance(top, Leading)
         else factored_cotangent(bar, matrix, top, "largest", options)
         for bar, top, matrix in zip(np.reshape(y_bar, (-1,)), tops.each, stack(a))

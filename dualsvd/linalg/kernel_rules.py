@@ -26,9 +26,9 @@ from .matrices import flat, is_plain
 from .outputs import stacked
 from .ties import Unresolved, lost_directions
 
-#: Entries of a Jacobian from which on its dyads are worth loading a kernel: a third of einsum's time, which is a tenth
-#: of the whole at 64 x 64 and a third at 128 x 128.
-MANY = 1 << 18
+#: Entries from which on dyads are worth a kernel, which takes a third to a quarter of NumPy's time: a Jacobian of
+#: 32 x 32, a gradient of 256 x 256, where kernels are loaded before it comes to that.
+MANY = 1 << 15
 
 
 def fusible(options: Options, U: Any, *others: Any) -> bool:
@@ -84,9 +84,9 @@ def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
 
 
 def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
-    """u_i v_i^T of one plain real matrix for every i, (r, m, n), perhaps in `out`."""
+    """u_i v_i^T of one plain matrix for every i, (r, m, n), perhaps in `out`."""
     arrays = (U, Vh) if out is None else (U, Vh, out)
-    large = U.size * Vh.shape[-1] >= MANY and U.dtype == Vh.dtype
+    large = U.size * Vh.shape[-1] >= MANY and U.dtype == Vh.dtype and U.dtype.kind == "f"
     if large and all(x.flags.c_contiguous for x in arrays):
         from ..kernels import memory_bound  # brings in Numba
 
