@@ -103,11 +103,13 @@ def dot(x, y):
 
 
 @jit(nogil=True)
-def gram(kind, X, V, W):
-    """W = V X^T X, for two rows V."""
+def gram(kind, X, V, W, backwards):
+    """W = V X^T X, for two rows V. `backwards` from one time to the next: so it begins where it ended, with what the
+    cache still holds."""
     W[:] = 0.0
     whole = len(X) // ROWS * ROWS
-    for i in range(0, whole, ROWS):
+    for k in range(0, whole, ROWS):
+        i = whole - ROWS - k if backwards else k
         add_rows(W, dots(X, i, V), 1.0, X, i)
     for i in range(whole, len(X)):
         for k in range(2):
@@ -191,10 +193,10 @@ def each_dyad(U: np.ndarray, Vh: np.ndarray, out: np.ndarray | None = None) -> n
     return J
 
 
-def gram_of_two(X: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """V X^T X of two rows V, in double precision."""
-    W, (kind, entry) = np.empty_like(V), _entry("gram", X.dtype, (2, 2, 2))
-    entry(kind, X, V, W)
+def gram_of_two(X: np.ndarray, V: np.ndarray, backwards: bool = False) -> np.ndarray:
+    """V X^T X of two rows V, in double precision, summed from the last row of X or from the first."""
+    W, (kind, entry) = np.empty_like(V), _entry("gram", X.dtype, (2, 2, 2), (types.boolean,))
+    entry(kind, X, V, W, backwards)
     return W
 
 

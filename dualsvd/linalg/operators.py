@@ -55,6 +55,7 @@ class Operator:
         self.exponent = 0  # the process sees 2^-exponent A
         self.X: Array | None = None
         self.by_two: Any = None  # kernels, if they are loaded
+        self.backwards = True  # how these read X the last time
         if isinstance(A, np.ndarray):
             self.X = self._prepared(A.T if self.wide else A)
             self.dtype = self.X.dtype
@@ -134,7 +135,8 @@ class Operator:
             forward, backward = (self.backward, self.forward) if self.wide else (self.forward, self.backward)
             return backward(forward(V))
         if by_two and len(V) == 2:
-            return by_two.gram_of_two(X, V)
+            self.backwards = not self.backwards
+            return by_two.gram_of_two(X, V, self.backwards)
         height = max(1, SLAB // (X.shape[1] * X.itemsize))
         W, part = np.zeros_like(V), np.empty_like(V[0])
         times: Any = np.ndarray.dot if X.flags.c_contiguous else np.matmul  # quicker to call, but copies what has gaps
