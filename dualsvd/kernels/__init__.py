@@ -7,6 +7,7 @@
     scalars, lanes                        Dual, SIMD packs and buffers as Numba types; packs from memory and back
     texts, caching                        the texts made known to Numba; code on disk that notices edited rules
     transfer, compiled, accurate          the kernels, and how matrices come to them and leave
+    memory_bound, banded                  products, dyads and Krylov steps in one pass; the top of a band matrix
     cpu, memory                           batches over threads; freed memory kept
     cuda                                  the same texts by threads and teams of threads of a device
     small, arrays                         one matrix, and DualArray, in users' compiled functions

@@ -36,6 +36,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +89,7 @@ class Leading(NamedTuple):
     u: Array
     v: Array
     residual: float
-    second: float  # the second Ritz value: next to sigma if and only if the top is tied
+    second: float  # next to sigma if and only if the top is tied: then it is the second Ritz value
     steps: int
 
     @property
@@ -162,12 +163,24 @@ class Unresolved(NamedTuple):
     steps: int
 
 
+class Ritz(NamedTuple):
+    """The largest eigenvalue of T, the second where that is next to it, and the eigenvector of the largest."""
+
+    value: float
+    second: float
+    vector: Array
+
+
 class Basis:
     """Orthonormal rows V that span the Krylov space, and T, the block tridiagonal M in that basis."""
 
     def __init__(self, start: Array, steps: int, by_two: Any = None) -> None:
         b, n = start.shape
-        self.by_two = by_two  # kernels for two vectors at a time
+        self.by_two, self.banded = by_two, None  # kernels for two vectors at a time, and for what they make of T
+        if by_two:
+            from ..kernels import banded
+
+            self.banded = banded
         self.b, self.k = b, 0  # width, and number of blocks whose product with M is known
         self.rows = np.empty(((steps + 1) * b, n), start.dtype)
         self.rows[:b] = start
@@ -179,8 +192,36 @@ class Basis:
     def size(self) -> int:
         return self.k * self.b
 
+    @property
+    def t(self) -> Array:
+        """T as far as it is known."""
+        return self.T[: self.size, : self.size]
+
     def last(self) -> Array:
         return self.rows[self.size : self.size + self.b]
+
+    def ritz(self, guess: Array, both: bool = True) -> Ritz:
+        """The top of T: by band factors where there are kernels, and they find a positive value."""
+        if self.banded is not None:
+            start = np.zeros(self.size)
+            start[: len(guess)] = guess
+            found = self.banded.top_pair(self.t, self.b, start, both)
+            if found[0] > 0.0:
+                return Ritz(*found)
+        values, S = np.linalg.eigh(self.t)
+        return Ritz(float(values[-1]), float(values[-2]), S[:, -1])
+
+    def resolvents(self, xs: Any) -> Iterator[tuple[Array, float]]:
+        """For every x above the Ritz values the last columns of E_1^H (x - T)^-1, and its norm."""
+        if self.banded is not None:
+            for x in xs:
+                Z = self.banded.rows_of_resolvent(self.t, self.b, x)
+                yield Z[:, -self.b :], length(Z)
+        else:
+            values, S = np.linalg.eigh(self.t)
+            for x in xs:
+                Z = S[: self.b] / (x - values)
+                yield Z @ conj(S[-self.b :]).T, length(Z)
 
     def extend(self, W: Array) -> None:
         """Take in W = M V_k: what it has in the space so far is removed, and what is left made orthonormal.
@@ -264,7 +305,7 @@ def krylov(
     operator.load_kernels()
     basis = Basis(V1, steps, operator.by_two)
     looks: list[tuple[int, float]] = []
-    look, bound = FIRST_LOOK, math.inf
+    look, bound, ritz = FIRST_LOOK, math.inf, Ritz(0.0, 0.0, np.ones(1))
     while True:
         basis.extend(operator.gram(basis.last()))
         beta = length(basis.beta)
@@ -275,20 +316,20 @@ def krylov(
             continue
         if not math.isfinite(beta):
             raise NonFiniteError(f"the operator's products are not finite after {basis.k} steps")
-        ritz, S = np.linalg.eigh(basis.T[: basis.size, : basis.size])
-        top, second = float(ritz[-1]), float(ritz[-2])
+        ritz = basis.ritz(ritz.vector, both=False)
+        top = ritz.value
         if top <= 0.0:
             return zero_triplet(operator)
-        in_start = float(np.linalg.norm(S[: basis.b, -1]))
+        in_start = length(ritz.vector[: basis.b])
         finest = NOISE * operator.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
         allowed = max(tolerance, finest)
         # near its top Ritz value G(x) is |E_1^H s| |beta_k s_k| / (x - top)
-        error = float(np.linalg.norm(basis.beta @ S[-basis.b :, -1])) / top
+        error = length(basis.beta @ ritz.vector[-basis.b :]) / top
         missing = math.log(max(in_start * error / (2 * allowed * part), error * VECTORS / allowed, 1e-300))
         if missing <= 0 or exhausted or basis.k == steps:
-            bound = certify(basis, ritz, S, part, finest, allowed)
+            bound = certify(basis, top, part, finest, allowed)
             if bound <= allowed or exhausted:
-                return finish(operator, basis, S[:, -1], second, bound)
+                return finish(operator, basis, basis.ritz(ritz.vector), bound)
         looks.append((basis.k, missing))
         if basis.k == steps or (operator.X is not None and hopeless(looks, steps)):
             sigma = math.ldexp(math.sqrt(top), operator.exponent)
@@ -367,19 +408,15 @@ def likely_part(columns: int, n: int, complex_: bool) -> float:
     return math.exp(log / d)
 
 
-def certify(basis: Basis, ritz: Array, S: Array, part: float, finest: float, allowed: float) -> float:
-    """The least e, on a grid by factors of 10 through `allowed`, from which on (1 + e) sigma is no singular value.
-
-    G(x) is summed over the Ritz pairs; the error of its terms is like (2), and NOISE has room for it.
-    """
+def certify(basis: Basis, top: float, part: float, finest: float, allowed: float) -> float:
+    """The least e, on a grid by factors of 10 through `allowed`, from which on (1 + e) sigma is no singular value."""
     below, above = math.floor(math.log10(finest / allowed)), math.ceil(-math.log10(allowed)) + 1
     e = allowed * 10.0 ** np.arange(min(below, 0), max(above, 1))
-    x = ritz[-1] * (1 + e) ** 2
-    first, last = S[: basis.b], basis.beta @ S[-basis.b :]
-    poles = 1 / (x[:, None] - ritz)
-    G = np.matmul(first * poles[:, None], last.conj().T)
-    rounding = NOISE * basis.eps * ritz[-1] * np.sqrt(poles**2 @ np.sum(np.abs(first) ** 2, axis=0))
-    possible = np.flatnonzero(np.linalg.norm(G, axis=(-2, -1)) + rounding > part)
+    bounds = [
+        length(corner @ conj(basis.beta).T) + NOISE * basis.eps * top * size
+        for corner, size in basis.resolvents(top * (1 + e) ** 2)
+    ]
+    possible = np.flatnonzero(~(np.array(bounds) <= part))
     if len(possible) == 0:
         return float(e[0])
     return math.inf if possible[-1] + 1 == len(e) else float(e[possible[-1] + 1])
@@ -389,14 +426,14 @@ def certify(basis: Basis, ritz: Array, S: Array, part: float, finest: float, all
 # Results
 
 
-def finish(operator: Operator, basis: Basis, s: Array, second: float, bound: float) -> Leading:
+def finish(operator: Operator, basis: Basis, ritz: Ritz, bound: float) -> Leading:
     """The Ritz vector, its image, and sigma as the length of that image."""
-    near = np.dot(s.astype(operator.dtype), basis.rows[: basis.size])
+    near = np.dot(ritz.vector.astype(operator.dtype), basis.rows[: basis.size])
     size, u, v = operator.pair(near / length(near))
     sigma = math.ldexp(size, operator.exponent)
     residual = max((bound + operator.rounding) * sigma, math.ulp(sigma))
-    second_value = math.ldexp(math.sqrt(max(second, 0.0)), operator.exponent)
-    return Leading(sigma, u, v, residual, second_value, basis.k)
+    second = math.ldexp(math.sqrt(max(ritz.second, 0.0)), operator.exponent)
+    return Leading(sigma, u, v, residual, second, basis.k)
 
 
 def zero_triplet(operator: Operator) -> Leading:
