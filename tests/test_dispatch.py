@@ -53,6 +53,11 @@ def test_others_count_as_more_or_fewer_columns(wanted):
     assert last == {t: int(last["d"] / times) for t, times in dispatch.COUNTS_AS[wanted].items()}
 
 
+def test_single_matrices_by_type():
+    largest = {t: max(n for n in range(1, 256) if way_for("factors", (n, n), t) == "bidiagonal") for t in "fdFD"}
+    assert largest == {"f": 192, "d": 192, "F": 128, "D": 128}
+
+
 @pytest.mark.parametrize("wanted", dispatch.PACKS)
 def test_the_table_is_in_order(wanted):
     sizes = [largest for largest, _ in dispatch.PACKS[wanted]]

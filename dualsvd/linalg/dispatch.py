@@ -28,9 +28,11 @@ COUNTS_AS: dict[Wanted, dict[str, float]] = {
     "closed forms": {"f": 1, "d": 1, "F": 1, "D": 1},
 }
 
-#: Sizes whose factors go by way of a bidiagonal matrix, one matrix after the other, where packs do not take them: a
-#: matrix alone from the second number on, for it may be the only one. More entries than `ENTRIES` are LAPACK's.
-BIDIAGONAL = (10, 32, 192)
+#: Sizes whose factors go by way of a bidiagonal matrix, one matrix after the other, where packs do not take them, by the
+#: character of the type; a matrix alone from `ALONE` on, for it may be the only one. More entries than `ENTRIES` are
+#: LAPACK's.
+BIDIAGONAL = {"f": range(10, 193), "d": range(10, 193), "F": range(10, 129), "D": range(10, 129)}
+ALONE = 32
 ENTRIES = 1 << 20
 
 
@@ -42,9 +44,8 @@ def way_for(wanted: Wanted, shape: tuple[int, ...], dtype: str = "d") -> Way:
         return "lapack"
     size = n * COUNTS_AS[wanted][dtype]
     least = next((least for largest, least in PACKS[wanted] if size <= largest), math.inf)
-    first, alone, last = BIDIAGONAL
     by_packs = len(shape) > 2 and batch >= least
-    one_by_one = (first if batch > 1 else alone) <= n <= last and shape[-2] * shape[-1] <= ENTRIES
+    one_by_one = n in BIDIAGONAL[dtype] and (batch > 1 or n >= ALONE) and shape[-2] * shape[-1] <= ENTRIES
     if not (by_packs or (one_by_one and wanted == "factors")):
         return "lapack"
     from ..kernels.caching import compiles  # brings in Numba
