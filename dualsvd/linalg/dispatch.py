@@ -28,9 +28,8 @@ COUNTS_AS: dict[Wanted, dict[str, float]] = {
     "closed forms": {"f": 1, "d": 1, "F": 1, "D": 1},
 }
 
-#: Sizes whose factors go by way of a bidiagonal matrix, one matrix after the other, where packs do not take them, by the
-#: character of the type; a matrix alone from `ALONE` on, for it may be the only one. More entries than `ENTRIES` are
-#: LAPACK's.
+#: Sizes whose factors go by way of a bidiagonal matrix, one matrix after the other, where packs do not take them; a
+#: matrix alone from `ALONE` on, for it may be the only one. More entries than `ENTRIES` are LAPACK's.
 BIDIAGONAL = {"f": range(10, 193), "d": range(10, 193), "F": range(10, 129), "D": range(10, 129)}
 ALONE = 32
 ENTRIES = 1 << 20
