@@ -54,6 +54,18 @@ def test_the_top_is_that_of_lapack(n: int, b: int) -> None:
                     assert abs(v @ S[:, -1]) >= 1 - 8 * EPS, kind
 
 
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-10, 3e-11, 1e-11])
+def test_vectors_of_values_that_a_certificate_tells_apart_are_not_mixed(gap: float) -> None:
+    """Two halves with the same values but for a factor: the vector of the top has nothing in the second."""
+    n = 31
+    half = np.diag(np.linspace(1, 2, n)) + np.diag(np.full(n - 2, 0.25), -2)
+    T = np.zeros((2 * n, 2 * n))
+    T[:n, :n], T[n:, n:] = half, half * (1 - gap)
+    first, second, v = banded.top_pair(T, 2, np.ones(2 * n), True)
+    assert np.linalg.norm(v[n:]) <= 32 * EPS / gap
+    assert abs(second / first - (1 - gap)) <= 16 * EPS
+
+
 def test_a_part_of_an_array_is_taken_as_it_is() -> None:
     """The lower triangle of the first rows and columns, whatever stands elsewhere."""
     T = kinds(31, 2)["random"]

@@ -148,7 +148,12 @@ def test_the_public_function(monkeypatch):
 
 #: shapes whose columns fill packs of rows, and do not; one column, one row
 FACTORED = pytest.mark.parametrize(
-    "m, n", [(1, 1), (1, 5), (9, 1), (8, 8), (12, 10), (10, 33), (64, 64), (61, 47), (90, 19)], ids=lambda k: str(k)
+    "m, n",
+    [
+        *((1, 1), (1, 5), (9, 1), (2, 2), (3, 2), (2, 3), (8, 8), (17, 3), (16, 15), (12, 10), (10, 33)),
+        *((64, 64), (61, 47), (90, 19), (192, 192)),
+    ],
+    ids=lambda k: str(k),
 )
 
 
@@ -229,6 +234,10 @@ def test_the_factors_of_one_matrix(dtype):
     assert np.array_equal(full.U[:, :36], U)
     fine = ds.svd(a, refine=1)
     check_factors(a[None], *(x[None] for x in fine), 8)
+    for other in (a, a.astype(dtype.replace("64", "32").replace("128", "64"))):
+        out = tuple(np.empty_like(x) for x in ds.svd(other))
+        given = ds.svd(other, out=out)
+        assert all(x is y and np.array_equal(x, z) for x, y, z in zip(given, out, ds.svd(other)))
     out = ds.svd(np.zeros_like(a))
     assert ds.svd(a.T.copy().T, out=out) is not None and np.array_equal(out.U, U) and np.array_equal(out.S, S)
     a[2, 3] = np.nan

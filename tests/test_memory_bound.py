@@ -124,6 +124,14 @@ def test_without_a_compiler_numpy_does_it() -> None:
     assert done.stdout.split() == ["80000.0", "80.0", "27.0", "300.0"], done.stderr
 
 
+def test_what_lapack_does_alone_loads_no_compiler() -> None:
+    code = "import sys, numpy as np, dualsvd as ds; a = np.random.default_rng(0).standard_normal((31, 40))"
+    code += "; ds.jacobian(ds.svdvals, a); ds.jacobian(lambda x: ds.svdvals(x, algorithm='lapack'), np.eye(33))"
+    code += "; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False"], done.stderr
+
+
 @pytest.mark.parametrize("rows", [1, 4, 7, 64])
 @pytest.mark.parametrize("columns", [3, 64, 301])
 def test_two_vectors_at_a_time_are_multiplied_as_one_by_one(rows: int, columns: int, rng: np.random.Generator) -> None:

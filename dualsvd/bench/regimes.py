@@ -74,7 +74,7 @@ def svd_flops(A: np.ndarray, vectors: bool = True) -> float:
     """Of the Jacobi kernel: every sweep takes ten inner products for four pairs, and all but the last turn them. By way
     of a bidiagonal matrix: two reflectors a column, some n^2 pairs of rotations, and the vectors turned by both."""
     batch, m, n = A.shape
-    way = way_for("factors" if vectors else "values", A.shape)
+    way = way_for("factors" if vectors else "values", A.shape, A.dtype.char)
     if way == "lapack":
         return 0.0
     if way == "bidiagonal":

@@ -21,9 +21,10 @@ from .caching import jit
 from .scalars import Kind
 from .texts import called
 
-#: Halvings of what lies between a Rayleigh quotient and the largest sum of a row, before the vector is iterated: the
-#: shift is then nearer to the top than the next value is, unless they are tied.
-HALVINGS = 30
+#: Halvings of what lies between a Rayleigh quotient and the largest sum of a row, before the vector is iterated. What
+#: foretells the end may mix the vectors of values as near as 1e-9. Where the vector is the result, the shift is then
+#: some 1e-13 above the top, nearer by far than the next value is, unless no certificate tells them apart.
+HALVINGS, HALVINGS_OF_RESULT = 30, 44
 
 #: Inverse iterations at most: the first vector takes four or five. The second one is found as soon if its value is next
 #: to the first; else what is found is a mean of the next values, and tells that it is not.
@@ -69,12 +70,12 @@ def solve(L, d, b, v):
 @called
 def rayleigh(T, b, v):
     """v^T T v."""
-    sum = 0.0
+    product = 0.0
     for i in range(len(T)):
-        sum += T[i, i] * v[i] * v[i]
+        product += T[i, i] * v[i] * v[i]
         for j in range(max(0, i - b), i):
-            sum += 2.0 * T[i, j] * v[i] * v[j]
-    return sum
+            product += 2.0 * T[i, j] * v[i] * v[j]
+    return product
 
 
 @called
@@ -90,9 +91,9 @@ def scale_to_unit(v):
 
 @called
 def iterate(T, b, L, d, v, other, low):
-    """The eigenvector nearest to the shift in place of v, outside of another one, if that is not empty; returns the
-    eigenvalue. One below `low` is not the one that is sought, however settled."""
-    value, left = rayleigh(T, b, v), ITERATIONS
+    """The eigenvector nearest to the shift in place of v, outside of another one, if that is not empty. Returns the
+    eigenvalue, and whether it settled: one below `low` is not the one that is sought, however still."""
+    value, left, settled = rayleigh(T, b, v), ITERATIONS, False
     while left > 0:
         solve(L, d, b, v)
         overlap = 0.0
@@ -102,29 +103,30 @@ def iterate(T, b, L, d, v, other, low):
             v[i] -= overlap * other[i]
         scale_to_unit(v)
         last, value = value, rayleigh(T, b, v)
-        settled = abs(value - last) <= SETTLED * abs(value) and value >= low
-        left = 2 if settled and left > 3 else left - 1
-    return value
+        left -= 1
+        if not settled and abs(value - last) <= SETTLED * abs(value) and value >= low:
+            settled, left = True, 2
+    return value, settled
 
 
 @jit(nogil=True)
 def top(kind, T, b, v, w):
     """The eigenvector of the largest eigenvalue in place of v, a guess; in place of w, if it is not empty, the next one
-    or a sum of the next. Returns the eigenvalue and w^T T w; NaN if it is not positive, or the guess has nothing of it.
-    """
+    or a mixture of the next. Returns the eigenvalue and w^T T w; NaN if the eigenvalue is not positive, or is not found
+    from that guess. The kind tells Numba's cache of edited texts."""
     n = len(T)
     L, d = np.zeros((n, b)), np.empty(n)
     scale_to_unit(v)
     low, high = rayleigh(T, b, v), 0.0
     for i in range(n):
-        sum = T[i, i]
+        row = T[i, i]
         for j in range(max(0, i - b), i):
-            sum += abs(T[i, j])
+            row += abs(T[i, j])
         for j in range(i + 1, min(n, i + b + 1)):
-            sum += abs(T[j, i])
-        high = max(high, sum)
+            row += abs(T[j, i])
+        high = max(high, row)
     high *= 1.0 + SETTLED
-    for _ in range(HALVINGS):
+    for _ in range(HALVINGS_OF_RESULT if len(w) > 0 else HALVINGS):
         middle = 0.5 * (low + high)
         if factor(T, b, middle, L, d):
             high = middle
@@ -132,13 +134,14 @@ def top(kind, T, b, v, w):
             low = middle
     if not factor(T, b, high, L, d):
         return np.nan, np.nan
-    low -= SETTLED * abs(low)
-    first = iterate(T, b, L, d, v, w[:0], low)
-    if not first >= low:
+    first, settled = iterate(T, b, L, d, v, w[:0], low - SETTLED * abs(low))
+    if not settled:
         return np.nan, np.nan
-    for i in range(len(w)):
+    if len(w) == 0:
+        return first, first
+    for i in range(n):
         w[i] = np.sin(1.0 + i * i)  # like nothing that T or v may be
-    return first, iterate(T, b, L, d, w, v, -np.inf) if len(w) > 0 else first
+    return first, iterate(T, b, L, d, w, v, -np.inf)[0]
 
 
 @jit(nogil=True)
@@ -156,21 +159,22 @@ def resolvent(kind, T, b, x, Z):
 
 def top_pair(T: np.ndarray, b: int, guess: np.ndarray, both: bool) -> tuple[float, float, np.ndarray]:
     """The largest eigenvalue of T, with b diagonals below the main one, the second if it is next to that, or else a
-    smaller number, and the vector of the first. Not `both`: the first value twice."""
-    v, w, (kind, entry) = guess.copy(), np.empty(len(guess) if both else 0), _entry("top")
-    first, second = entry(kind, T, b, v, w)
+    smaller number, and the vector of the first. Not `both`: the first value twice, and perhaps a mixture of the vectors
+    of values next to it. NaN where they are not found."""
+    v, w, (kind, kernel) = guess.copy(), np.empty(len(guess) if both else 0), _compiled("top")
+    first, second = kernel(kind, T, b, v, w)
     return first, second, v
 
 
 def rows_of_resolvent(T: np.ndarray, b: int, x: float) -> np.ndarray:
     """The first b rows of (x - T)^-1."""
-    Z, (kind, entry) = np.empty((b, len(T))), _entry("resolvent")
-    entry(kind, T, b, x, Z)
+    Z, (kind, kernel) = np.empty((b, len(T))), _compiled("resolvent")
+    kernel(kind, T, b, x, Z)
     return Z
 
 
 @functools.cache
-def _entry(name: str) -> tuple[Kind, Any]:
+def _compiled(name: str) -> tuple[Kind, Any]:
     kind, array = Kind(np.float64), functools.partial(types.Array, types.float64)
     last = (array(1, "C"), array(1, "C")) if name == "top" else (types.float64, array(2, "C"))
     return kind, {"top": top, "resolvent": resolvent}[name].compile(

@@ -192,7 +192,11 @@ def settle(D, E, tolerance, last):
 
 
 def clear_rows(D, E, Y, tolerance, N, last):
-    """Rotate rows with nothing on the diagonal with those below until nothing is beside it either (Golub and Kahan)."""
+    """Rotate rows with nothing on the diagonal with those below until nothing is beside it either (Golub and Kahan).
+
+    One row at a time: where another has nothing on the diagonal it takes in x, of which more than nothing is left. So
+    `row` is the one that x belongs to, where there is one lane, which alone has columns to turn.
+    """
     none = like(tolerance, 0.0)
     x, row = none, 0
     for j in range(last - 1):

@@ -145,8 +145,8 @@ def _by_lanes(
 def svd_bidiagonal(
     a: np.ndarray, *, out: Factors | None = None, limit: int = MAX_SWEEPS, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
-    """`svd`, one matrix after the other in packs of rows, by way of a bidiagonal matrix, in double precision, and in
-    `out` if that is what it is of; `limit` as in `svdvals`."""
+    """`svd`, one matrix after the other in packs of rows, by way of a bidiagonal matrix; `limit` as in `svdvals`. All
+    is computed in double precision; `out` is used for matrices that are of it, and not for others."""
     x = _doubled(a)
     results = factors(x) if out is None or x is not a else out
     told, anything = np.zeros((2, len(a)), x.real.dtype), False
@@ -396,7 +396,7 @@ def _reals(x: np.ndarray) -> np.ndarray:
 
 
 def _doubled(x: np.ndarray) -> np.ndarray:
-    """x in double precision: what the graded path computes in."""
+    """x in double precision: what packs of rows compute in."""
     return x.astype(np.result_type(x, np.float64), copy=False)
 
 
@@ -423,7 +423,7 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
 #: What the verdict of a kernel says of a matrix. FAR: it spans more than the kernel can hold.
 NONFINITE, UNCONVERGED, FAR = 1, 2, 4
 
-#: Sweeps and verdict are told in one number, sweeps + VERDICT verdict, for the sweeps are far fewer: more would be a
+#: Sweeps and verdict are told in one number, sweeps + VERDICT verdict, for limits are below it: two numbers would be a
 #: fifth of what a batch of 2 x 2 writes.
 VERDICT = 1024
 

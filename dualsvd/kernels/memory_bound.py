@@ -194,7 +194,7 @@ def each_dyad(U: np.ndarray, Vh: np.ndarray, out: np.ndarray | None = None) -> n
 
 
 def gram_of_two(X: np.ndarray, V: np.ndarray, backwards: bool = False) -> np.ndarray:
-    """V X^T X of two rows V, in double precision, summed from the last row of X or from the first."""
+    """V X^T X of two rows V, in double precision, summed over the rows of X, four by four, forwards or backwards."""
     W, (kind, entry) = np.empty_like(V), _entry("gram", X.dtype, (2, 2, 2), (types.boolean,))
     entry(kind, X, V, W, backwards)
     return W

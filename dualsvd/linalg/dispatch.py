@@ -10,6 +10,7 @@ import functools
 import math
 from typing import Literal
 
+#: LAPACK; a matrix a lane; a row a lane by way of a bidiagonal matrix; a row a lane by Jacobi, where that is asked for.
 Way = Literal["lapack", "packs", "bidiagonal", "rows"]
 Wanted = Literal["factors", "values", "closed forms"]
 

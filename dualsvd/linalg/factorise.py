@@ -150,7 +150,7 @@ def check_report(info: Any, a: Any, options: Options) -> None:
 
 
 def finite_factors(a: Any, options: Options, way: Way, full_matrices: bool = False) -> SVDResult:
-    """The same of finite matrices; by rows every singular value to high relative accuracy."""
+    """U, S, Vh of finite matrices by kernels; by rows every singular value to high relative accuracy."""
     compute = {"packs": kernels().svd, "bidiagonal": kernels().svd_bidiagonal, "rows": kernels().svd_accurate}[way]
     U, S, Vh, info = compute(stack_of(a), threads=threads(options))
     check_converged(info)

@@ -6,6 +6,7 @@ independent way to the same result), and graded matrices (each derivative to hig
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ from .matrices import flat, is_plain
 from .outputs import stacked
 from .ties import Unresolved, lost_directions
 
-#: Entries from which on dyads are worth a kernel, which takes a third to a quarter of NumPy's time: a Jacobian of
-#: 32 x 32, a gradient of 256 x 256, where kernels are loaded before it comes to that.
-MANY = 1 << 15
+#: Entries from which on dyads are worth a kernel, which takes a third to a quarter of NumPy's time; and from which on
+#: they are worth loading one.
+SOME, MANY = 1 << 15, 1 << 18
 
 
 def fusible(options: Options, U: Any, *others: Any) -> bool:
@@ -86,7 +87,8 @@ def stacks_of(U: Any, S: Any, Vh: Any) -> tuple[Any, Any, Any]:
 def each_dyad(U: Any, Vh: Any, out: Any = None) -> Any:
     """u_i v_i^T of one plain matrix for every i, (r, m, n), perhaps in `out`."""
     arrays = (U, Vh) if out is None else (U, Vh, out)
-    large = U.size * Vh.shape[-1] >= MANY and U.dtype == Vh.dtype and U.dtype.kind == "f"
+    least = SOME if "numba" in sys.modules else MANY
+    large = U.size * Vh.shape[-1] >= least and U.dtype == Vh.dtype and U.dtype.kind == "f"
     if large and all(x.flags.c_contiguous for x in arrays):
         from ..kernels import memory_bound  # brings in Numba
 

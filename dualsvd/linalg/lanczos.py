@@ -56,7 +56,7 @@ TOLERANCE_GIVEN = 16
 #: than 64 eps over the relative gap below sigma, 1.4e-14 over the gap
 VECTORS = 128
 #: ||F|| in (2), in units of eps ||M||: measured 0.2 to 3.6 on the families of the tests, up to n = 1000; and as much
-#: again for the Ritz pairs
+#: again for the factors of x - T, whose backward error has the same form
 NOISE = 8
 #: an array whose shorter side is at most this goes to the SVD, which is faster there; an operator is made dense
 DENSE = 64
@@ -89,7 +89,7 @@ class Leading(NamedTuple):
     u: Array
     v: Array
     residual: float
-    second: float  # next to sigma if and only if the top is tied: then it is the second Ritz value
+    second: float  # at most the second Ritz value; that value where it is next to sigma
     steps: int
 
     @property
@@ -164,7 +164,8 @@ class Unresolved(NamedTuple):
 
 
 class Ritz(NamedTuple):
-    """The largest eigenvalue of T, the second where that is next to it, and the eigenvector of the largest."""
+    """The largest eigenvalue of T; the second where that is next to it, or else a smaller number; the vector of the
+    largest."""
 
     value: float
     second: float
@@ -193,7 +194,7 @@ class Basis:
         return self.k * self.b
 
     @property
-    def t(self) -> Array:
+    def known(self) -> Array:
         """T as far as it is known."""
         return self.T[: self.size, : self.size]
 
@@ -201,24 +202,24 @@ class Basis:
         return self.rows[self.size : self.size + self.b]
 
     def ritz(self, guess: Array, both: bool = True) -> Ritz:
-        """The top of T: by band factors where there are kernels, and they find a positive value."""
+        """The top of T: by band factors where there are kernels, and they find it. Not `both`: to foretell the end."""
         if self.banded is not None:
             start = np.zeros(self.size)
             start[: len(guess)] = guess
-            found = self.banded.top_pair(self.t, self.b, start, both)
+            found = self.banded.top_pair(self.known, self.b, start, both)
             if found[0] > 0.0:
                 return Ritz(*found)
-        values, S = np.linalg.eigh(self.t)
+        values, S = np.linalg.eigh(self.known)
         return Ritz(float(values[-1]), float(values[-2]), S[:, -1])
 
     def resolvents(self, xs: Any) -> Iterator[tuple[Array, float]]:
         """For every x above the Ritz values the last columns of E_1^H (x - T)^-1, and its norm."""
         if self.banded is not None:
             for x in xs:
-                Z = self.banded.rows_of_resolvent(self.t, self.b, x)
+                Z = self.banded.rows_of_resolvent(self.known, self.b, x)
                 yield Z[:, -self.b :], length(Z)
         else:
-            values, S = np.linalg.eigh(self.t)
+            values, S = np.linalg.eigh(self.known)
             for x in xs:
                 Z = S[: self.b] / (x - values)
                 yield Z @ conj(S[-self.b :]).T, length(Z)
@@ -354,7 +355,7 @@ def next_look(looks: list[tuple[int, float]]) -> int:
 
     It falls faster and faster at first and at a steady rate at last. So the mean rate still to come is taken to exceed
     that since the last look by half of what that exceeded the one before. Two steps on at least, and half of k at most:
-    a look costs as much as several steps.
+    a look costs half a step by band factors, and as much as several steps by all eigenvectors.
     """
     k, missing = looks[-1]
     rates = [(old - new) / (j - i) for (i, old), (j, new) in itertools.pairwise(looks[-3:])]
