@@ -30,9 +30,9 @@ HALVINGS, HALVINGS_OF_RESULT = 30, 44
 #: to the first; else what is found is a mean of the next values, and tells that it is not.
 ITERATIONS = 12
 
-#: A value that changes by so little is settled. It is off by the square of what the vector is: two iterations more
-#: settle that.
-SETTLED = 4 * np.finfo(float).eps
+#: A value that changes by so little is settled: it is a sum of some hundred rounded products. It is off by the square
+#: of what the vector is: two iterations more settle that.
+SETTLED = 64 * np.finfo(float).eps
 
 
 @called
