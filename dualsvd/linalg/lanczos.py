@@ -188,6 +188,7 @@ class Basis:
         self.eps = float(np.finfo(start.dtype).eps)
         self.T = np.zeros((steps * b, steps * b), np.result_type(start, np.float64))
         self.beta = np.zeros((b, b), self.T.dtype)  # the last
+        self._eigen: Any = None
 
     @property
     def size(self) -> int:
@@ -201,6 +202,12 @@ class Basis:
     def last(self) -> Array:
         return self.rows[self.size : self.size + self.b]
 
+    def eigen(self) -> tuple[Array, Array]:
+        """All eigenvalues and vectors of T, found once until it grows."""
+        if self._eigen is None:
+            self._eigen = np.linalg.eigh(self.known)
+        return self._eigen
+
     def ritz(self, guess: Array, both: bool = True) -> Ritz:
         """The top of T: by band factors where there are kernels, and they find it. Not `both`: to foretell the end."""
         if self.banded is not None:
@@ -209,7 +216,7 @@ class Basis:
             found = self.banded.top_pair(self.known, self.b, start, both)
             if found[0] > 0.0:
                 return Ritz(*found)
-        values, S = np.linalg.eigh(self.known)
+        values, S = self.eigen()
         return Ritz(float(values[-1]), float(values[-2]), S[:, -1])
 
     def resolvents(self, xs: Any) -> Iterator[tuple[Array, float]]:
@@ -219,7 +226,7 @@ class Basis:
                 Z = self.banded.rows_of_resolvent(self.known, self.b, x)
                 yield Z[:, -self.b :], length(Z)
         else:
-            values, S = np.linalg.eigh(self.known)
+            values, S = self.eigen()
             for x in xs:
                 Z = S[: self.b] / (x - values)
                 yield Z @ conj(S[-self.b :]).T, length(Z)
@@ -243,6 +250,7 @@ class Basis:
         if low + b < len(self.T):
             self.T[low + b : low + 2 * b, low : low + b] = beta
         self.k += 1
+        self._eigen = None
 
 
 def clear(W: Array, V: Array, last: Array) -> Array:
