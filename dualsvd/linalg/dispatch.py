@@ -44,7 +44,7 @@ def way_for(wanted: Wanted, shape: tuple[int, ...], dtype: str = "d") -> Way:
         return "lapack"
     size = n * COUNTS_AS[wanted][dtype]
     least = next((least for largest, least in PACKS[wanted] if size <= largest), math.inf)
-    by_packs = len(shape) > 2 and batch >= least
+    by_packs = batch >= least
     one_by_one = n in BIDIAGONAL[dtype] and (batch > 1 or n >= ALONE) and shape[-2] * shape[-1] <= ENTRIES
     if not (by_packs or (one_by_one and wanted == "factors")):
         return "lapack"

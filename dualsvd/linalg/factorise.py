@@ -134,10 +134,14 @@ def way_of(wanted: Wanted, a: Any, options: Options) -> Way:
     return "rows" if options.algorithm == "jacobi" and a.size else "lapack"
 
 
+def kernel_of(way: Way) -> Any:
+    """What computes U, S, Vh of a stack that way."""
+    return getattr(kernels(), {"packs": "svd", "bidiagonal": "svd_bidiagonal", "rows": "svd_accurate"}[way])
+
+
 def kernel_factors(a: Any, options: Options, way: Way, out: Any = None) -> SVDResult:
     """U, S, Vh by kernels that tell by themselves of matrices that are not finite."""
-    compute = kernels().svd if way == "packs" else kernels().svd_bidiagonal
-    U, S, Vh, info = compute(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
+    U, S, Vh, info = kernel_of(way)(stack_of(a), out=stacked(out, (2, 1, 2), (a,)), threads=threads(options))
     check_report(info, a, options)
     return unstacked(U, S, Vh, a)
 
@@ -151,8 +155,7 @@ def check_report(info: Any, a: Any, options: Options) -> None:
 
 def finite_factors(a: Any, options: Options, way: Way, full_matrices: bool = False) -> SVDResult:
     """U, S, Vh of finite matrices by kernels; by rows every singular value to high relative accuracy."""
-    compute = {"packs": kernels().svd, "bidiagonal": kernels().svd_bidiagonal, "rows": kernels().svd_accurate}[way]
-    U, S, Vh, info = compute(stack_of(a), threads=threads(options))
+    U, S, Vh, info = kernel_of(way)(stack_of(a), threads=threads(options))
     check_converged(info)
     factors = unstacked(U, S, Vh, a)
     return completed(*factors) if full_matrices else factors
