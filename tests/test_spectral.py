@@ -103,10 +103,11 @@ def in_range(a: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 @pytest.fixture(params=["BLAS", "kernels"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How real arrays of the size of these are multiplied, and what finds the top of the tridiagonal matrix."""
     if request.param == "kernels":
         monkeypatch.setattr(operators_module, "BY_KERNEL", range(1, 1 << 20))
+    return request.param
 
 
 WAYS = pytest.mark.usefixtures("way")
@@ -148,13 +149,14 @@ def test_zero_matrix() -> None:
 
 
 @pytest.mark.parametrize("name", ["top twice", "top three times", "top ten times", "gap 1e-13", "gap 1e-8", "random"])
-@WAYS
-def test_second_value_tells_a_tie(name: str) -> None:
+def test_second_value_tells_a_tie(name: str, way: str) -> None:
+    """By kernels it is the second Ritz value where that is next to the first, and else no more than it."""
     found = leading(MATRICES[name])
     assert found is not None
     true = np.linalg.svd(MATRICES[name], compute_uv=False)
     assert found.second <= true[1] * (1 + 1e-14)
-    assert found.second == pytest.approx(true[1], rel=1e-6 if name == "random" else 1e-14, abs=0)
+    far = way == "kernels" and name == "random"
+    assert found.second == pytest.approx(true[1], rel=1e-6 if far else 1e-14, abs=0)
 
 
 @pytest.mark.parametrize("separation", [1e-2, 1e-5, 1e-8, 1e-11, 1e-12])
