@@ -71,9 +71,7 @@ def test_a_part_of_an_array_is_taken_as_it_is() -> None:
     T = kinds(31, 2)["random"]
     whole = np.full((40, 40), np.nan)
     whole[:31, :31] = T + np.triu(np.full((31, 31), np.nan), 1)
-    for x, y in zip(
-        banded.top_pair(whole[:31, :31], 2, np.eye(31)[0], True), banded.top_pair(T, 2, np.eye(31)[0], True)
-    ):
+    for x, y in zip(banded.top_pair(whole[:31], 2, np.eye(31)[0], True), banded.top_pair(T, 2, np.eye(31)[0], True)):
         assert np.array_equal(x, y)
 
 

@@ -6,19 +6,15 @@ eigenvalues and vectors of all of T, by LAPACK, took a quarter of the process at
 
 Everything here is by factors x - T = L D L^T of matrices that are positive definite, without pivots and backward
 stable; whether they are positive definite tells where the top is. Imported on first use, for it imports Numba. T is
-given by its lower triangle, in double precision.
+given by its lower triangle, in double precision: the rows that it has, whatever stands in them beyond it.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
-from numba import types
 
 from .caching import jit
-from .scalars import Kind
+from .memory_bound import dot, entry_of
 from .texts import called
 
 #: Halvings of what lies between a Rayleigh quotient and the largest sum of a row, before the vector is iterated. What
@@ -81,10 +77,7 @@ def rayleigh(T, b, v):
 @called
 def scale_to_unit(v):
     """Divide v by its length."""
-    size = 0.0
-    for x in v:
-        size += x * x
-    over = 1.0 / np.sqrt(size)
+    over = 1.0 / np.sqrt(dot(v, v))
     for i in range(len(v)):
         v[i] *= over
 
@@ -96,9 +89,7 @@ def iterate(T, b, L, d, v, other, low):
     value, left, settled = rayleigh(T, b, v), ITERATIONS, False
     while left > 0:
         solve(L, d, b, v)
-        overlap = 0.0
-        for i in range(len(other)):
-            overlap += v[i] * other[i]
+        overlap = dot(other, v)
         for i in range(len(other)):
             v[i] -= overlap * other[i]
         scale_to_unit(v)
@@ -110,7 +101,7 @@ def iterate(T, b, L, d, v, other, low):
 
 
 @jit(nogil=True)
-def top(kind, T, b, v, w):
+def top(kind, T, v, w, b):
     """The eigenvector of the largest eigenvalue in place of v, a guess; in place of w, if it is not empty, the next one
     or a mixture of the next. Returns the eigenvalue and w^T T w; NaN if the eigenvalue is not positive, or is not found
     from that guess. The kind tells Numba's cache of edited texts."""
@@ -145,7 +136,7 @@ def top(kind, T, b, v, w):
 
 
 @jit(nogil=True)
-def resolvent(kind, T, b, x, Z):
+def resolvent(kind, T, Z, b, x):
     """Z, the first b rows of (x - T)^-1; NaN where x - T is not positive definite."""
     L, d = np.zeros((len(T), b)), np.empty(len(T))
     if not factor(T, b, x, L, d):
@@ -161,22 +152,14 @@ def top_pair(T: np.ndarray, b: int, guess: np.ndarray, both: bool) -> tuple[floa
     """The largest eigenvalue of T, with b diagonals below the main one, the second if it is next to that, or else a
     smaller number, and the vector of the first. Not `both`: the first value twice, and perhaps a mixture of the vectors
     of values next to it. NaN where they are not found."""
-    v, w, (kind, kernel) = guess.copy(), np.empty(len(guess) if both else 0), _compiled("top")
-    first, second = kernel(kind, T, b, v, w)
+    v, w = guess.copy(), np.empty(len(guess) if both else 0)
+    kind, entry = entry_of(top, T.dtype, (2, 1, 1), (int,))
+    first, second = entry(kind, T, v, w, b)
     return first, second, v
 
 
 def rows_of_resolvent(T: np.ndarray, b: int, x: float) -> np.ndarray:
     """The first b rows of (x - T)^-1."""
-    Z, (kind, kernel) = np.empty((b, len(T))), _compiled("resolvent")
-    kernel(kind, T, b, x, Z)
+    Z, (kind, entry) = np.empty((b, len(T))), entry_of(resolvent, T.dtype, (2, 2), (int, float))
+    entry(kind, T, Z, b, x)
     return Z
-
-
-@functools.cache
-def _compiled(name: str) -> tuple[Kind, Any]:
-    kind, array = Kind(np.float64), functools.partial(types.Array, types.float64)
-    last = (array(1, "C"), array(1, "C")) if name == "top" else (types.float64, array(2, "C"))
-    return kind, {"top": top, "resolvent": resolvent}[name].compile(
-        (kind.numba_type, array(2, "A"), types.int64, *last)
-    )

@@ -16,7 +16,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, types
+from numba import from_dtype, typeof, types
 from numba.extending import register_jitable
 
 from ..dual import Dual
@@ -178,7 +178,7 @@ def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.
     """
     if not compiles():
         return None
-    y, dy, (kind, entry) = np.empty_like(a), np.empty_like(da), _entry(name, a.dtype, (1,) * 6)
+    y, dy, (kind, entry) = np.empty_like(a), np.empty_like(da), entry_of(KERNELS[name], a.dtype, (1,) * 6)
     for along_a, along_b, along_y in zip(da, db, dy):
         if not entry(kind, *(x.reshape(-1) for x in (a, along_a, b, along_b, y, along_y))):
             return None
@@ -188,14 +188,14 @@ def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.
 def each_dyad(U: np.ndarray, Vh: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """u_i v_i^T for every i, (r, m, n), from U (m, r) and Vh (r, n), perhaps in `out`."""
     J = np.empty((*Vh.shape[:1], *U.shape[:1], *Vh.shape[1:]), U.dtype) if out is None else out
-    kind, entry = _entry("dyads", U.dtype, (2, 2, 3))
+    kind, entry = entry_of(dyads, U.dtype, (2, 2, 3))
     entry(kind, U, Vh, J)
     return J
 
 
 def gram_of_two(X: np.ndarray, V: np.ndarray, backwards: bool = False) -> np.ndarray:
     """V X^T X of two rows V, in double precision, summed over the rows of X, four by four, forwards or backwards."""
-    W, (kind, entry) = np.empty_like(V), _entry("gram", X.dtype, (2, 2, 2), (types.boolean,))
+    W, (kind, entry) = np.empty_like(V), entry_of(gram, X.dtype, (2, 2, 2), (bool,))
     entry(kind, X, V, W, backwards)
     return W
 
@@ -205,16 +205,18 @@ def extend_basis(
 ) -> tuple[np.ndarray, bool]:
     """`extend`: the coefficients in the basis (2, size), and whether there are two more rows; W is what they come
     from."""
-    H, (kind, entry) = np.empty((2, size)), _entry("extend", V.dtype, (2,) * 4, (types.int64, *(types.float64,) * 2))
+    H, (kind, entry) = np.empty((2, size)), entry_of(extend, V.dtype, (2,) * 4, (int, float, float))
     return H, bool(entry(kind, W, V, H, beta, size, shrunk, independent))
 
 
-KERNELS = {"multiply": multiply, "divide": divide, "dyads": dyads, "gram": gram, "extend": extend}
+KERNELS = {"multiply": multiply, "divide": divide}
 
 
 @functools.cache
-def _entry(name: str, dtype: np.dtype[Any], axes: tuple[int, ...], others: tuple[Any, ...] = ()) -> tuple[Kind, Any]:
+def entry_of(
+    kernel: Any, dtype: np.dtype[Any], axes: tuple[int, ...], numbers: tuple[type, ...] = ()
+) -> tuple[Kind, Any]:
     """A kernel for arrays of so many axes each, and numbers after them; Numba's dispatcher would take some microseconds
-    to find it."""
+    to find it, and Numba's types, if they were the key, one or two to compare."""
     kind, arrays = Kind(dtype, (1,)), (types.Array(from_dtype(dtype), n, "C") for n in axes)
-    return kind, KERNELS[name].compile((kind.numba_type, *arrays, *others))
+    return kind, kernel.compile((kind.numba_type, *arrays, *(typeof(number()) for number in numbers)))

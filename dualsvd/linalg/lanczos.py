@@ -194,18 +194,13 @@ class Basis:
     def size(self) -> int:
         return self.k * self.b
 
-    @property
-    def known(self) -> Array:
-        """T as far as it is known."""
-        return self.T[: self.size, : self.size]
-
     def last(self) -> Array:
         return self.rows[self.size : self.size + self.b]
 
     def eigen(self) -> tuple[Array, Array]:
         """All eigenvalues and vectors of T, found once until it grows."""
         if self._eigen is None:
-            self._eigen = np.linalg.eigh(self.known)
+            self._eigen = np.linalg.eigh(self.T[: self.size, : self.size])
         return self._eigen
 
     def ritz(self, guess: Array, both: bool = True) -> Ritz:
@@ -213,7 +208,7 @@ class Basis:
         if self.banded is not None:
             start = np.zeros(self.size)
             start[: len(guess)] = guess
-            found = self.banded.top_pair(self.known, self.b, start, both)
+            found = self.banded.top_pair(self.T[: self.size], self.b, start, both)
             if found[0] > 0.0:
                 return Ritz(*found)
         values, S = self.eigen()
@@ -223,7 +218,7 @@ class Basis:
         """For every x above the Ritz values the last columns of E_1^H (x - T)^-1, and its norm."""
         if self.banded is not None:
             for x in xs:
-                Z = self.banded.rows_of_resolvent(self.known, self.b, x)
+                Z = self.banded.rows_of_resolvent(self.T[: self.size], self.b, x)
                 yield Z[:, -self.b :], length(Z)
         else:
             values, S = self.eigen()
