@@ -10,10 +10,25 @@ import numpy as np
 from . import householder, jacobi, qr
 from .caching import jit
 from .cpu import FAR, NONFINITE, UNCONVERGED
-from .protocol import entry, like, set_entry
+from .protocol import entry, like
 from .scalars import buffer, components, lanes
 from .texts import OPTIONS, called
-from .transfer import POWERS, identity, largest, layouts, load, powers, put, room, shared, take, tell, unload, unscaled
+from .transfer import (
+    POWERS,
+    identity,
+    identity_of_rows,
+    largest,
+    layouts,
+    load,
+    powers,
+    put,
+    room,
+    shared,
+    take,
+    tell,
+    unload,
+    unscaled,
+)
 
 #: Exponents that a matrix may span: scaled to the headroom of float64, 220, the least squares are above `flush`.
 SPAN = 440
@@ -108,12 +123,9 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
         rank = householder.factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, m, M, n, width)
         # R^H Y = X S
         householder.triangle(A, D, Lowers, L, rank, M, N, n)
+        identity_of_rows(Y, N, n)
         for e in range(n * N, even * N):  # a column of zeros comes to rest at once
-            L[e] = like(L[e], 0.0)
-        for e in range(even * N):
-            Y[e] = like(Y[e], 0.0)
-        for p in range(n):
-            set_entry(Y, p * N, p, like(D[p], 1.0))
+            L[e], Y[e] = like(L[e], 0.0), like(Y[e], 0.0)
         jacobi.converge_in_fronts(L, Y, Sb, R, C, info, N, N, even, n, limit, front)
         jacobi.normalise(L, Sb, N, n)
         # U = Q Y, V = P X

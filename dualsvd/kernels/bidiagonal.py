@@ -23,7 +23,7 @@ square of a bulge that counts does not underflow. E[j] stands above D[j]; E[0] =
 
 from __future__ import annotations
 
-from .householder import TOGETHER, annihilate
+from .householder import TOGETHER, annihilate, exchange_columns
 from .jacobi import rotate, scale_column
 from .protocol import (
     absolute,
@@ -288,12 +288,6 @@ def arrange(D, X, Y, N, n):
             D[p], D[best] = D[best], D[p]
             exchange_columns(X, p, best, N)
             exchange_columns(Y, p, best, N)
-
-
-def exchange_columns(X, p, q, N):
-    """Columns p and q change places."""
-    for i in range(N):
-        X[p * N + i], X[q * N + i] = X[q * N + i], X[p * N + i]
 
 
 def descending(S, n):

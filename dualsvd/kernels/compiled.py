@@ -12,12 +12,13 @@ from . import bidiagonal, derivatives, householder, jacobi
 from .caching import jit
 from .cpu import NONFINITE, UNCONVERGED, VERDICT
 from .lanes import write_lanes
-from .protocol import any_true, like, raising, set_entry, where
+from .protocol import any_true, like, raising, where
 from .scalars import buffer, components, integer, lanes
 from .texts import OPTIONS, called, inlined
 from .transfer import (
     fetch,
     identity,
+    identity_of_rows,
     largest,
     layouts,
     load,
@@ -151,11 +152,8 @@ def factors(kind, real_kind, leaf, lane, rows, columns, X, U, S, Vh, told, begin
         f, g = powers(jacobi.power_of_two(big, top))
         load(x, b * m * n, rows, columns, wide, f, g, ones, places, A, M)
         bidiagonal.reduce(A, Q, P, D, E, tau, upsilon, w, y, z, p, m, M, n, N, width, 1)
-        for e in range(N * n):
-            L[e], R[e] = like(L[e], 0.0), like(R[e], 0.0)
-        for i in range(n):
-            set_entry(L, i * N, i, like(D[0], 1.0))
-            set_entry(R, i * N, i, like(D[0], 1.0))
+        identity_of_rows(L, N, n)
+        identity_of_rows(R, N, n)
         bidiagonal.diagonalise(D, E, R, L, info, N, n, limit)
         householder.expand(Q, tau, overlaps, L, A, n, M, N, n, width)
         unload(A, M, long, b * m * n, m, n, wide, places)

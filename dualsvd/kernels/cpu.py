@@ -154,11 +154,7 @@ def svd_bidiagonal(
         sizes, arrays = a.shape[1:], map(_reals, (x, *results, told))
         limit, work = min(limit * min(sizes), VERDICT - 1), _work(*sizes)
         anything = _run("factors", _row_kinds(x.dtype), (*sizes, *arrays), len(a), work, 1, threads, limit)
-    info = Info(told, not anything)
-    for y in results if anything else ():
-        y[info.nonfinite] = np.nan
-    U, S, Vh = (_like(a, y) for y in results)
-    return U, S, Vh, info
+    return _finished(a, results, Info(told, not anything))
 
 
 def svd_accurate(
@@ -182,10 +178,13 @@ def svd_accurate(
                 y[far] = z
             told[:, far] = again[-1]
             anything = bool(_verdicts(told).any())
-    info = Info(told, not anything)
-    if anything:
-        for y in results:
-            y[info.nonfinite] = np.nan
+    return _finished(a, results, Info(told, not anything))
+
+
+def _finished(a: np.ndarray, results: Factors, info: Info) -> tuple[np.ndarray, np.ndarray, np.ndarray, Info]:
+    """What packs of rows computed in double precision, in that of a; NaN for matrices that are not finite."""
+    for y in () if info.clean else results:
+        y[info.nonfinite] = np.nan
     U, S, Vh = (_like(a, y) for y in results)
     return U, S, Vh, info
 

@@ -77,6 +77,11 @@ def exchange(A, norms, scale, columns, j, k, M, n):
     scale[j], scale[k] = scale[k], scale[j]
     norms[j], norms[k] = norms[k], norms[j]
     norms[n + j], norms[n + k] = norms[n + k], norms[n + j]
+    exchange_columns(A, j, k, M)
+
+
+def exchange_columns(A, j, k, M):
+    """The same of the columns alone."""
     for i in range(M):
         A[j * M + i], A[k * M + i] = A[k * M + i], A[j * M + i]
 

@@ -17,10 +17,6 @@ from .texts import called, inlined
 #: Reals on a cache line, of double precision.
 LINE = 8
 
-#: Rows that are taken from one column after the other, and lie on one or two lines: a column is as long as the caches
-#: have sets, perhaps, and lines of many would drive each other out.
-CLOSE = 8
-
 #: 2^k at k + 1100.
 POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 
@@ -52,11 +48,17 @@ def shared(count, x, kind, other):
 @inlined
 def identity(V, n):
     """The identity in every lane."""
-    zero, one = like(V[0], 0.0), like(V[0], 1.0)
-    for e in range(n * n):
+    identity_of_rows(V, n, n)
+
+
+@inlined
+def identity_of_rows(V, N, n):
+    """The same in packs of rows, N numbers a column."""
+    zero, one = like(V[0], 0.0), like(entry(V, 0, 0), 1.0)
+    for e in range(N * n):
         V[e] = zero
     for i in range(n):
-        V[i * (n + 1)] = one
+        set_entry(V, i * N, i, one)
 
 
 # ---- scaling
@@ -238,13 +240,17 @@ def along(place, across, planes, k):
 @called
 def load(x, start, rows, columns, wide, f, g, raises, places, A, M):
     """The columns of the matrix that starts at number `start`, or of its conjugate transpose if wide, their rows in the
-    order of `places`, times f, g and the factor of the column; padded with zeros."""
+    order of `places`, times f, g and the factor of the column; padded with zeros.
+
+    A line of one column after the other: a column is as long as the caches have sets, perhaps, and the lines that a row
+    crosses would drive each other out.
+    """
     m, n = (columns, rows) if wide else (rows, columns)
     for e in range(n * M):
         A[e] = like(A[e], 0.0)
-    for first in range(0, m, CLOSE):
+    for first in range(0, m, LINE):
         for j in range(n):
-            for i in range(first, min(first + CLOSE, m)):
+            for i in range(first, min(first + LINE, m)):
                 r = places[i]
                 y = conj(x[start + j * columns + r]) if wide else x[start + r * columns + j]
                 set_entry(A, j * M, i, y * f * g * raises[j])
@@ -253,9 +259,9 @@ def load(x, start, rows, columns, wide, f, g, raises, places, A, M):
 @called
 def unload(A, M, x, start, m, n, rowwise, places):
     """n columns of length m, row i to row places[i] of a matrix m x n; to its conjugate transpose if `rowwise`."""
-    for first in range(0, m, CLOSE):
+    for first in range(0, m, LINE):
         for p in range(n):
-            for i in range(first, min(first + CLOSE, m)):
+            for i in range(first, min(first + LINE, m)):
                 y = entry(A, p * M, i)
                 if rowwise:
                     x[start + p * m + places[i]] = conj(y)
