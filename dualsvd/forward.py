@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -106,35 +106,35 @@ class DualArray(Tracer):
         depth_of(tag)
         values: list[Any] = []
         tangents: list[Any] = []
-        directions, plain = None, True
+        directions, plain, fresh = None, True, rule.fresh
         for operand in operands:
             if isinstance(operand, Dual):
                 operand = cls.from_number(operand)
+            tangent = None
             if isinstance(operand, Tracer):
-                if isinstance(operand, DualArray) and operand.tag == tag:
+                if operand.tag == tag and isinstance(operand, DualArray):
+                    if not fresh:
+                        operand.views()
+                    operand, tangent = operand.value, operand.partials
                     if directions is None:
-                        directions = len(operand.partials)
-                    elif directions != len(operand.partials):
+                        directions = len(tangent)
+                    elif directions != len(tangent):
                         raise ShapeError(
-                            f"{rule.name} met arrays with {directions} and {len(operand.partials)} directions; "
+                            f"{rule.name} met arrays with {directions} and {len(tangent)} directions; "
                             "arrays that meet must carry the same directions"
                         )
-                    if not rule.fresh:
-                        operand.views()
-                    values.append(operand.value)
-                    tangents.append(operand.partials)
-                    plain = plain and not isinstance(operand.value, Tracer)
-                    continue
-                plain = False
+                if plain and isinstance(operand, Tracer):
+                    plain = False
             values.append(operand)
-            tangents.append(None)
-        together = None if rule.jvp is None else rule.jvp(tuple(values), tuple(tangents), **params)
+            tangents.append(tangent)
+        inputs, along = tuple(values), tuple(tangents)
+        together = None if rule.jvp is None else rule.jvp(inputs, along, **params)
         if together is not None:
             y, dy = together
         else:
             y = rule.function(*values, **params) if plain else rule(*values, **params)
-            dy = _pushforward(rule)(y, tuple(values), tuple(tangents), **params)
-        if rule.fresh:
+            dy = (rule.pushforward or _missing_pushforward(rule))(y, inputs, along, **params)
+        if fresh:
             if dy is not None and (dy is tangents[0] or dy is tangents[-1]):
                 return cls.borrow(y, dy, operands, directions, tag)
             return cls.carry(y, dy, directions, tag)
@@ -146,21 +146,21 @@ class DualArray(Tracer):
     @classmethod
     def borrow(cls, y: Any, dy: Any, operands: Operands, directions: int | None, tag: int) -> Any:
         """y with the partials of an operand, lent if they may be."""
-        lenders = [x for x in operands if isinstance(x, DualArray) and x.partials is dy]
-        fits = np.shape(dy) == (directions, *np.shape(y)) and isinstance(y, np.ndarray) and dy.dtype == y.dtype
-        if not fits or not isinstance(dy, np.ndarray) or any(x.hold == VIEWED for x in lenders):
-            return cls.carry(y, np.copy(dy), directions, tag)
-        for x in lenders:
-            x.hold = LENT
-        return cls.wrap(y, dy, tag, LENT)
+        if _fit(y, dy, directions):
+            lenders = [x for x in operands if isinstance(x, DualArray) and x.partials is dy]
+            if all(x.hold != VIEWED for x in lenders):
+                for x in lenders:
+                    x.hold = LENT
+                return cls.wrap(y, dy, tag, LENT)
+        return cls.carry(y, np.copy(dy), directions, tag)
 
     @classmethod
     def carry(cls, y: Any, dy: Any, directions: int | None, tag: int, hold: int = OWN) -> Any:
         """y with its partials dy, which a rule may leave still to be broadcast over the shape of y."""
+        if _fit(y, dy, directions):
+            return cls.wrap(y, dy, tag, hold)
         if dy is None:
             return y
-        if type(y) is type(dy) is np.ndarray and dy.shape == (directions, *y.shape) and dy.dtype == y.dtype:
-            return cls.wrap(y, dy, tag, hold)  # as nearly all rules leave them
         shape = (directions, *np.shape(y))
         if np.shape(dy) != shape:
             dy = np.copy(np.broadcast_to(dy, shape))
@@ -207,9 +207,12 @@ def _written(x: Any, index: Any, v: Any) -> Any:
     return x
 
 
-def _pushforward(rule: Rule) -> Any:
-    if rule.pushforward is None:
-        raise MissingRuleError(
-            f"{rule.name} has a pullback but no pushforward: use mode='reverse', or give custom_rule a pushforward"
-        )
-    return rule.pushforward
+def _fit(y: Any, dy: Any, directions: int | None) -> bool:
+    """Whether dy are the partials of y as nearly all rules leave them: plain, of its dtype and its shape."""
+    return type(y) is type(dy) is np.ndarray and dy.shape == (directions, *y.shape) and dy.dtype == y.dtype
+
+
+def _missing_pushforward(rule: Rule) -> NoReturn:
+    raise MissingRuleError(
+        f"{rule.name} has a pullback but no pushforward: use mode='reverse', or give custom_rule a pushforward"
+    )

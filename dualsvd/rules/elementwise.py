@@ -20,24 +20,16 @@ def align(tangent: Any, ndim: int) -> Any:
     return np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
 
 
-def times(slope: Any, constant: str, tangent: Any) -> Any:
-    """slope * tangent, without the product where the table says 1 or -1.
+def times(slope: Any, tangent: Any, own: bool) -> Any:
+    """slope * tangent. Along one direction both are taken for arrays of one shape, which costs NumPy half the overhead.
 
-    A large slope that was computed for this product alone gives its memory to the result: memory is what such a product
-    costs.
+    A large slope that is the caller's `own`, computed for this product alone, gives its memory to the result: memory is
+    what such a product costs.
     """
-    if constant == "1":
-        return tangent
-    if constant == "-1":
-        return -tangent
-    if (
-        type(slope) is type(tangent) is np.ndarray
-        and slope.size > _LARGE
-        and constant not in _BARE
-        and tangent.shape == (1, *slope.shape)
-        and tangent.dtype == slope.dtype
-    ):
-        return np.multiply(slope[None], tangent, out=slope[None])
+    if type(slope) is type(tangent) is np.ndarray and len(tangent) == 1:
+        slope = slope[None]
+        if own and slope.size > _LARGE and slope.shape == tangent.shape and slope.dtype == tangent.dtype:
+            return np.multiply(slope, tangent, out=slope)
     return slope * tangent
 
 
@@ -46,11 +38,10 @@ _BARE = ("a", "b", "x", "y")  # slopes that are an operand or the result: not th
 _LARGE = 4096  # elements; below it the test costs more than the allocation
 
 
-def plus(dy: Any, term: Any, fresh: bool) -> Any:
-    """dy + term, written on dy if that was made for this sum alone."""
-    if fresh and type(dy) is type(term) is np.ndarray and dy.shape == term.shape and dy.dtype == term.dtype:
-        return np.add(dy, term, out=dy)
-    return dy + term
+def plus(dy: Any, term: Any, own: bool) -> Any:
+    """dy + term, written on dy if that is large and was made for this sum alone."""
+    mine = own and type(dy) is type(term) is np.ndarray and dy.size > _LARGE
+    return np.add(dy, term, out=dy) if mine and dy.shape == term.shape and dy.dtype == term.dtype else dy + term
 
 
 def in_one_pass(name: str) -> Any:
@@ -58,9 +49,9 @@ def in_one_pass(name: str) -> Any:
 
     def jvp(operands: Operands, tangents: Operands) -> Any:
         (a, b), (da, db) = operands, tangents
-        if da is None or db is None or not (type(a) is type(b) is type(da) is type(db) is np.ndarray):
+        if type(a) is not np.ndarray or a.size < ONE_PASS or not type(b) is type(da) is type(db) is np.ndarray:
             return None
-        if a.size < ONE_PASS or a.shape != b.shape or da.shape != db.shape or da.shape[1:] != a.shape or not len(da):
+        if a.shape != b.shape or da.shape != db.shape or da.shape[1:] != a.shape or not len(da):
             return None
         kind, arrays = a.dtype.newbyteorder("="), (a, da, b, db)
         if kind.char not in "fd" or not all(x.dtype == kind and x.flags.c_contiguous for x in arrays):
@@ -108,29 +99,34 @@ def elementwise(row: Row) -> Rule:
     slopes = compile_row(row, NAMESPACE)
     constants = row.partials
     by_operand = tuple((k, slope, c) for k, (slope, c) in enumerate(zip(slopes, constants)) if c != "0")
-    products = not {"0", *_UNITS} & set(constants)
+    products = len(constants) == 2 and not {"0", *_UNITS} & set(constants)
 
     def pushforward(y: Any, operands: Operands, tangents: Operands) -> Any:
-        if len(tangents) == 2 and products and tangents[0] is tangents[1] is not None and operands[0] is operands[1]:
-            return times(slopes[0](*operands, y) + slopes[1](*operands, y), "", tangents[0])  # x*x: one product
-        dy, fresh = None, False
+        if products and operands[0] is operands[1] and tangents[0] is tangents[1] is not None:
+            return times(slopes[0](*operands, y) + slopes[1](*operands, y), tangents[0], True)  # x*x: one product
+        dy, own, ndim = None, False, y.ndim
         for k, slope, constant in by_operand:
             tangent = tangents[k]
             if tangent is None:
                 continue
-            aligned = align(tangent, y.ndim)
-            if dy is not None and constant == "-1":
-                dy, fresh = dy - aligned, True
-                continue
-            term = times(None if constant in _UNITS else slope(*operands, y), constant, aligned)
-            dy, fresh = (term, constant != "1") if dy is None else (plus(dy, term, fresh), True)
+            if tangent.ndim <= ndim:
+                tangent = align(tangent, ndim)
+            if constant == "1":
+                dy, own = (tangent, False) if dy is None else (plus(dy, tangent, own), True)
+            elif constant == "-1":
+                dy, own = -tangent if dy is None else dy - tangent, True
+            else:
+                term = times(slope(*operands, y), tangent, constant not in _BARE)
+                dy, own = term if dy is None else plus(dy, term, own), True
         if dy is None:
-            return np.zeros((1,) * (y.ndim + 1))
-        return dy if fresh or any(dy is tangent for tangent in tangents) else np.copy(dy)
+            return np.zeros((1,) * (ndim + 1))
+        return dy if own or any(dy is tangent for tangent in tangents) else np.copy(dy)
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
         def cotangent(slope: Any, constant: str) -> Any:
-            return lambda: times(None if constant in _UNITS else conjugate(slope(*operands, y)), constant, y_bar)
+            if constant in _UNITS:
+                return y_bar if constant == "1" else lambda: -y_bar
+            return lambda: conjugate(slope(*operands, y)) * y_bar
 
         return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
 
@@ -250,10 +246,10 @@ def _as_operand(x: Any) -> Any:
 def _install_operators() -> None:
     def binary(rule: Rule) -> tuple[Any, Any]:
         def forward(self: Any, other: Any) -> Any:
-            return rule(self, _as_operand(other))
+            return rule(self, _as_operand(other) if isinstance(other, (list, tuple)) else other)
 
         def reflected(self: Any, other: Any) -> Any:
-            return rule(_as_operand(other), self)
+            return rule(_as_operand(other) if isinstance(other, (list, tuple)) else other, self)
 
         return forward, reflected
 
