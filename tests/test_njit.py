@@ -427,6 +427,52 @@ def cyclic(x):
 POINT = np.array([0.5, -1.25, 2.0, 0.75])
 
 
+@njit
+def double_in_place(x):
+    for i in range(len(x)):
+        x[i] = 2.0 * x[i]
+
+
+@njit
+def rear(x):
+    return x[1:]
+
+
+def _written_beside_its_lender(x):
+    y = x * x
+    z = y + 1.0  # has the derivatives of y
+    double_in_place(z)
+    return y * z
+
+
+def _lender_written(x):
+    y = x * x
+    z = 1.0 - y - 3.0
+    double_in_place(y)
+    double_in_place(x)
+    return y * z + x
+
+
+def _written_through_a_compiled_view(x):
+    y = x * x
+    view = rear(y)
+    z = y - 1.0
+    view[0] = 5.0 * x[0]
+    double_in_place(z)
+    return y * z
+
+
+@pytest.mark.parametrize("f", [_written_beside_its_lender, _lender_written, _written_through_a_compiled_view])
+def test_compiled_code_writes_into_its_argument_alone(f):
+    x, h = np.array([0.3, 1.2, -0.7]), 1e-6
+    kept = x.copy()
+    differences = np.stack([(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(3)], axis=-1)
+    columns = np.stack([ds.jvp(f, (x,), (e,))[1] for e in np.eye(3)], axis=-1)
+    for result in (columns, ds.jacobian(f, x, mode="forward"), ds.jacobian(f, x, mode="forward", chunk=2)):
+        np.testing.assert_allclose(result, differences, rtol=1e-8, atol=1e-9)
+    np.testing.assert_array_equal(x, kept)
+
+
 def test_jacobian_of_a_compiled_function():
     expected = np.diag(np.roll(POINT, -1) + np.cos(POINT)) + np.roll(np.diag(POINT), 1, axis=1)
     assert np.allclose(ds.jacobian(cyclic, POINT, mode="forward"), expected, rtol=CLOSE["float64"])

@@ -127,13 +127,17 @@ make_attribute_wrapper(DualArrayType, "partials", "partials")
 
 
 def array_type(x: DualArray) -> types.Type:
-    """Numba's type of a DualArray; one without axes is a Dual."""
+    """Numba's type of a DualArray; one without axes is a Dual.
+
+    Compiled code may write there, or return a view: the memory must be the array's own.
+    """
     level = depth_of(x.tag)  # also refuses a number of a derivative that is over
     known = getattr(x, "numba_type", None)
     if known is not None:
         return known
     if not x.value.shape:
         return _number_type(x, level)
+    x.views()
     value, partials = (array_type(p) if isinstance(p, DualArray) else numba.typeof(p) for p in (x.value, x.partials))
     x.numba_type = DualArrayType(value, partials, x.directions, level)
     return x.numba_type
