@@ -8,7 +8,7 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, of_dtype, primal
+from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, primal, spread
 from .rules.structural import behind_directions, in_slot, plain_index, set_item
 
 # Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
@@ -161,12 +161,10 @@ class DualArray(Tracer):
             return cls.wrap(y, dy, tag, hold)
         if dy is None:
             return y
-        shape = (directions, *np.shape(y))
-        if np.shape(dy) != shape:
-            dy = np.copy(np.broadcast_to(dy, shape))
+        dy = spread(dy, y, directions)
         if isinstance(y, Tracer) and not (isinstance(dy, Tracer) and dy.tag >= y.tag):
-            dy = dy + np.zeros_like(y, shape=(1,) * len(shape))  # so that what is written to y finds room in dy too
-        return cls.wrap(y, of_dtype(dy, np.result_type(y)), tag, hold)
+            dy = dy + np.zeros_like(y, shape=(1,) * (y.ndim + 1))  # so that what is written to y finds room in dy too
+        return cls.wrap(y, dy, tag, hold)
 
     # -- writing in place
 

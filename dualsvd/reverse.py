@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import MissingRuleError
-from .rules.registry import Operands, Rule, Tracer, depth_of, fit, primal
+from .rules.registry import Operands, Rule, Tracer, depth_of, fit, primal, spread
 from .rules.structural import get_item, plain_index, reshape, set_item, transpose
 
 Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
@@ -85,6 +85,7 @@ class Tape:
     def push(self, tangents: dict[int, Any], outputs: list[Slot]) -> list[Any]:
         """The tangents of `outputs` along those of some inputs (each with its leading axis); None stands for zero."""
         dots: dict[int, Any] = dict(tangents)
+        directions = next((len(v) for v in tangents.values()), None)
 
         def dot(slot: Slot | None) -> Any:
             if slot is None or slot[0] not in dots:
@@ -98,7 +99,11 @@ class Tape:
                 continue
             if node.rule.pushforward is None:
                 raise MissingRuleError(f"{node.rule.name} has a pullback but no pushforward: give custom_rule one")
-            dots[i] = node.rule.pushforward(node.output, node.operands, incoming, **node.params)
+            dy, y = node.rule.pushforward(node.output, node.operands, incoming, **node.params), node.output
+            if isinstance(y, tuple):
+                dots[i] = tuple(None if dv is None else spread(dv, v, directions) for v, dv in zip(y, dy))
+            else:
+                dots[i] = spread(dy, y, directions)
         return [dot(slot) for slot in outputs]
 
 

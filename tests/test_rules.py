@@ -205,3 +205,18 @@ def test_forward_over_forward_equals_forward_over_reverse(example):
     second = ds.jvp(lambda *x: ds.jvp(example, x, v)[1], example.x, w)[1]
     scale = max(size(y_bar) * size(second), size(Hw) * size(v), size(y_bar) * size(example.push(v)) * size(w))
     assert abs(inner(y_bar, second) - inner(Hw, v)) <= SECOND_ORDER[example.precision] * scale
+
+
+@at_every_example
+def test_linearize_pushes_as_jvp_does(example):
+    """Along a direction, and along a number that is added to every operand: its tangent has to be broadcast."""
+    number = np.zeros((), np.result_type(example.x[0]).type(0).real.dtype)
+    cases = (
+        (example, example.x, example.direction()),
+        (lambda s: example(*(x + s for x in example.x)), (number,), (np.ones_like(number),)),
+    )
+    for f, at, v in cases:
+        for expected, pushed in zip(ds.jvp(f, at, v)[1], ds.linearize(f, *at)[1](*v)):
+            assert (np.shape(pushed), np.result_type(pushed)) == (np.shape(expected), np.result_type(expected))
+            tolerance = 64 * np.finfo(np.result_type(expected)).eps * np.max(np.abs(expected), initial=0.0)
+            np.testing.assert_allclose(pushed, expected, rtol=0, atol=tolerance)

@@ -230,6 +230,14 @@ def of_dtype(x: Any, dtype: Any) -> Any:
     return x.astype(dtype) if isinstance(x, Tracer) else np.asarray(x, dtype=dtype)
 
 
+def spread(tangent: Any, y: Any, directions: int | None) -> Any:
+    """A tangent over the shape of its value, of which rules may leave it still to be broadcast, and in its dtype."""
+    shape = (directions, *np.shape(y))
+    return of_dtype(
+        tangent if np.shape(tangent) == shape else np.copy(np.broadcast_to(tangent, shape)), np.result_type(y)
+    )
+
+
 def primal(x: Any) -> Any:
     """The plain value below every level of differentiation: what decisions look at."""
     while isinstance(x, Tracer):
