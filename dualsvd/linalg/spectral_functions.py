@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ShapeError
-from ..rules.registry import as_inexact, implements, primal
+from ..rules.registry import as_inexact, implements, of_dtype, primal
 from ..settings import get
 from .degeneracy import in_range, scaled
 from .divided_differences import Family, Kept, UserFunction
@@ -174,6 +174,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     array([2.])
     """
     a, b = as_matrix(a), as_inexact(b, "b")
+    a, b = (of_dtype(x, np.result_type(np.result_type(a), np.result_type(b))) for x in (a, b))
     (m, n), S = np.shape(a)[-2:], svdvals(a)
     s = primal(S)
     cut = np.finfo(s.dtype).eps * max(m, n) if rcond is None else max(rcond, 0.0)

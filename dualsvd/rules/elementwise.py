@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..elementary import EXTRA, TABLE, Row, array_function, compile_row
-from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linear, primal, refuse_second
+from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linear, of_dtype, primal, refuse_second
 
 
 def align(tangent: Any, ndim: int) -> Any:
@@ -68,6 +68,16 @@ def in_one_pass(name: str) -> Any:
 IN_ONE_PASS, ONE_PASS = ("multiply", "divide"), 1 << 14
 
 
+def in_precision_of(y: Any, operands: Operands) -> Operands:
+    """The operands in the precision of the result, which slopes are to have: beside arrays of double precision NumPy
+    would take log(b) of whole numbers of eight bits in half precision, and -b of unsigned ones modulo 256."""
+    first, last = (getattr(x, "dtype", None) for x in (operands[0], operands[-1]))
+    if first is last or first is None or last is None:  # Python's numbers have none, and take that of the others
+        return operands
+    real = y.dtype.type(0).real.dtype
+    return tuple(of_dtype(x, y.dtype if x.dtype.kind == "c" else real) for x in operands)
+
+
 def conjugate(slope: Any) -> Any:
     """The conjugate of a complex slope; a real one stays as it is (np.conj would give Python's 2 a type of its own)."""
     return np.conj(slope) if np.iscomplexobj(slope) else slope
@@ -105,6 +115,7 @@ def elementwise(row: Row) -> Rule:
         if products and operands[0] is operands[1] and tangents[0] is tangents[1] is not None:
             return times(slopes[0](*operands, y) + slopes[1](*operands, y), tangents[0], True)  # x*x: one product
         dy, own, ndim = None, False, y.ndim
+        operands = in_precision_of(y, operands)
         for k, slope, constant in by_operand:
             tangent = tangents[k]
             if tangent is None:
@@ -123,6 +134,8 @@ def elementwise(row: Row) -> Rule:
         return dy if own or any(dy is tangent for tangent in tangents) else np.copy(dy)
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
+        operands = in_precision_of(y, operands)
+
         def cotangent(slope: Any, constant: str) -> Any:
             if constant in _UNITS:
                 return y_bar if constant == "1" else lambda: -y_bar

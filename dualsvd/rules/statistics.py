@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .reductions import last_axes, negative_axes, negative_axis, restore
-from .registry import Tracer, implements, primal
+from .registry import Tracer, implements, of_dtype, primal
 from .structural import add_up, finish, operand
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -80,6 +80,7 @@ def _np_average(a: Any, axis: Any = None, weights: Any = None, returned: bool = 
         y, weight = np.mean(a, axis=axis, keepdims=keepdims), np.asarray(float(_count(a, axis, None)))
     else:
         weights = operand(weights)
+        weights = of_dtype(weights, np.result_type(np.result_type(a), np.result_type(weights)))
         if np.shape(weights) != a.shape:
             places = [k + a.ndim for k in negative_axes(axis, a.ndim)]
             weights = np.reshape(weights, [n if k in places else 1 for k, n in enumerate(a.shape)])
@@ -234,6 +235,8 @@ def _slope(f: Any, spacing: Any, edge_order: int) -> Any:
             "Shape of array too small to calculate a numerical gradient, "
             "at least (edge_order + 1) elements are required."
         )
+    if np.result_type(spacing).kind in "iu":
+        spacing = np.asarray(spacing, np.float64)  # differences of unsigned numbers wrap
     h: Any = np.broadcast_to(spacing, (n - 1,)) if np.ndim(spacing) == 0 else np.diff(spacing)
     if np.shape(h) != (n - 1,):
         raise ValueError("when 1d, distances must match the length of the corresponding dimension")
@@ -265,7 +268,7 @@ def _np_gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -
 
 @implements(np.interp)
 def _np_interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    x, xp, fp = map(operand, (x, xp, fp))
+    x, xp, fp = (of_dtype(z, np.result_type(np.result_type(z), np.float64)) for z in map(operand, (x, xp, fp)))
     if period is not None:
         order = np.argsort(primal(xp) % period)
         x, xp, fp = x % period, (xp % period)[order], fp[order]
