@@ -140,8 +140,21 @@ _ROWS = (
     _unary("absolute", "sign(x)", POSITIVE, math="fabs", aliases=("abs", "fabs")),
     _binary("maximum", "where(a == b, 0.5, where(a > b, 1, 0))", "where(a == b, 0.5, where(a > b, 0, 1))", ANY, ANY),
     _binary("minimum", "where(a == b, 0.5, where(a < b, 1, 0))", "where(a == b, 0.5, where(a < b, 0, 1))", ANY, ANY),
-    _binary("fmax", "where(a == b, 0.5, where(a > b, 1, 0))", "where(a == b, 0.5, where(a > b, 0, 1))", ANY, ANY),
-    _binary("fmin", "where(a == b, 0.5, where(a < b, 1, 0))", "where(a == b, 0.5, where(a < b, 0, 1))", ANY, ANY),
+    # beside NaN these return the other operand
+    _binary(
+        "fmax",
+        "where(a == b, 0.5, where(a < b, 0, where(a == a, 1, 0)))",
+        "where(a == b, 0.5, where(a > b, 0, where(b == b, 1, 0)))",
+        ANY,
+        ANY,
+    ),
+    _binary(
+        "fmin",
+        "where(a == b, 0.5, where(a > b, 0, where(a == a, 1, 0)))",
+        "where(a == b, 0.5, where(a < b, 0, where(b == b, 1, 0)))",
+        ANY,
+        ANY,
+    ),
     _binary("copysign", "copysign(1, a)*copysign(1, b)", "0", POSITIVE, POSITIVE, math="copysign"),
     _binary("fmod", "1", "-trunc(a/b)", (0.1, 0.9), (1.0, 2.0), math="fmod"),
     _binary("remainder", "1", "-floor(a/b)", (0.1, 0.9), (1.0, 2.0), aliases=("mod",)),
@@ -212,8 +225,8 @@ def _over_arrays(function: Callable[..., float], name: str) -> Any:
 
     def over_arrays(*arguments: Any) -> Any:
         result = ufunc(*arguments)
-        kind = np.result_type(np.float32, *(a for a in arguments[-1:] if hasattr(a, "dtype")))
-        return np.asarray(result, dtype=kind if kind.kind == "f" else np.float64)[()]
+        kind = getattr(arguments[-1], "dtype", None)
+        return np.asarray(result, dtype=np.float32 if kind == np.float32 else np.float64)[()]
 
     over_arrays.__name__ = name
     return over_arrays

@@ -9,7 +9,7 @@ import numpy as np
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
 from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, primal, spread
-from .rules.structural import behind_directions, in_slot, plain_index, set_item
+from .rules.structural import behind_directions, get_item, in_slot, plain_index, reshape, set_item, transpose
 
 # Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
 # of x. It is copied before anything is written there, or a view taken that would have to see what is written later.
@@ -63,9 +63,8 @@ class DualArray(Tracer):
     def lent(cls, value: Any, partials: Any, tag: int) -> DualArray:
         """A DualArray of parts that belong to someone else, and are never written."""
         if isinstance(value, Tracer) or isinstance(partials, Tracer):
-            value, partials = (x if isinstance(x, Tracer) else x.copy("K") for x in (value, partials))
-            return cls.wrap(value, partials, tag, VIEWED)
-        value = value.view()
+            return cls.wrap(value.copy(), partials.copy(), tag, VIEWED)
+        value, partials = value.view(), laid_as(value, partials)
         value.flags.writeable = False
         return cls.wrap(value, partials, tag, LENT)
 
@@ -78,9 +77,12 @@ class DualArray(Tracer):
             self.hold = OWN
         return self
 
-    def views(self) -> DualArray:
-        """Be ready for a view: never lend what it may write."""
+    def views(self, own: bool = False) -> DualArray:
+        """Be ready for a view: never lend what it may write. If it is the `own` memory that a view looks into, it needs
+        room for all that may be written there, numbers of an outer derivative among them."""
         self.settle().hold = VIEWED
+        if own and isinstance(self.value, Tracer):
+            self.partials = _roomy(self.value, self.partials)
         return self
 
     @classmethod
@@ -114,7 +116,7 @@ class DualArray(Tracer):
             if isinstance(operand, Tracer):
                 if operand.tag == tag and isinstance(operand, DualArray):
                     if not fresh:
-                        operand.views()
+                        operand.views(rule in _VIEWS)
                     operand, tangent = operand.value, operand.partials
                     if directions is None:
                         directions = len(tangent)
@@ -157,14 +159,13 @@ class DualArray(Tracer):
     @classmethod
     def carry(cls, y: Any, dy: Any, directions: int | None, tag: int, hold: int = OWN) -> Any:
         """y with its partials dy, which a rule may leave still to be broadcast over the shape of y."""
-        if _fit(y, dy, directions):
-            return cls.wrap(y, dy, tag, hold)
         if dy is None:
             return y
-        dy = spread(dy, y, directions)
-        if isinstance(y, Tracer) and not (isinstance(dy, Tracer) and dy.tag >= y.tag):
-            dy = dy + np.zeros_like(y, shape=(1,) * (y.ndim + 1))  # so that what is written to y finds room in dy too
-        return cls.wrap(y, dy, tag, hold)
+        if not _fit(y, dy, directions):
+            dy = spread(dy, y, directions)
+        if hold != OWN and getattr(primal(y), "base", None) is None:  # no view
+            dy = laid_as(y, dy)
+        return cls.wrap(y, _roomy(y, dy) if isinstance(y, Tracer) else dy, tag, hold)
 
     # -- writing in place
 
@@ -187,7 +188,7 @@ class DualArray(Tracer):
         else:
             value, partials = x, 0.0
         if np.ndim(self.value) == 0:
-            self.value, self.partials = self.value * 0 + value, self.partials * 0 + partials
+            self.value, self.partials = np.zeros_like(self.value) + value, np.zeros_like(self.partials) + partials
             return
         self.value = _written(self.value, index, value)
         self.partials = _written(self.partials, rows, partials)
@@ -203,6 +204,28 @@ def _written(x: Any, index: Any, v: Any) -> Any:
         return set_item(x, v, index=index)
     x[index] = v
     return x
+
+
+#: what gives a view of its operand, where NumPy does
+_VIEWS = frozenset((get_item, reshape, transpose))
+
+
+def _roomy(y: Any, dy: Any) -> Any:
+    """The partials of a traced y as an array of its level, so that what is written to y finds room there too."""
+    room = isinstance(dy, Tracer) and dy.tag >= y.tag
+    return dy if room else dy + np.zeros_like(y, shape=(1,) * (y.ndim + 1))
+
+
+def laid_as(y: Any, dy: Any) -> Any:
+    """The partials of y with its layout in memory behind their directions: what is a view of one is a view of both."""
+    v, dv = primal(y), primal(dy)
+    if not (isinstance(v, np.ndarray) and isinstance(dv, np.ndarray)) or v.ndim < 2:
+        return dy
+    if dv.strides[1:] == v.strides or (v.flags.c_contiguous and dv.flags.c_contiguous):
+        return dy
+    axes = sorted(range(v.ndim), key=lambda k: -abs(v.strides[k]))
+    back = (0, *(1 + axes.index(k) for k in range(v.ndim)))
+    return np.transpose(np.copy(np.transpose(dy, (0, *(1 + k for k in axes))), order="C"), back)
 
 
 def _fit(y: Any, dy: Any, directions: int | None) -> bool:

@@ -12,11 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from .errors import MissingRuleError
+from .errors import DualSVDError, MissingRuleError
 from .rules.registry import Operands, Rule, Tracer, depth_of, fit, primal, spread
 from .rules.structural import get_item, plain_index, reshape, set_item, transpose
 
 Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
+
+
+#: Bytes of a constant up to which it is copied; beyond, that would cost as much as what is done with it.
+COPIED = 1 << 17
+
+
+def _sample(x: np.ndarray) -> bytes:
+    """Some elements of an array, evenly spread, bit by bit."""
+    return x.flat[:: max(1, x.size // 64)].tobytes()
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,15 +42,37 @@ class Node:
 class Tape:
     """What one level of reverse mode recorded."""
 
-    __slots__ = ("nodes", "tag")
+    __slots__ = ("constants", "nodes", "tag")
 
     def __init__(self, tag: int) -> None:
         self.tag, self.nodes = tag, list[Node]()
+        self.constants: dict[int, tuple[np.ndarray, bytes]] = {}  # large ones, and what some elements of them were
 
     def input(self, value: Any) -> TapeArray:
         """A variable to differentiate by."""
         self.nodes.append(Node(None, (), {}, value, ()))
         return TapeArray(value, self, (len(self.nodes) - 1, None))
+
+    def keep(self, x: Any) -> Any:
+        """A constant as it is now, for whoever owns it may overwrite it while the tape lives: a copy, or a large array
+        itself, of which it is told then that it was overwritten."""
+        if type(x) in (tuple, list):
+            return type(x)(map(self.keep, x))
+        if type(x) is not np.ndarray or not x.flags.writeable:
+            return x
+        if x.nbytes <= COPIED:
+            return x.copy("K")
+        self.constants.setdefault(id(x), (x, _sample(x)))
+        return x
+
+    def check_constants(self) -> None:
+        """Raise where a large constant is not what it was."""
+        for x, sample in self.constants.values():
+            if _sample(x) != sample:
+                raise DualSVDError(
+                    f"an array of shape {x.shape} and {x.nbytes} bytes was overwritten after it had been combined with "
+                    "a traced array, and is needed to differentiate in reverse; give that operation a copy of it"
+                )
 
     def record(self, rule: Rule, operands: Operands, params: dict[str, Any], parents: tuple[Slot | None, ...]) -> Any:
         """Evaluate a rule on the values one level down, and write it on the tape."""
@@ -55,6 +86,7 @@ class Tape:
 
     def pull(self, seeds: list[tuple[Slot, Any]], inputs: list[Slot]) -> list[Any]:
         """The cotangents of `inputs`, given cotangents of some outputs; None where no path leads to an input."""
+        self.check_constants()
         bars: dict[int, Any] = {}
         for (seeded, k), y_bar in seeds:
             self._accumulate(bars, seeded, k, y_bar)
@@ -84,6 +116,7 @@ class Tape:
 
     def push(self, tangents: dict[int, Any], outputs: list[Slot]) -> list[Any]:
         """The tangents of `outputs` along those of some inputs (each with its leading axis); None stands for zero."""
+        self.check_constants()
         dots: dict[int, Any] = dict(tangents)
         directions = next((len(v) for v in tangents.values()), None)
 
@@ -129,19 +162,18 @@ class TapeArray(Tracer):
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
         depth_of(tag)
-        tape: Tape | None = None
+        (tape,) = {x.tape for x in operands if isinstance(x, TapeArray) and x.tag == tag}
         values: list[Any] = []
         parents: list[Slot | None] = []
         for operand in operands:
             if isinstance(operand, TapeArray) and operand.tag == tag:
                 operand.refresh()
-                tape = operand.tape
                 values.append(operand.value)
                 parents.append(operand.slot)
             else:
-                values.append(operand)
+                values.append(tape.keep(operand))
                 parents.append(None)
-        assert tape is not None
+        params = {name: tape.keep(x) for name, x in params.items()}
         y = tape.record(rule, tuple(values), params, tuple(parents))
         if rule in _THROUGH and np.ndim(y) and np.may_share_memory(primal(y), primal(operands[0])):
             y.base, y.view, y.version = operands[0], (rule, params), operands[0].version

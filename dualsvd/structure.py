@@ -17,9 +17,9 @@ def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
     >>> rebuild("abc")
     {'W': 'a', 'layers': ['b', ('c',)]}
     """
-    if isinstance(tree, dict):
-        keys, children = list(tree), list(tree.values())
-        return _join(children, lambda parts: dict(zip(keys, parts)))
+    if isinstance(tree, dict):  # by key, in whatever order they were entered
+        order, keys = list(tree), sorted(tree, key=repr)
+        return _join([tree[key] for key in keys], lambda parts: {key: parts[keys.index(key)] for key in order})
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return _join(list(tree), lambda parts: type(tree)(*parts))
     if isinstance(tree, (tuple, list)):
@@ -38,6 +38,13 @@ def _join(children: list[Any], make: Callable[[list[Any]], Any]) -> tuple[list[A
         return make(built)
 
     return [leaf for own, _ in parts for leaf in own], rebuild
+
+
+def keys_of(tree: Any) -> Any:
+    """What tells whether the leaves of two structures belong together: the keys of its dicts."""
+    if isinstance(tree, dict):
+        return {key: keys_of(child) for key, child in tree.items()}
+    return [keys_of(child) for child in tree] if isinstance(tree, (tuple, list)) else None
 
 
 def describe(tree: Any) -> str:

@@ -15,12 +15,12 @@ import numpy as np
 
 from . import settings
 from .errors import DegenerateError, DTypeError, DualSVDError, MissingRuleError, ShapeError
-from .forward import DualArray
+from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
-from .structure import Rebuild, describe, flatten
+from .structure import Rebuild, describe, flatten, keys_of
 
 MODES = ("auto", "forward", "reverse")
 
@@ -150,6 +150,7 @@ def _push(
 
     f may write into them, unless they are `lent`: then it is given a copy where it does.
     """
+    lent = lent or any(isinstance(x, Tracer) for x in (*values, *tangents))  # an outer derivative's own
     make = DualArray.lent if lent else DualArray.wrap
     with level() as tag:
         y = _call(f, [make(v, dv, tag) for v, dv in zip(values, tangents)])
@@ -173,12 +174,13 @@ def _seeds(leaves: Sequence[Any], start: int, stop: int, scale: complex = 1.0 + 
     seeds, offset = [], 0
     for leaf in leaves:
         size = math.prod(np.shape(leaf))
-        seed = np.zeros((stop - start, size), dtype=primal(leaf).dtype)
+        whole = np.zeros((stop - start, *np.shape(leaf)), dtype=primal(leaf).dtype)
+        seed = whole.reshape(stop - start, size)
         low, high = max(start, offset), min(stop, offset + size)
         if low < high:
             rows = np.arange(low, high)
             seed[rows - start, rows - offset] = scale if seed.dtype.kind == "c" else scale.real
-        seeds.append(seed.reshape((stop - start, *np.shape(leaf))))
+        seeds.append(laid_as(primal(leaf), whole) if np.ndim(leaf) else whole)
         offset += size
     return seeds
 
@@ -220,13 +222,18 @@ def _in_one_stroke(f: Callable[..., Any], leaves: Sequence[Any]) -> tuple[Any, A
 
 
 def _jacobian_forward(
-    f: Callable[..., Any], leaves: Sequence[Any], chunk: int | None, progress: bool, scale: complex = 1.0 + 0.0j
+    f: Callable[..., Any],
+    leaves: Sequence[Any],
+    chunk: int | None,
+    progress: bool,
+    scale: complex = 1.0 + 0.0j,
+    again: bool = False,
 ) -> tuple[Any, Any]:
-    """(y, J): J has shape y.shape + (number of elements of all leaves,)."""
+    """(y, J): J has shape y.shape + (number of elements of all leaves,). `again`: the leaves are needed afterwards."""
     ranges = list(_chunks(leaves, chunk)) or [(0, 0)]
 
     def push(start: int, stop: int) -> tuple[Any, Any]:
-        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale), lent=len(ranges) > 1)
+        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale), lent=again or len(ranges) > 1)
         return _single(ys, "jacobian"), dots[0]
 
     try:
@@ -314,7 +321,7 @@ class _Recording:
         return out
 
 
-def _jacobian_reverse(recording: _Recording, progress: bool, holomorphic: bool) -> list[Any]:
+def _jacobian_reverse(recording: _Recording, progress: bool) -> list[Any]:
     """One block per leaf, of shape y.shape + leaf.shape."""
     y = _single(recording.y, "jacobian")
     shape, size = np.shape(y), math.prod(np.shape(y))
@@ -325,10 +332,10 @@ def _jacobian_reverse(recording: _Recording, progress: bool, holomorphic: bool) 
         one[k] = 1.0
         bars = recording.pull([one.reshape(shape)])
         if dtype.kind == "c":
-            if holomorphic:
-                bars = [np.conj(bar) for bar in bars]
-            else:  # Re(J^H 1) and Re(J^H i): a complex function of real variables
-                bars = [a + 1j * b for a, b in zip(bars, recording.pull([1j * one.reshape(shape)]))]
+            leaves = [np.iscomplexobj(x) for x in recording.values]
+            turned = bars if all(leaves) else recording.pull([1j * one.reshape(shape)])
+            # by a complex variable, of which it is a holomorphic function, J^H; by a real one Re(J^H 1) and Re(J^H i)
+            bars = [np.conj(a) if c else a + 1j * b for c, a, b in zip(leaves, bars, turned)]
         rows.append(bars)
     blocks = []
     for i, x in enumerate(recording.values):
@@ -406,21 +413,22 @@ def value_and_gradient(
         y = _scalar(_single(recording.y, "gradient"))
         parts = _apart(recording.pull([np.ones((), dtype=primal(y).dtype)]), leaves)
         return _tidy(y), rebuild([_tidy(part) for part in parts])
-    y, J = _jacobian_forward(of_leaves, leaves, chunk, False)
+    is_complex = any(np.iscomplexobj(leaf) for leaf in leaves)
+    y, J = _jacobian_forward(of_leaves, leaves, chunk, False, again=is_complex)
     _scalar(y)
-    if any(np.iscomplexobj(leaf) for leaf in leaves):
+    if is_complex:
         # df along 1 is Re G and along i is Im G
         J = J + 1j * _jacobian_forward(of_leaves, leaves, chunk, False, scale=1j)[1]
-    return _tidy(y), rebuild([_tidy(part) for part in _cut(J, leaves)])
+    parts = [part if np.iscomplexobj(leaf) else np.real(part) for part, leaf in zip(_cut(J, leaves), leaves)]
+    return _tidy(y), rebuild([_tidy(part) for part in parts])
 
 
 def _cut(J: Any, leaves: Sequence[Any]) -> list[Any]:
-    """The last axis of J, all elements of all leaves, cut into the leaves' shapes (and real where the leaf is)."""
+    """The last axis of J, all elements of all leaves, cut into the leaves' shapes."""
     parts, offset = [], 0
     for leaf in leaves:
         size = math.prod(np.shape(leaf))
-        part = np.reshape(J[..., offset : offset + size], np.shape(J)[:-1] + np.shape(leaf))
-        parts.append(np.real(part) if np.ndim(J) == 1 and not np.iscomplexobj(leaf) else part)
+        parts.append(np.reshape(J[..., offset : offset + size], np.shape(J)[:-1] + np.shape(leaf)))
         offset += size
     return parts
 
@@ -487,7 +495,7 @@ def value_and_jacobian(
         if whole is not None:
             return _tidy(y), rebuild([whole])
         if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
-            return _tidy(y), _deliver(_jacobian_reverse(recording, progress, holomorphic), rebuild, out)
+            return _tidy(y), _deliver(_jacobian_reverse(recording, progress), rebuild, out)
     y, J = _jacobian_forward(of_leaves, leaves, chunk, progress)
     return _tidy(y), _deliver(_cut(_apart([J], ())[0], leaves), rebuild, out)
 
@@ -536,6 +544,7 @@ def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
     """The leaves of `tangents`, checked against the structure, shapes and kinds of `primals`."""
     wanted, given = flatten(primals)[0], flatten(tangents)[0]
     same = len(wanted) == len(given) and all(np.shape(w) == np.shape(g) for w, g in zip(wanted, given))
+    same = same and keys_of(primals) == keys_of(tangents)
     if not same:
         raise ShapeError(f"{what} must have the structure and shapes {describe(primals)}, got {describe(tangents)}")
     result = []

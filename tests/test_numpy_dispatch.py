@@ -194,6 +194,99 @@ def test_complex_adjoint(function):
 # ---------------------------------------------------------------------------------------------------------------------
 # Ties and zeros: the subgradient of least norm, and products without division
 
+
+def _added_at(x):
+    y = x * 1.0
+    np.add.at(y, [0, 0], np.uint8([200, 100]))
+    np.subtract.at(y, [1, 1], x[:2])
+    return y * y
+
+
+def _into(call):
+    """A function that writes its result into an array it is given."""
+
+    def f(x):
+        y = np.zeros_like(x)
+        call(x, y)
+        return y * x
+
+    return f
+
+
+V, M = np.array([1.0, 2.0, 3.0]), np.arange(1.0, 7).reshape(2, 3) ** 2
+GAP = np.array([1.0, np.nan, 3.0, 2.0])
+#: arguments that NumPy's functions may have, and where they are called
+ARGUMENTS = {
+    "compress": (lambda x: x.compress([True, False, True]), V),
+    "compress, axis": (lambda x: x.compress([True, False, True], axis=1), M),
+    "average, axes": (lambda x: np.average(x, axis=(1, 0), weights=np.arange(1.0, 7).reshape(3, 2)), M),
+    "add.at": (_added_at, V),
+    "fft2, s": (lambda x: np.abs(np.fft.fft2(x, s=(-1, 4), axes=(0, 1))) ** 2, M),
+    "rfft2, s": (lambda x: np.abs(np.fft.rfft2(x, s=(2, -1))) ** 2, M),
+    "irfft2, s": (lambda x: np.fft.irfft2(x, (-1, -1)) ** 2, M),
+    "nanmean, where": (lambda x: np.nanmean(x, where=[True, True, False, True]), GAP),
+    "nanvar, where": (lambda x: np.nanvar(x, where=[True, True, False, True]), GAP),
+    "median, infinite": (np.median, np.array([1.0, 2.0, np.inf])),
+    "median, axis": (lambda x: np.median(x, axis=(0, 1), keepdims=True), M),
+    "median, even": (lambda x: np.median(x, axis=0), M),
+    "median, NaN": (np.median, GAP),
+    "quantile, NaN": (lambda x: np.quantile(np.stack([x, x[::-1] * 0 + 1]), [0.2, 0.5], axis=1), GAP),
+    "round, out": (_into(lambda x, y: np.round(x * 1.234, 1, out=y)), V),
+    "clip, out": (_into(lambda x, y: np.clip(x, 0, 2.5, out=y)), V),
+    "fft, out": (_into(lambda x, y: np.fft.irfft(x + 0j, 3, out=y)), V),
+    "put_along_axis": (_into(lambda x, y: np.put_along_axis(y, np.array([0, 2]), x[:2] * 5, None)), V),
+    "gradient, list": (lambda x: np.gradient(x, [1, 2, 4]), V),
+    "cov, dtype": (lambda x: np.cov(x, dtype=np.float64), M),
+    "max, initial": (lambda x: np.max(x[:, :0], axis=1, initial=0.0) + x[:, 0], M),
+    "fmax, NaN": (lambda x: np.fmax(x, np.nan) + np.fmin(np.nan, x), V),
+    "erf": (lambda x: x * ds.erf(0.3) + ds.gamma(0.3), V),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_mean_what_they_mean_to_numpy(name):
+    f, x = ARGUMENTS[name]
+    whole = lambda x: np.sum(f(x))  # noqa: E731
+    expected = whole(x.copy())
+    results = [ds.value_and_gradient(whole, x, mode=mode) for mode in MODES]
+    for value, _ in results:
+        np.testing.assert_allclose(value, expected, rtol=VALUE)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=VALUE, atol=VALUE)
+    if np.isfinite(expected):
+        steps = np.eye(x.size).reshape(-1, *x.shape) * STEP
+        slopes = [(whole(x + h) - whole(x - h)) / (2 * STEP) for h in steps]
+        np.testing.assert_allclose(np.ravel(results[0][1]), slopes, rtol=DIFFERENCES, atol=DIFFERENCES)
+
+
+WIDE = np.float32([1e8, 1.0, -1e8])
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: np.sum(x, dtype=np.float64), WIDE),
+        (lambda x: np.mean(x, dtype=np.float64), WIDE),
+        (lambda x: np.cumsum(x, dtype=np.float64), WIDE),
+        (lambda x: np.std(x, dtype=np.float64), WIDE),
+        (lambda x: np.add.reduce(x, dtype=np.float64), WIDE),
+        (lambda x: np.exp(x, dtype=np.float64), np.float32([100.0])),
+        (lambda x: np.float_power(x, 2), np.float32([1e30])),
+    ],
+    ids=["sum", "mean", "cumsum", "std", "add.reduce", "exp", "float_power"],
+)
+def test_dtype_is_what_is_computed_in(f, x):
+    value, slope = ds.jvp(f, (x,), (np.ones_like(x),))
+    np.testing.assert_allclose(value, f(x), rtol=1e-15)
+    np.testing.assert_allclose(slope, ds.jvp(f, (x.astype(np.float64),), (np.ones_like(x),))[1], rtol=1e-15)
+
+
+def test_the_sign_and_powers_of_complex_numbers():
+    z, h = 1.0 + 2.0j, 1e-6
+    for f, v in ((np.sign, 1.0), (np.sign, 1j), (lambda z: np.power(-2.0, z), 1.0), (lambda z: (-2) ** z, 1.0)):
+        slope = (f(z + h * v) - f(z - h * v)) / (2 * h)
+        np.testing.assert_allclose(ds.jvp(f, (z,), (v + 0j,))[1], slope, rtol=1e-8)
+
+
 #: with a constant b, whose precision is not that of the result: NumPy takes functions of b alone in that of b
 BESIDE = {
     "x / b": lambda x, b: x / b,

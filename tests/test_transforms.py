@@ -516,3 +516,199 @@ def test_to_write_into_a_value_leaves_its_derivative_alone(f, rng):
 def test_hessian_refuses_an_argument_that_is_not_there():
     with pytest.raises(ds.ShapeError, match="argnum"):
         ds.hessian(np.sum, np.ones(2), argnum=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is written later changes nothing that was computed before
+
+
+def _constant_overwritten(x):
+    w = np.ones(3)
+    a = x * w
+    w *= 2
+    return np.sum(a + x * w)
+
+
+def _scratch(x):
+    one, total = np.zeros(3), 0.0
+    for i in range(3):
+        one[:] = 0
+        one[i] = 1
+        total += np.dot(one, x) ** (i + 1)
+    return total
+
+
+def _index_moved(x):
+    i = np.array([0])
+    a = x[i]
+    i += 1
+    return np.sum(a * x[i] ** 2)
+
+
+def _mask_turned(x):
+    mask = np.array([True, False, True])
+    a = np.where(mask, x, 0)
+    mask[:] = ~mask
+    return np.sum(a**2 + np.where(mask, x, 0))
+
+
+def _running_sums(x):
+    sums = [x[0]]
+    for i in (1, 2):
+        s = sums[-1]
+        s += x[i]
+        sums.append(s)
+    return sums[0] * sums[1] * sums[2]
+
+
+def _number_added_to(x):
+    s = np.sum(x)
+    t = s
+    s *= 2
+    s -= x[0]
+    return s * t
+
+
+def _question_of_a_view(x):
+    v = x[1:]
+    x[1] = 5.0 * x[0]
+    return np.sum(v[v > 3]) + np.max(np.sort(v)) * np.argmax(v == np.max(v))
+
+
+def _view_doubled(x):
+    v = x[1:]
+    v *= 2
+    return np.sum(x**3)
+
+
+def _base_written(x):
+    v, w = x[1:], x[None]
+    x[1] = 2 * x[0]
+    x *= x
+    return np.sum(v**3) + np.sum(w**2)
+
+
+def _own_product(x):
+    x[0] = x[0] * x[1]
+    return np.sum(x**2)
+
+
+def _other_layout(x):
+    rows = np.stack([x, 2 * x])
+    for y in (rows.T.copy(order="C"), rows[[1, 0]], np.cumprod(rows, axis=0), np.take(rows, [1, 0], axis=0)):
+        y.reshape(-1)[0] = 7.0 * x[1]
+        x = x + np.sum(y**2)
+    return np.sum(x)
+
+
+ALIASES = (
+    _constant_overwritten,
+    _scratch,
+    _index_moved,
+    _mask_turned,
+    _running_sums,
+    _number_added_to,
+    _question_of_a_view,
+    _view_doubled,
+    _base_written,
+    _own_product,
+    _other_layout,
+)
+
+
+@pytest.mark.parametrize("f", ALIASES)
+def test_what_is_written_later_changes_nothing_before(f):
+    x, h = np.array([1.25, 0.5, -0.75]), 1e-6
+    plain = lambda x: f(x.copy())  # noqa: E731
+    slopes = [(plain(x + h * e) - plain(x - h * e)) / (2 * h) for e in np.eye(3)]
+    for mode in ("forward", "reverse"):
+        value, gradient = ds.value_and_gradient(f, x, mode=mode)
+        np.testing.assert_allclose(value, plain(x), rtol=1e-14)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-7)
+    np.testing.assert_allclose([ds.jvp(f, (x,), (e,))[1] for e in np.eye(3)], slopes, rtol=1e-7)
+    np.testing.assert_allclose([ds.linearize(f, x)[1](e) for e in np.eye(3)], slopes, rtol=1e-7)
+    by_reverse = ds.hessian(f, x, mode="reverse")
+    np.testing.assert_allclose(ds.hessian(f, x, mode="forward"), by_reverse, rtol=1e-11, atol=1e-11)
+    rows = [(ds.gradient(f, x + h * e) - ds.gradient(f, x - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(by_reverse, rows, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("outer", ["forward", "reverse"])
+def test_an_inner_derivative_writes_into_its_own_variable(outer):
+    def inner(y):
+        y[0] = 7.0
+        return np.sum(y**2)
+
+    x, one = np.array([1.0, 2.0, 3.0]), np.ones(3)
+    for g in (
+        lambda x: np.sum(ds.gradient(inner, x, mode="forward")),
+        lambda x: np.sum(ds.gradient(inner, x, mode="reverse")),
+        lambda x: np.sum(ds.gradient(inner, x, mode="forward", chunk=2)),
+        lambda x: ds.jvp(inner, (x,), (one,))[1],
+        lambda x: ds.jvp(inner, (one,), (x,))[1],
+        lambda x: ds.linearize(inner, x)[1](one),
+    ):
+        np.testing.assert_array_equal(ds.gradient(lambda x: g(x) + np.sum(x**3), x, mode=outer), [3, 14, 29])  # noqa: B023
+
+
+def test_a_large_constant_that_was_overwritten_is_told():
+    w = np.ones(20_000)
+    y, pull = ds.vjp(lambda x: x * w, np.ones(20_000))
+    np.testing.assert_array_equal(pull(y)[0], w)
+    w *= 2
+    with pytest.raises(ds.DualSVDError, match="overwritten"):
+        pull(y)
+    w /= 2
+    np.testing.assert_array_equal(pull(y)[0], w)
+
+
+def test_fortran_order_is_kept_by_tangents():
+    def f(x):
+        row = x.reshape(-1)  # a copy
+        row[0] = 7.0
+        column = x.T.reshape(-1)  # a view
+        column[1] = 5.0
+        return np.sum(x**2) + np.sum(row)
+
+    x = np.asfortranarray(np.arange(1.0, 7).reshape(3, 2))
+    for mode in ("forward", "reverse"):
+        np.testing.assert_array_equal(ds.gradient(f, x, mode=mode), [[2, 5], [1, 9], [11, 13]])
+    assert ds.jvp(f, (x,), (np.ones((3, 2)),))[1] == 41
+
+
+def test_dicts_belong_together_by_their_keys():
+    y, pull = ds.vjp(lambda a: {"u": 2 * a, "v": 3 * a}, 1.0)
+    assert list(y) == ["u", "v"]
+    assert pull({"v": 1.0, "u": 0.0})[0] == 3.0
+    f = lambda d: 2 * d["a"] + 3 * d["b"]  # noqa: E731
+    assert ds.jvp(f, ({"a": 1.0, "b": 1.0},), ({"b": 1.0, "a": 0.0},))[1] == 3.0
+    assert ds.hvp(lambda d: d["a"] ** 2 * d["b"], {"b": 3.0, "a": 2.0}, {"a": 1.0, "b": 0.0}) == {"b": 4.0, "a": 6.0}
+    with pytest.raises(ds.ShapeError, match="structure"):
+        pull({"x": 1.0, "y": 0.0})
+
+
+def test_real_and_complex_variables_of_one_complex_function():
+    x, z = np.array([1.0, 2.0]), np.array([1.0 + 1j, 2.0 - 1j])
+    for mode in ("forward", "reverse"):
+        by_x, by_z = ds.jacobian(lambda t: np.sum(t[0] * t[1] ** 2), (x, z), mode=mode, holomorphic=True)
+        np.testing.assert_allclose(by_x, z**2, rtol=1e-15)
+        np.testing.assert_allclose(by_z, 2 * x * z, rtol=1e-15)
+        J = ds.jacobian(lambda x: x * (1 + 2j), x, mode=mode, holomorphic=True)
+        np.testing.assert_array_equal(J, np.diag([1 + 2j] * 2))
+
+    def norm(z):
+        z[0] *= 2
+        return np.sum(np.real(z * np.conj(z)))
+
+    for mode in ("forward", "reverse"):
+        np.testing.assert_allclose(ds.gradient(norm, z, mode=mode), [8 * z[0], 2 * z[1]], rtol=1e-15)
+
+
+def test_to_write_over_what_is_infinite_leaves_nothing_of_it():
+    def f(x):
+        y = 1.0 / np.reshape(x, ())
+        y[...] = 3.0
+        return y * x[0]
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert ds.gradient(f, np.zeros(1), mode="forward") == 3.0

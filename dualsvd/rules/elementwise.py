@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from ..elementary import EXTRA, TABLE, Row, array_function, compile_row
-from .registry import NUMPY, Examples, Operands, Rule, Tracer, implements, linear, of_dtype, primal, refuse_second
+from .registry import (
+    NUMPY,
+    Examples,
+    Operands,
+    Rule,
+    Tracer,
+    implements,
+    linear,
+    of_dtype,
+    primal,
+    refuse_second,
+    write_out,
+)
 
 
 def align(tangent: Any, ndim: int) -> Any:
@@ -68,9 +80,12 @@ def in_one_pass(name: str) -> Any:
 IN_ONE_PASS, ONE_PASS = ("multiply", "divide"), 1 << 14
 
 
-def in_precision_of(y: Any, operands: Operands) -> Operands:
+def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
     """The operands in the precision of the result, which slopes are to have: beside arrays of double precision NumPy
-    would take log(b) of whole numbers of eight bits in half precision, and -b of unsigned ones modulo 256."""
+    would take log(b) of whole numbers of eight bits in half precision, and -b of unsigned ones modulo 256. `whole`:
+    complex where the result is, for a real logarithm of a negative number is none."""
+    if whole and y.dtype.kind == "c":
+        return tuple(of_dtype(x if isinstance(x, Tracer) else np.asarray(x), y.dtype) for x in operands)
     first, last = (getattr(x, "dtype", None) for x in (operands[0], operands[-1]))
     if first is last or first is None or last is None:  # Python's numbers have none, and take that of the others
         return operands
@@ -109,13 +124,14 @@ def elementwise(row: Row) -> Rule:
     slopes = compile_row(row, NAMESPACE)
     constants = row.partials
     by_operand = tuple((k, slope, c) for k, (slope, c) in enumerate(zip(slopes, constants)) if c != "0")
+    logarithms = len(constants) == 2 and any("log(" in c for c in constants)
     products = len(constants) == 2 and not {"0", *_UNITS} & set(constants)
 
     def pushforward(y: Any, operands: Operands, tangents: Operands) -> Any:
         if products and operands[0] is operands[1] and tangents[0] is tangents[1] is not None:
             return times(slopes[0](*operands, y) + slopes[1](*operands, y), tangents[0], True)  # x*x: one product
         dy, own, ndim = None, False, y.ndim
-        operands = in_precision_of(y, operands)
+        operands = in_precision_of(y, operands, logarithms)
         for k, slope, constant in by_operand:
             tangent = tangents[k]
             if tangent is None:
@@ -134,7 +150,7 @@ def elementwise(row: Row) -> Rule:
         return dy if own or any(dy is tangent for tangent in tangents) else np.copy(dy)
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
-        operands = in_precision_of(y, operands)
+        operands = in_precision_of(y, operands, logarithms)
 
         def cotangent(slope: Any, constant: str) -> Any:
             if constant in _UNITS:
@@ -163,6 +179,14 @@ for _name, _rule in ELEMENTWISE.items():
         NUMPY[_alias] = _rule
         if hasattr(np, _alias):
             NUMPY[getattr(np, _alias)] = _rule
+
+
+@implements(np.float_power, "float_power")
+def float_power(a: Any, b: Any) -> Any:
+    """The power in double precision at least."""
+    kinds = [np.result_type(np.result_type(x), np.float64) for x in (a, b)]
+    return np.power(*(of_dtype(x if isinstance(x, Tracer) else np.asarray(x), k) for x, k in zip((a, b), kinds)))
+
 
 erf, erfc, gamma, lgamma = (ELEMENTWISE[name] for name in ("erf", "erfc", "gamma", "lgamma"))
 
@@ -212,6 +236,14 @@ def absolute(x: Any) -> Any:
     return modulus(x) if np.iscomplexobj(x) else ELEMENTWISE["absolute"](x)
 
 
+@implements(np.sign, "sign")
+def sign(z: Any) -> Any:
+    if not np.iscomplexobj(z):
+        return ELEMENTWISE["sign"](z)
+    zero = primal(z) == 0
+    return np.where(zero, 0, z / np.absolute(np.where(zero, 1, z)))
+
+
 @implements(np.angle)
 def angle(z: Any, deg: bool = False) -> Any:
     phase = np.arctan2(np.imag(z), np.real(z))
@@ -229,10 +261,21 @@ def isrealobj(x: Any) -> bool:
 
 
 @implements(np.clip)
-def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+def clip(
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: Any = None,
+    *,
+    min: Any = None,
+    max: Any = None,
+    dtype: Any = None,
+) -> Any:
     low, high = a_min if min is None else min, a_max if max is None else max
     a = a if low is None else np.maximum(a, low)
-    return a if high is None else np.minimum(a, high)
+    a = a if high is None else np.minimum(a, high)
+    a = a if dtype is None else of_dtype(a, np.dtype(dtype))
+    return a if out is None else write_out(out, a)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -268,7 +311,10 @@ def _install_operators() -> None:
 
     def in_place(rule: Rule) -> Any:
         def write(self: Any, other: Any) -> Any:
-            self[...] = rule(self, _as_operand(other))
+            result = rule(self, _as_operand(other))
+            if not self.ndim:  # as of NumPy's scalars, which nobody can write to
+                return result
+            self[...] = result
             return self
 
         return write

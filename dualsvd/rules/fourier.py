@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DTypeError
 from .reductions import negative_axes, negative_axis
 from .registry import implements, linear
-from .structural import operand
+from .structural import finish, operand
 
 # The adjoint of the transform is the inverse without its scaling, and norm= says which of the two carries that
 _ADJOINT: dict[Any, Any] = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
@@ -48,9 +48,9 @@ def _resized(a: Any, n: int | None, axis: int) -> Any:
 
 
 def _of_one_axis(rule: Any) -> Any:
-    def of_traced(a: Any, n: int | None = None, axis: int = -1, norm: Any = None, out: None = None) -> Any:
+    def of_traced(a: Any, n: int | None = None, axis: int = -1, norm: Any = None, out: Any = None) -> Any:
         axis = negative_axis(axis, np.ndim(a))
-        return rule(_resized(a, n, axis), axis=axis, norm=norm)
+        return finish(rule(_resized(a, n, axis), axis=axis, norm=norm), out)
 
     return of_traced
 
@@ -58,20 +58,22 @@ def _of_one_axis(rule: Any) -> Any:
 def _of_axes(one: Any, last: Any, all_axes: Any) -> Any:
     """A transform along several axes: `last` along the last of them, `one` along the others."""
 
-    def of_traced(a: Any, s: Any = None, axes: Any = all_axes, norm: Any = None, out: None = None) -> Any:
+    def of_traced(a: Any, s: Any = None, axes: Any = all_axes, norm: Any = None, out: Any = None) -> Any:
         if axes is None:
             axes = range(-np.ndim(a), 0) if s is None else range(-len(s), 0)
         places = negative_axes(tuple(axes), np.ndim(a))
-        lengths = (None,) * len(places) if s is None else tuple(s)
+        lengths = (
+            (None,) * len(places) if s is None else tuple(np.shape(a)[k] if n == -1 else n for k, n in zip(places, s))
+        )
         first = list(zip(places[:-1], lengths))
         if last is np.fft.irfft:  # which takes the real part, and so comes at the end
             for axis, n in first:
                 a = one(a, n, axis, norm)
-            return last(a, lengths[-1], places[-1], norm)
+            return last(a, lengths[-1], places[-1], norm, out)
         a = last(a, lengths[-1], places[-1], norm)
         for axis, n in reversed(first):
             a = one(a, n, axis, norm)
-        return a
+        return finish(a, out)
 
     return of_traced
 
@@ -81,22 +83,22 @@ implements(np.fft.ifft)(_of_one_axis(ifft))
 
 
 @implements(np.fft.rfft)
-def _rfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None, out: None = None) -> Any:
+def _rfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None, out: Any = None) -> Any:
     if np.iscomplexobj(a):
         raise DTypeError(f"rfft takes real numbers, got {np.result_type(a)}; use fft")
     axis = negative_axis(axis, np.ndim(a))
     y = np.fft.fft(a, n, axis, norm)
-    return _resized(y, np.shape(y)[axis] // 2 + 1, axis)
+    return finish(_resized(y, np.shape(y)[axis] // 2 + 1, axis), out)
 
 
 @implements(np.fft.irfft)
-def _irfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None, out: None = None) -> Any:
+def _irfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None, out: Any = None) -> Any:
     """The other half of the spectrum is the conjugate of this one."""
     a = np.moveaxis(operand(a), axis, -1)
     n = 2 * (np.shape(a)[-1] - 1) if n is None else n
     half = _resized(a, n // 2 + 1, -1)
     spectrum = np.concatenate([half, np.conj(half[..., (n - 1) // 2 : 0 : -1])], axis=-1)
-    return np.moveaxis(np.real(np.fft.ifft(spectrum, norm=norm)), -1, axis)
+    return finish(np.moveaxis(np.real(np.fft.ifft(spectrum, norm=norm)), -1, axis), out)
 
 
 for _function, _one, _last, _axes in (

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import products, reductions, selection, statistics, structural  # noqa: F401, whose functions are methods below
 from .registry import NUMPY, Tracer, implements, primal
+from .structural import finish
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Questions: whole numbers, truth values and texts have no derivative, so the primal answers
@@ -79,7 +80,7 @@ def _unique(ar: Any, return_index: Any = False, return_inverse: Any = False, ret
 @implements(np.round, np.around)
 def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     scale = 10.0**decimals
-    return np.rint(a * scale, out=out) / scale if out is not None else np.rint(a * scale) / scale
+    return finish(np.rint(a * scale) / scale, out)
 
 
 @implements(np.fix)
@@ -127,7 +128,7 @@ def _apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: An
 # Methods
 
 _METHODS = """
-    all any argmax argmin argpartition argsort astype clip compress conj conjugate copy cumprod cumsum diagonal dot
+    all any argmax argmin argpartition argsort astype clip conj conjugate cumprod cumsum diagonal dot
     max mean min nonzero prod ravel repeat round searchsorted squeeze std sum swapaxes take trace var
 """
 
@@ -177,6 +178,8 @@ def _put(self: Any, indices: Any, values: Any, mode: Any = "raise") -> None:
 
 for _name, _attribute in {
     "reshape": _reshape,
+    "copy": lambda self, order="C": np.copy(self, order),
+    "compress": lambda self, condition, axis=None, out=None: np.compress(condition, self, axis, out),
     "transpose": _transpose,
     "flatten": _flatten,
     "sort": _sort,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from .elementwise import ELEMENTWISE
-from .registry import Operands, Rule, implements, linear, primal
-from .structural import add_up, finish, operand
+from .registry import Operands, Rule, implements, linear, of_dtype, primal
+from .structural import add_up, finish, in_dtype, operand
 
 Axes = tuple[int, ...]
 
@@ -93,7 +93,7 @@ def _np_sum(
     initial: Any = None,
     where: Any = None,
 ) -> Any:
-    a = a if where is None or where is True else np.where(where, a, 0)
+    a = in_dtype(a if where is None or where is True else np.where(where, a, 0), dtype)
     y = total(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
     return finish(y if initial is None else y + initial, out, dtype)
 
@@ -102,6 +102,7 @@ def _running(rule: Rule) -> Any:
     def of_traced(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         if axis is None:
             a, axis = np.ravel(a), 0
+        a = in_dtype(a, dtype)
         return finish(rule(a, axis=negative_axis(axis, a.ndim)), out, dtype)
 
     return of_traced
@@ -197,7 +198,7 @@ def _np_prod(
     initial: Any = None,
     where: Any = None,
 ) -> Any:
-    a = a if where is None or where is True else np.where(where, a, 1)
+    a = in_dtype(a if where is None or where is True else np.where(where, a, 1), dtype)
     y = product(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
     return finish(y if initial is None else y * initial, out, dtype)
 
@@ -212,7 +213,7 @@ def _cumulative(function: Any, start: float) -> Any:
         if axis is None and x.ndim > 1:
             function(primal(x))  # NumPy's own complaint
         axis = negative_axis(0 if axis is None else axis, x.ndim)
-        y = (np.cumsum if start == 0.0 else np.cumprod)(x, axis)
+        y = (np.cumsum if start == 0.0 else np.cumprod)(x, axis, dtype)
         if include_initial:
             first = np.full_like(primal(y).take([0], axis), start) if y.shape[axis] else np.full(1, start)
             y = np.concatenate([first, y], axis=axis)
@@ -264,6 +265,9 @@ def _extremes(rule: Rule, two: Any, worst: float) -> Any:
             if initial is None:
                 raise ValueError(f"reduction of {rule.name} with where= needs initial=, as in NumPy")
             a = np.where(where, a, worst)
+        if initial is not None and not a.size:  # an element to begin with
+            a = np.pad(a, [(0, int(k - a.ndim in negative_axes(axis, a.ndim))) for k in range(a.ndim)])
+            a = np.where(True, worst, a)
         y = rule(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
         return finish(y if initial is None else two(y, initial), out)
 
@@ -313,15 +317,14 @@ def _np_partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", o
 
 def _reduce(function: Any) -> Any:
     def of_traced(array: Any, axis: Any = 0, dtype: Any = None, keepdims: bool = False, **kwargs: Any) -> Any:
-        y = function(array, axis=axis, keepdims=keepdims, **kwargs)
-        return finish(y, None, dtype)
+        return finish(function(in_dtype(array, dtype), axis=axis, keepdims=keepdims, **kwargs), None, dtype)
 
     return of_traced
 
 
 def _accumulate(function: Any) -> Any:
     def of_traced(array: Any, axis: int = 0, dtype: Any = None) -> Any:
-        return finish(function(array, axis), None, dtype)
+        return finish(function(in_dtype(array, dtype), axis), None, dtype)
 
     return of_traced
 
@@ -360,6 +363,7 @@ def _outer(rule: Rule) -> Any:
 def _at(combine: Any) -> Any:
     def of_traced(a: Any, indices: Any, b: Any) -> None:
         slots = np.empty(np.shape(a))[indices].shape
+        b = of_dtype(operand(b), np.result_type(a.dtype, np.complex64 if np.iscomplexobj(b) else a.dtype))
         a[...] = combine(a, add_up(np.broadcast_to(b, slots), index=indices, shape=np.shape(a)))
 
     return of_traced

@@ -241,6 +241,7 @@ def spread(tangent: Any, y: Any, directions: int | None) -> Any:
 def primal(x: Any) -> Any:
     """The plain value below every level of differentiation: what decisions look at."""
     while isinstance(x, Tracer):
+        x.refresh()
         x = x.value
     return x
 
@@ -282,6 +283,9 @@ class Tracer:
     tag: int
     #: what a level does with a rule: (rule, operands, params, tag) -> the traced result
     apply: ClassVar[Callable[..., Any]]
+
+    def refresh(self) -> None:
+        """See what has been written elsewhere since, where memory is not shared."""
 
     if TYPE_CHECKING:  # the operators and methods that the modules of rules give it
 
@@ -428,6 +432,8 @@ def with_arguments(
     implementation: Callable[..., Any], inputs: Any, out: Any, *, where: Any = True, dtype: Any = None, **kwargs: Any
 ) -> Any:
     """A ufunc called with `where=` or `dtype=`; the memory layout it may be asked for does not matter here."""
+    if dtype is not None:  # what is computed in, not only what the result is given in
+        inputs = [x if np.result_type(x).kind not in "fc" else of_dtype(x, np.dtype(dtype)) for x in inputs]
     result = implementation(*inputs, **{k: v for k, v in kwargs.items() if k not in ("casting", "order", "subok")})
     if dtype is not None:
         result = of_dtype(result, np.dtype(dtype))

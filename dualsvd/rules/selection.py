@@ -348,6 +348,9 @@ def _np_fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
 
 @implements(np.put_along_axis)
 def _np_put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
+    if axis is None:  # of the elements in a row
+        write_out(arr, np.reshape(set_item(np.ravel(arr), values, index=np.asarray(indices)), np.shape(arr)))
+        return
     index = _grid_along(arr, indices, normalize_axis_index(axis, np.ndim(arr)))
     write_out(arr, set_item(arr, values, index=index))
 

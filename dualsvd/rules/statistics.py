@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MissingRuleError
 from .reductions import last_axes, negative_axes, negative_axis, restore
 from .registry import Tracer, implements, of_dtype, primal
-from .structural import add_up, finish, operand
+from .structural import add_up, finish, in_dtype, operand
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Statistics
@@ -42,7 +43,7 @@ def square_modulus(x: Any) -> Any:
 def _np_mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = None
 ) -> Any:
-    n = _count(a, axis, where)
+    a, n = in_dtype(a, dtype), _count(a, axis, where)
     n = restore(n, a.ndim, negative_axes(axis, a.ndim), False) if keepdims and np.ndim(n) else n
     return finish(np.sum(a, axis=axis, keepdims=keepdims, where=where) / n, out, dtype)
 
@@ -60,6 +61,7 @@ def _np_var(
     mean: Any = None,
     correction: Any = None,
 ) -> Any:
+    a = in_dtype(a, dtype)
     if mean is None:
         mean = np.mean(a, axis=axis, keepdims=True, where=where)
     spread = np.sum(square_modulus(a - mean), axis=axis, keepdims=keepdims, where=where)
@@ -70,7 +72,7 @@ def _np_var(
 
 @implements(np.std)
 def _np_std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any, **kwargs: Any) -> Any:
-    return finish(root(np.var(a, axis, None, None, *args, **kwargs)), out, dtype)
+    return finish(root(np.var(a, axis, dtype, None, *args, **kwargs)), out, dtype)
 
 
 @implements(np.average)
@@ -83,6 +85,7 @@ def _np_average(a: Any, axis: Any = None, weights: Any = None, returned: bool = 
         weights = of_dtype(weights, np.result_type(np.result_type(a), np.result_type(weights)))
         if np.shape(weights) != a.shape:
             places = [k + a.ndim for k in negative_axes(axis, a.ndim)]
+            weights = np.transpose(weights, np.argsort(places))  # one axis of the weights for each, in that order
             weights = np.reshape(weights, [n if k in places else 1 for k, n in enumerate(a.shape)])
         weight = np.sum(np.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)
         y = np.sum(a * weights, axis=axis, keepdims=keepdims) / weight
@@ -98,8 +101,11 @@ def _np_quantile(
     overwrite_input: bool = False,
     method: Any = "linear",
     keepdims: bool = False,
-    **kwargs: Any,
+    *,
+    weights: Any = None,
 ) -> Any:
+    if weights is not None:
+        raise MissingRuleError("np.quantile and np.percentile have no derivative rule for weights=")
     axes = negative_axes(axis, a.ndim)
     q = np.asarray(q, dtype=float)
     if not np.all((q >= 0) & (q <= 1)):
@@ -110,12 +116,18 @@ def _np_quantile(
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, rows.shape[-1] - 1)
     along = place - low if q.ndim else float(place - low)  # one number leaves float32 as it is
-    y = rows[..., low] + along * (rows[..., high] - rows[..., low])
+    y = _beside_nan(rows, rows[..., low] + along * (rows[..., high] - rows[..., low]))
     y = np.moveaxis(y, range(-q.ndim, 0), range(q.ndim))
     if keepdims:
         shape = [1 if k - a.ndim in axes else n for k, n in enumerate(a.shape)]
         y = np.reshape(y, (*q.shape, *shape))
     return finish(y, out)
+
+
+def _beside_nan(rows: Any, y: Any) -> Any:
+    """What was found in sorted rows, or NaN where these hold one."""
+    wrong = np.isnan(rows[..., -1]) if np.shape(rows)[-1] else np.zeros(1, bool)
+    return np.where(np.reshape(wrong, wrong.shape + (1,) * (np.ndim(y) - wrong.ndim)), np.nan, y) if wrong.any() else y
 
 
 @implements(np.percentile)
@@ -125,7 +137,11 @@ def _np_percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
 
 @implements(np.median)
 def _np_median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
-    return np.quantile(a, 0.5, axis=axis, out=out, keepdims=keepdims)
+    axes = negative_axes(axis, a.ndim)
+    rows = np.sort(last_axes(a, axes), axis=-1)
+    n = rows.shape[-1]
+    y = rows[..., n // 2] if n % 2 else (rows[..., n // 2 - 1] + rows[..., n // 2]) / 2
+    return finish(restore(_beside_nan(rows, y), a.ndim, axes, not keepdims), out)
 
 
 @implements(np.cov)
@@ -137,8 +153,10 @@ def _np_cov(
     ddof: Any = None,
     fweights: Any = None,
     aweights: Any = None,
+    *,
+    dtype: Any = None,
 ) -> Any:
-    x = np.atleast_2d(operand(m))
+    x = np.atleast_2d(in_dtype(operand(m), dtype))
     x = x if rowvar or np.ndim(m) == 1 else x.T
     if y is not None:
         y = np.atleast_2d(operand(y))
@@ -153,8 +171,8 @@ def _np_cov(
 
 
 @implements(np.corrcoef)
-def _np_corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
-    c = np.cov(x, y, rowvar)
+def _np_corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
+    c = np.cov(x, y, rowvar, dtype=dtype)
     if np.ndim(c) == 0:
         return c / c
     scale = np.sqrt(np.real(np.diag(c)))
@@ -183,8 +201,8 @@ for _nan_function, _function, _fill in (
     implements(_nan_function)(_without_nan(_function, _fill))
 for _nan_function, _function in ((np.nanmean, np.mean), (np.nanvar, np.var), (np.nanstd, np.std)):
     implements(_nan_function)(
-        lambda a, *args, _function=_function, **kwargs: _function(
-            np.where(np.isnan(a), 0, a), *args, **{"where": ~np.isnan(a)} | kwargs
+        lambda a, *args, where=True, _function=_function, **kwargs: _function(
+            np.where(np.isnan(a), 0, a), *args, where=where & ~np.isnan(a), **kwargs
         )
     )
 
@@ -235,8 +253,9 @@ def _slope(f: Any, spacing: Any, edge_order: int) -> Any:
             "Shape of array too small to calculate a numerical gradient, "
             "at least (edge_order + 1) elements are required."
         )
-    if np.result_type(spacing).kind in "iu":
-        spacing = np.asarray(spacing, np.float64)  # differences of unsigned numbers wrap
+    spacing = operand(spacing)
+    if spacing.dtype.kind in "iu":
+        spacing = spacing.astype(np.float64)  # differences of unsigned numbers wrap
     h: Any = np.broadcast_to(spacing, (n - 1,)) if np.ndim(spacing) == 0 else np.diff(spacing)
     if np.shape(h) != (n - 1,):
         raise ValueError("when 1d, distances must match the length of the corresponding dimension")

@@ -21,6 +21,12 @@ def finish(result: Any, out: Any = None, dtype: Any = None) -> Any:
     return result if out is None else write_out(out, result)
 
 
+def in_dtype(x: Any, dtype: Any) -> Any:
+    """An operand in the dtype that a reduction is asked to compute in; a complex one stays so, and is cast at last."""
+    complex_to_real = dtype is not None and np.iscomplexobj(x) and np.dtype(dtype).kind != "c"
+    return x if dtype is None or complex_to_real or np.dtype(dtype) == x.dtype else np.astype(x, np.dtype(dtype))
+
+
 def operand(x: Any) -> Any:
     """A member of a list of arrays: traced as it is, anything else an array."""
     return x if isinstance(x, (Tracer, Dual)) else np.asarray(x)
@@ -375,13 +381,18 @@ def _push_constant(y: Any, operands: Operands, tangents: Operands, **params: Any
     return np.zeros_like(y if innermost is None else innermost, dtype=y.dtype, shape=(np.shape(x_dot)[0], *np.shape(y)))
 
 
+def _orders_examples(rng: np.random.Generator) -> Any:
+    for k, (operands, _) in enumerate(_copy_examples(rng)):
+        yield operands, {"order": "KCF"[k % 3]}
+
+
 def _copy_examples(rng: np.random.Generator) -> Any:
     x = rng.standard_normal((3, 2))
     for y in (x, np.float32(x), x + 1j * x[::-1], x[0, 0], x[:0], x[::-1, :1], np.broadcast_to(x[0], (3, 2))):
         yield (y,), {}
 
 
-copy = linear("copy", np.copy, lambda y_bar, x: y_bar, _copy_examples)
+copy = linear("copy", np.copy, lambda y_bar, x, order: y_bar, _orders_examples)
 astype = linear(
     "astype",
     _astype,
@@ -409,7 +420,7 @@ def _wider(x: Any) -> tuple[Any, ...]:
 
 @implements(np.copy)
 def _np_copy(a: Any, order: str = "K", subok: bool = False) -> Any:
-    return copy(a)
+    return copy(a, order=order)
 
 
 @implements(np.astype)
