@@ -127,7 +127,7 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
         raise UnreadableFileError(f"{path}: the file holds no numbers")
     separator = next((s for s in (";", ",", "\t") if s in lines[0][1]), None)
     rows = [(k, [field.strip() for field in line.split(separator)]) for k, line in lines]
-    if len(rows) > 1 and all(_number(field) is None for field in rows[0][1]):
+    if len(rows) > 1 and all(map(_is_name, rows[0][1])):
         del rows[0]  # the names of the columns
     width = len(rows[0][1])
     for k, fields in rows:
@@ -138,6 +138,11 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
     except ValueError:  # complex numbers, or a field to name
         numbers = np.array([[_field(path, k, j, f) for j, f in enumerate(fields, 1)] for k, fields in rows])
     return [(str(path), numbers)]
+
+
+def _is_name(field: str) -> bool:
+    """Whether a field may be the name of a column: nothing that begins like a number, perhaps one written otherwise."""
+    return _number(field) is None and field.strip("\"'")[:1] not in tuple("0123456789+-.")
 
 
 def _number(field: str) -> float | complex | None:

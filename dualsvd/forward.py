@@ -163,8 +163,12 @@ class DualArray(Tracer):
             return y
         if not _fit(y, dy, directions):
             dy = spread(dy, y, directions)
-        if hold != OWN and getattr(primal(y), "base", None) is None:  # no view
-            dy = laid_as(y, dy)
+        if hold != OWN:
+            plain = primal(y)
+            if not isinstance(plain, np.ndarray):  # a number that was read: it does not see what is written later
+                dy = np.copy(dy)
+            elif plain.base is None:  # no view
+                dy = laid_as(y, dy)
         return cls.wrap(y, _roomy(y, dy) if isinstance(y, Tracer) else dy, tag, hold)
 
     # -- writing in place

@@ -111,6 +111,10 @@ def construct(x):
     return d * d, e * x, np.exp(nested), Dual(x, (1j,)), Dual(d, (d,))
 
 
+def powers(x):
+    return 2.0**x, 2**x, pow(3, x), x**2.5, x**x, (1 + 1j) ** x, x**2
+
+
 def complex_numbers(z, x):
     return z * z / (z + x), z.real, z.imag, z.conjugate(), abs(z), np.exp(z) * 2j, z**2, np.sqrt(z) - x, np.conj(z)
 
@@ -132,6 +136,7 @@ X2 = Dual(2.0, (1.0, 3.0))
         pytest.param(decide, (X2, Dual(2.0, (0.0, 0.0))), id="decisions"),
         pytest.param(construct, (3.0,), id="construction"),
         pytest.param(complex_numbers, (Z, X2), id="complex"),
+        pytest.param(powers, (X2,), id="powers"),
     ],
 )
 def test_a_function_of_duals_gives_the_same_compiled_and_in_python(f, arguments):
@@ -342,10 +347,30 @@ def of_single(s):
     return s * 2, s @ s, np.sqrt(abs(s)), s[0, 0] * 2
 
 
+def index_arrays_apart(a):
+    cube = a[:2].copy().reshape((2, 2, 2)) * np.arange(8.0).reshape((2, 2, 2))
+    places = np.array([1, 0, 1])
+    return cube[0, :, places], cube[places, :, 1], cube[places, ..., 1], cube[:, places, 1], cube[:, 0, places]
+
+
+def ravelled(a):
+    b = a.copy()
+    row = b.ravel()
+    row[0] = row[1] * row[2]
+    column = b.T.ravel()
+    column[1] = 7.0
+    np.ravel(b)[5] = b[0, 1]
+    apart = b.flatten()
+    apart[6] = 0.0
+    return b, row, column, apart
+
+
 @pytest.mark.parametrize(
     "f, arguments",
     [
         pytest.param(elements, (A,), id="elements"),
+        pytest.param(index_arrays_apart, (A,), id="index arrays apart"),
+        pytest.param(ravelled, (A,), id="ravel"),
         pytest.param(views, (A,), id="views"),
         pytest.param(views, (DualArray(A.value[::-1, ::-1], A.partials[:, ::-1, ::-1]),), id="negative strides"),
         pytest.param(views, (DualArray(np.broadcast_to(W, (3, 4)), np.zeros((1, 3, 4))),), id="zero strides"),

@@ -593,6 +593,22 @@ def _own_product(x):
     return np.sum(x**2)
 
 
+def _swapped(x):
+    z = x * 1.0
+    z[0], z[1] = z[1], z[0]
+    pivot = z[2]
+    z[2] /= pivot
+    z *= np.array([2.0, 3.0, 5.0])
+    return z[0] ** 2 * pivot + z[1] * z[2]
+
+
+def _read_before(x):
+    z = x * 1.0
+    rows = [z[0], np.take(z, 1), next(iter(z[2:])), *z[:1]]
+    z[...] = z[::-1] * 7.0
+    return np.sum(np.stack(rows) ** 2) * np.sum(z)
+
+
 def _other_layout(x):
     rows = np.stack([x, 2 * x])
     for y in (rows.T.copy(order="C"), rows[[1, 0]], np.cumprod(rows, axis=0), np.take(rows, [1, 0], axis=0)):
@@ -602,6 +618,8 @@ def _other_layout(x):
 
 
 ALIASES = (
+    _swapped,
+    _read_before,
     _constant_overwritten,
     _scratch,
     _index_moved,

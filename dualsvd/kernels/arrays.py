@@ -423,7 +423,24 @@ def _getitem(A, i):
     if _is_element_index(A, i):
         return None  # see _ElementOf
     at = ", ".join(_subscripts(i, "i"))
-    return from_source(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=_pair(A.count, A.level))
+    pair = _pair(A.count, A.level)
+    if not _stand_apart(i):
+        return from_source(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=pair)
+    if isinstance(A.partials, DualArrayType):
+        raise refusal(MissingRuleError, "index arrays with slices between them have no rule in nested derivatives")
+    lines = [f"value = A.value[{at},]", f"partials = np.empty(({A.count},) + value.shape, A.partials.dtype)"]
+    lines += [f"partials[{k}] = A.partials[{k}][{at}]" for k in range(A.count)]
+    return from_source(_definition("A, i", [*lines, "return pair(value, partials)"]), pair=pair, np=np)
+
+
+def _stand_apart(i: types.Type) -> bool:
+    """Whether slices stand between index arrays (and numbers): NumPy then puts what these select in front of all axes,
+    the directions too."""
+    kinds = [types.unliteral(kind) for kind in _kinds(i)]
+    if not any(isinstance(kind, types.Array) for kind in kinds):
+        return False
+    places = [k for k, kind in enumerate(kinds) if isinstance(kind, (types.Integer, types.Array))]
+    return places[-1] - places[0] >= len(places)
 
 
 @overload_array(operator.setitem)
@@ -600,11 +617,23 @@ def _np_reshape(a, shape):
 
 @overload_array(np.ravel)
 @overload_method(DualArrayType, "ravel")
-@overload_method(DualArrayType, "flatten")
 def _ravel(a):
-    if isinstance(a, DualArrayType):
-        return lambda a: a.copy().reshape(a.size)
-    return None
+    """A view where NumPy gives one, which Numba tells by the type."""
+    if not isinstance(a, DualArrayType):
+        return None
+    return (lambda a: a.reshape(a.size)) if _is_contiguous(a) else (lambda a: a.flatten())
+
+
+@overload_method(DualArrayType, "flatten")
+def _flatten(a):
+    return lambda a: a.copy().reshape(a.size)
+
+
+def _is_contiguous(a: Any) -> bool:
+    return all(
+        _is_contiguous(part) if isinstance(part, DualArrayType) else part.layout == "C"
+        for part in (a.value, a.partials)
+    )
 
 
 @overload_array(np.copy)

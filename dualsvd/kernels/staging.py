@@ -216,7 +216,7 @@ class Number(Staged):
         raise TypeError("a rule decided on a number that is known only at run time; use where(mask, a, b)")
 
     def __pow__(self, other: Any) -> Any:
-        return self.emitter.function("power", (self, other))
+        return NotImplemented if isinstance(other, Dual) else self.emitter.function("power", (self, other))
 
     def __rpow__(self, other: Any) -> Any:
         return self.emitter.function("power", (other, self))
