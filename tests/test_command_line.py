@@ -244,7 +244,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "truncated npz": ("a.npz", truncated, "cut off"),
     "truncated csv": ("a.csv", text("1,2,3\n4,5"), "line 2 has 2 fields"),
     "truncated mtx": ("a.mtx", truncated, "a.mtx"),
-    "decimal commas beside semicolons": ("a.csv", text("1,5;2,5\n3;4\n"), "line 1, column 1: .1,5. is not a number"),
+    "decimal commas beside semicolons": ("a.csv", text("1,5;2,5\n3;4\n"), "line 1, column 1: '1,5' is not a number"),
     "words in csv": ("a.csv", text("1,2\n3,four\n"), "line 2, column 2: 'four' is not a number"),
     "gap in csv": ("a.csv", text("1,2\n3,\n"), "line 2, column 2: a number is missing"),
     "ragged csv": ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 fields"),

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import cases
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -731,3 +732,113 @@ def test_closed_forms_of_large_stacks_are_those_of_their_matrices(shape, rng):
                 np.testing.assert_allclose(x[(slice(None), *i)], y, rtol=0, atol=1e-9 * np.abs(y).max())
             single = ds.linalg.svd_pullback(U[i], S[i], Vh[i], bars[0][i], bars[1][i], None)
             np.testing.assert_allclose(A_bar[i], single, rtol=0, atol=1e-9 * np.abs(single).max())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where a factorisation is not the easy one
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+def _of_rank(rng, m, n, rank, is_complex):
+    def normal(*shape):
+        x = rng.standard_normal(shape)
+        return x + 1j * rng.standard_normal(shape) if is_complex else x
+
+    return normal(m, rank) @ normal(rank, n)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
+def test_refinement_leaves_what_is_zero_alone(steps, is_complex, rng):
+    matrices = [_of_rank(rng, *rng.integers(2, 8, 2), 2, is_complex) for _ in range(20)]
+    Q, R = (np.linalg.qr(_of_rank(rng, 4, 4, 4, is_complex))[0] for _ in range(2))
+    matrices += [(Q * [3, 2, 1, small]) @ R for small in (0.0, 1e-14, 1e-13, 1e-11)] + [np.outer([1.0, 3, 5], [1.0, 2])]
+    for a in matrices:
+        U, S, Vh = ds.svd(a, refine=steps)
+        r = len(S)
+        assert np.abs(U.conj().T @ U - np.eye(r)).max() < 4 * EPS
+        assert np.abs(Vh @ Vh.conj().T - np.eye(r)).max() < 4 * EPS
+        assert np.abs((U * S) @ Vh - a).max() < 4 * EPS * S[0]
+        np.testing.assert_allclose(S, np.linalg.svd(a)[1], rtol=0, atol=16 * EPS * S[0])
+        assert (S >= 0).all()
+
+
+#: f, its derivative, and f in mpmath
+BENDING = {
+    "kink": (lambda s: np.maximum(s - 1, 0), lambda s: np.where(s > 1, 1.0, 0.0), lambda x: max(x - 1, 0)),
+    "fast": (lambda s: np.sin(1000 * s), lambda s: 1000 * np.cos(1000 * s), lambda x: mp.sin(1000 * x)),
+    "slower": (lambda s: np.sin(50 * s), lambda s: 50 * np.cos(50 * s), lambda x: mp.sin(50 * x)),
+    "smooth": (np.tanh, lambda s: 1 - np.tanh(s) ** 2, mp.tanh),
+}
+
+
+@pytest.mark.parametrize("gap", [0.04, 1e-2, 1e-5, 1e-9])
+@pytest.mark.parametrize("name", BENDING)
+def test_functions_that_bend_between_two_values(name, gap):
+    """The derivative of U f(S) V^H along u_1 v_2^H + u_2 v_1^H is the divided difference of f there."""
+    f, df, exactly = BENDING[name]
+    s = np.array([1 + gap / 2, 1 - gap / 2])
+    with mp.workdps(60):
+        x, y = (mp.mpf(float(value)) for value in s)
+        exact = float((exactly(x) - exactly(y)) / (x - y))
+    a, swap = np.diag(s), np.array([[0.0, 1.0], [1.0, 0.0]])
+    function = lambda a: ds.spectral_function(a, f, df)  # noqa: E731
+    found = ds.jvp(function, (a,), (swap,))[1][0, 1]
+    by_reverse = ds.gradient(lambda a: np.sum(swap * function(a)), a, mode="reverse")[0, 1]
+    lost = (
+        8 * EPS * np.abs(f(s)).max() / gap if name in ("kink", "fast") else 0.0
+    )  # by the quotient, which is taken there
+    np.testing.assert_allclose([found, by_reverse], exact, rtol=1e-13, atol=lost)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, np.inf])
+def test_a_schatten_norm_at_zero_has_the_slope_of_the_norm_itself(p, rng):
+    zero, d = np.zeros((3, 2)), rng.standard_normal((3, 2))
+    f = lambda a: ds.linalg.norm(a, ("schatten", p))  # noqa: E731
+    np.testing.assert_allclose(ds.jvp(f, (zero,), (d,))[1], f(d), rtol=1e-14)
+    np.testing.assert_allclose(ds.jvp(f, (np.stack([zero, d]),), (np.stack([d, d]),))[1], [f(d)] * 2, rtol=1e-14)
+    assert not ds.gradient(f, zero).any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "tangent"),
+    [
+        ("f", 1e-39, 1.0),
+        ("f", 1e-30, 1e9),
+        ("f", 1e15, 1e-31),
+        ("d", 1e-309, 1.0),
+        ("d", 1e-200, 1e100),
+        ("d", 1e150, 1e-180),
+    ],
+)
+def test_tangents_of_another_size_than_the_matrix(dtype, value, tangent, rng):
+    a, d = rng.standard_normal((2, 3, 3)).astype(dtype)
+    scale = np.dtype(dtype).type(tangent)
+    for f in (ds.svdvals, ds.opnorm, ds.nuclear_norm, lambda a: ds.linalg.norm(a, "fro")):
+        small = a * np.dtype(dtype).type(value)
+        exact = (small.astype(np.longdouble) / np.longdouble(value)).astype(np.float64)
+        expected = ds.jvp(f, (exact,), (d.astype(np.float64),))[1]
+        slope = ds.jvp(f, (small,), (d * scale,))[1].astype(np.float64) / tangent
+        np.testing.assert_allclose(slope, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
+
+
+def test_the_gradient_of_a_determinant_of_large_and_small_values():
+    a = np.diag([1e200, 1e200, 1e-200, 1e-200])
+    for mode in ("forward", "reverse"):
+        gradient = ds.gradient(ds.linalg.det, a, mode=mode)
+        np.testing.assert_allclose(np.diag(gradient), [1e-200, 1e-200, 1e200, 1e200], rtol=1e-14)
+
+
+@pytest.mark.parametrize("n", [64, 190])
+def test_eigenvalues_by_jacobi_are_those_of_the_matrix(n):
+    a = np.diag(np.linspace(-1, 1, n)) + 1e-3
+    with ds.options(algorithm="jacobi"):
+        w, Q = ds.linalg.eigh(a)
+    assert np.abs((Q * w) @ Q.T - a).max() < 100 * EPS * np.abs(w).max()
+
+
+def test_norms_of_no_matrices():
+    a = np.zeros((0, 3, 2))
+    for f in (ds.linalg.norm, lambda a: ds.linalg.norm(a, ("schatten", 2)), lambda a: np.linalg.norm(a, axis=(-2, -1))):
+        assert f(a).shape == ds.jvp(f, (a,), (a,))[1].shape == (0,)

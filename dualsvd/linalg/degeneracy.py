@@ -194,14 +194,17 @@ def scaled(x: Any, e: Any) -> Any:
 def in_range(a: Any) -> tuple[Any, Any]:
     """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...).
 
-    A matrix that spans more than one power of two can bring into range stays as it is (e = 0).
+    It is brought no further than to the nearer end of the range: tangents go with it, and may be of any size. A matrix
+    that spans more than one power of two can bring into range stays as it is (e = 0).
     """
     if all_in_range(primal(a)):
         return a, None
     top = largest_part(primal(a))
     if not out_of_range(top[..., None]):
         return a, None
-    e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
+    low, high = (np.frexp(end)[1] for end in SAFE_RANGE[top.dtype])
+    e = np.frexp(np.where(np.isfinite(top) & (top > 0), top, 1.0))[1]
+    e = np.where(e <= low, e - low - 1, np.where(e >= high, e - high + 1, 0))
     size = np.abs(primal(a))
     bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
     smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e

@@ -86,7 +86,7 @@ def refined(a: Any, factors: SVDResult, options: Options) -> SVDResult:
     U, Vh = factors.U[..., :, :r], factors.Vh[..., :r, :]
     at = spectrum(factors.S, options)
     e = power_of_two(a)
-    y = refine(scaled(a, -e), U, scaled(factors.S, -e[..., 0]), Vh, options.refine, ~same_group(at))
+    y = refine(scaled(a, -e), U, scaled(factors.S, -e[..., 0]), Vh, options.refine, ~same_group(at), at.null)
     S, tail = scaled(y.S, e[..., 0]), scaled(y.tail, e[..., 0])
     U, Vh = y.U, y.Vh
     full = factors.U.shape[-1] > r or factors.Vh.shape[-2] > r
@@ -184,7 +184,9 @@ def eigh_factors(a: Any, options: Options) -> EighResult:
 def jacobi_eigh(a: Any, options: Options) -> tuple[Any, Any]:
     """w, Q by one-sided Jacobi on A + c I with c above |A|: positive definite, so that V holds the eigenvectors."""
     n, e = a.shape[-1], power_of_two(a)
-    a, shift = scaled(a, -e), a.real.dtype.type(n)
+    a = scaled(a, -e)
+    rows, frobenius = np.abs(a).sum(axis=-1).max(axis=-1, initial=0.0), np.linalg.norm(a, axis=(-2, -1))
+    shift = (1.125 * np.minimum(rows, frobenius))[..., None, None].astype(a.real.dtype)  # what is added costs digits
     _, _, Vh, info = kernels().svd(stack_of(a + shift * np.eye(n, dtype=a.dtype)), threads=threads(options))
     check_converged(info)
     Vh = Vh.reshape(a.shape)

@@ -10,6 +10,7 @@ directional derivative: <U_r V_r^H, D> and the nuclear norm of D between the nul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ from .kernel_rules import swept_slopes
 from .matrices import as_matrix, inner, is_plain, operand_examples
 from .solve import inv, of_finite
 from .spectral_rule import SPECTRAL
-from .svd import turned_slopes
+from .svd import svdvals, turned_slopes
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Sums over the singular values: nuclear norm, Schatten norms
@@ -250,13 +251,16 @@ def schatten_norm(a: Any, p: float) -> Any:
     e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
     total = POWER_SUM(scaled(a, -e[..., None, None]), p=float(p), options=get())
     zero = np.asarray(primal(total)) == 0
-    return scaled((total + zero) ** primal(total).dtype.type(1.0 / p) * ~zero, e)
+    y = scaled((total + zero) ** primal(total).dtype.type(1.0 / p) * ~zero, e)
+    if isinstance(a, Tracer) and zero.any():  # where the norm has a kink, it is that of the values' slopes
+        y = np.where(zero, np.linalg.norm(svdvals(a), p, axis=-1), y)
+    return y
 
 
 def frobenius_norm(a: Any) -> Any:
     """The Euclidean norm (...) of the entries of a (..., m, n)."""
     a, e = in_range(as_matrix(a))
-    y = VECTOR(np.reshape(a, (*np.shape(a)[:-2], -1)))
+    y = VECTOR(np.reshape(a, (*np.shape(a)[:-2], math.prod(np.shape(a)[-2:]))))
     return y if e is None else scaled(y, e)
 
 
@@ -381,7 +385,8 @@ def _numpy_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, o
     axes = tuple(range(ndim)) if axis is None else ((axis,) if isinstance(axis, (int, np.integer)) else tuple(axis))
     axes = tuple(i % ndim for i in axes)
     kept = tuple(i for i in range(ndim) if i not in axes)
-    flat = np.reshape(np.transpose(x, kept + axes), (*(np.shape(x)[i] for i in kept), -1))
+    shape = np.shape(x)
+    flat = np.reshape(np.transpose(x, kept + axes), (*(shape[i] for i in kept), math.prod(shape[i] for i in axes)))
     y = vector_norm(flat, ord)
     return np.reshape(y, tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))) if keepdims else y
 

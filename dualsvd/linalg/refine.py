@@ -85,6 +85,10 @@ def plus(A: Pair, b: Any) -> Pair:
     return Pair(high, low)
 
 
+#: What a step of the usual length leaves of orthogonality: less than a rounding, but not nothing.
+FIRST_ORDER = 1e-17
+
+
 def flip(A: Pair) -> Pair:
     """The conjugate transpose."""
     return Pair(*(np.conj(np.swapaxes(x, -1, -2)) for x in A))
@@ -105,8 +109,9 @@ class Refined(NamedTuple):
     tail: Any
 
 
-def refine(A: Any, U: Any, S: Any, Vh: Any, steps: int, resolved: Any) -> Refined:
-    """The thin factors of a plain A after so many steps; `resolved` (..., r, r) masks the pairs that are no tie.
+def refine(A: Any, U: Any, S: Any, Vh: Any, steps: int, resolved: Any, null: Any) -> Refined:
+    """The thin factors of a plain A after so many steps; `resolved` (..., r, r) masks the pairs that are no tie, `null`
+    (..., r) the values that are zero to working precision, which stay as they are.
 
     float32 input is refined in double precision, which doubles its digits at once.
     """
@@ -115,14 +120,13 @@ def refine(A: Any, U: Any, S: Any, Vh: Any, steps: int, resolved: Any) -> Refine
     A, U, V = (Pair(x.astype(wide), exact) for x in (A, U, np.conj(np.swapaxes(Vh, -1, -2))))
     U, V = Pair(U.high, np.zeros_like(U.high)), Pair(V.high, np.zeros_like(V.high))
     A = Pair(A.high, np.zeros_like(A.high))
-    positive = S > 0
     for _ in range(steps):
         U, V = solve_clusters(A, U, V, S)
-        U, V = newton_step(A, U, V, resolved, positive)
+        U, V = newton_step(A, U, V, resolved, ~null)
     values = rayleigh(product(flip(U), product(A, V)), off_identity(U), off_identity(V))
     real = np.dtype(dtype.type(0).real.dtype)
-    high = (values.high + values.low).astype(real)
-    tail = (values.high - high) + values.low
+    high = np.where(null, S, (values.high + values.low).astype(real))
+    tail = np.where(null, 0.0, (values.high - high) + values.low)
     return Refined(U.high.astype(dtype), high, np.conj(np.swapaxes(V.high, -1, -2)).astype(dtype), tail.astype(real))
 
 
@@ -186,4 +190,14 @@ def newton_step(A: Pair, U: Pair, V: Pair, resolved: Any, positive: Any) -> tupl
         VT = product(V, flip(T))
         outside = (AhU.high - VT.high) + (AhU.low - VT.low) - V.high @ (Q @ np.conj(np.swapaxes(t, -1, -2)))
         dv = dv + outside * over_s[..., None, :]
-    return plus(U, du), plus(V, dv)
+    return orthonormal(plus(U, du)), orthonormal(plus(V, dv))
+
+
+def orthonormal(Q: Pair) -> Pair:
+    """Q made orthonormal again where the step was long, as it is beside small values: it is right to first order."""
+    for _ in range(5):
+        R = off_identity(Q)
+        if not np.abs(R).max(initial=0.0) > FIRST_ORDER:
+            break
+        Q = plus(Q, Q.high @ (R * 0.5))
+    return Q

@@ -83,18 +83,20 @@ def solve_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any, Any]:
 
 
 def adjugate(a: Any, y: Any) -> Any:
-    """adj(A) = det(A) A^-1, by the SVD: det(U V^H) V diag(prod_{j != i} s_j) U^H, so that no quotient is needed."""
+    """adj(A) = det(A) A^-1, by the SVD: det(U V^H) V diag(prod_{j != i} s_j) U^H, so that no quotient is needed, with
+    the exponents of the values summed beside, so that no part of a product leaves the range."""
     if not is_plain(a):
         factors = svd_factors(finite_part(primal(a), get())[0], get())
         if not np.any(spectrum(factors.S, get()).null):
             return y[..., None, None] * INV(a)
         return adjugate_by_minors(a)
     U, S, Vh = svd_factors(a, get())
-    one = np.ones_like(S[..., :1])
-    before = np.cumprod(np.concatenate([one, S[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([one, S[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    one, (x, e) = np.ones_like(S[..., :1]), np.frexp(S)
+    before = np.cumprod(np.concatenate([one, x[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([one, x[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    others = np.ldexp(before * after, np.sum(e, axis=-1, keepdims=True) - e)
     phase = np.linalg.det(U) * np.linalg.det(Vh)
-    return phase[..., None, None] * (adjoint(Vh) * (before * after)[..., None, :] @ adjoint(U))
+    return phase[..., None, None] * (adjoint(Vh) * others[..., None, :] @ adjoint(U))
 
 
 def adjugate_by_minors(a: Any) -> Any:
