@@ -293,3 +293,26 @@ def test_divided_differences_of_user_functions_are_right_at_any_distance(points)
             for p in range(1, points):
                 table = [(b - a) / (mpmath.mpf(x[i + p]) - x[i]) for i, (a, b) in enumerate(itertools.pairwise(table))]
             assert abs(actual - float(table[0])) <= 2e-13 / math.factorial(points - 1), x
+
+
+@pytest.mark.parametrize("g", [lambda s: s**2, lambda s: s**4 + s**2, np.cos], ids=["squares", "quartic", "cosine"])
+@pytest.mark.parametrize(
+    "a",
+    [
+        np.diag([2.0, 0.0]),
+        np.diag([2.0, 1.0, 0.0]),
+        np.zeros((3, 2)),
+        np.outer([1.0, 2, 3], [1.0, 1]),
+        np.zeros((2, 1)),
+    ],
+    ids=["diagonal", "three", "zero", "rank one", "column"],
+)
+def test_smooth_functions_of_all_values_where_some_are_zero(g, a, rng):
+    """sum g(s), g even, is a smooth function of A^H A: its second derivative is that nearby, at no null value."""
+    d, nearby = rng.standard_normal((2, *a.shape))
+    f = lambda a: np.sum(g(ds.svdvals(a)))  # noqa: E731
+    np.testing.assert_allclose(ds.hvp(f, a, d), ds.hvp(f, a + 1e-6 * nearby, d), rtol=1e-4, atol=1e-4)
+    if g(2.0) == 4.0:
+        np.testing.assert_allclose(ds.hvp(f, np.stack([a] * 9), np.stack([d] * 9)), np.stack([2 * d] * 9), atol=1e-12)
+        with pytest.raises(ds.DegenerateError, match="one direction"):
+            ds.jacobian(lambda a: ds.gradient(f, a), a, mode="forward", chunk=a.size)

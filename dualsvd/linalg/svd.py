@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DegenerateError, DTypeError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
 from ..settings import Options, get, resolve
 from .blocks import block_cuts, flat_spectrum
@@ -395,12 +395,23 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
 
 
 def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
-    """sum_i weights_i u_i v_i^H for a traced a with ties.
+    """sum_i weights_i u_i v_i^H for a traced a with ties or null values.
 
     The dyad of a simple value is a spectral function, which ties elsewhere do not disturb. Only those of a tie need
-    vectors that follow the outer direction, and only if their weights do not vanish.
+    vectors that follow the outer direction, and only if their weights do not vanish. The weight of a null value is zero
+    itself, but may move: along the direction in which the value does.
     """
-    total = np.zeros((), dtype=primal(a).dtype)
+    total = np.zeros(np.shape(a), dtype=primal(a).dtype)
+    moving, dA = weights * at.null, getattr(a, "partials", None)
+    if dA is not None and not vanishes(moving):
+        if not is_plain(a.value, dA) or len(dA) > 1:
+            raise DegenerateError(
+                "a second derivative passes singular values that are zero to working precision, where it follows one "
+                "direction at a time, by forward over reverse: take hvp, or jacobian of the gradient with chunk=1"
+            )
+        U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
+        total = total + dyads(U, moving, Vh)
+        weights = np.where(at.null, primal(weights).dtype.type(0), weights)
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
     for i in range(np.shape(weights)[-1]):
         if not vanishes(weights[..., i]):
@@ -422,7 +433,7 @@ def vanishes(x: Any) -> bool:
 
 
 def least_weights(S_bar: Any, at: Spectrum) -> Any:
-    """Cotangents averaged over each tie, and 0 at null values.
+    """Cotangents averaged over each tie, and 0 at null values (where those of a smooth function are 0 themselves).
 
     The generalised gradient holds Q diag(S_bar) Q^H on the tied block for every unitary Q; the least of its convex
     hull is the mean times the identity, which depends on no basis, and 0 where the two sides turn freely. Cotangents
@@ -435,7 +446,9 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
         np.abs(plain), axis=-1, keepdims=True, initial=0.0
     )
     differs = (same & spread[..., None, :]).any(axis=-1)
-    return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(at.null, plain.dtype.type(0), S_bar))
+    largest = np.max(np.abs(plain), axis=-1, keepdims=True, initial=0.0)
+    kink = at.null & (np.abs(plain) > tolerance(GAUGE, plain.shape[-1], plain.dtype) * largest)
+    return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(kink, plain.dtype.type(0), S_bar))
 
 
 def svdvals_jacobian(
