@@ -92,8 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_no_more()
         return 0
+    except OSError as error:  # the disk is full, say
+        write_no_more()
+        print(f"dualsvd: the output could not be written: {error}", file=sys.stderr)
+        return 2
+
+
+def write_no_more() -> None:
+    """Let what is still to be written go nowhere, so that Python does not complain as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -486,6 +486,14 @@ def test_nothing_compiles_after_warmup(capsys: pytest.CaptureFixture[str]) -> No
 # Pictures, and output that nobody reads to its end
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_one_line_and_exit_status_two() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "dualsvd", "info"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("dualsvd: the output could not be written") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", [[], ["check", "a.npy"], ["diagnose", "a.npy"]], ids=["story", "check", "diagnose"])
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_pictures_are_drawn(

@@ -24,6 +24,8 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], Any]] = {
     "uneven blocks shorter than wide": ((23, 5), ((4, 4, 1, 4, 6, 4), (5,))),
     "blocks of columns": ((3, 40), (3, 10)),
     "blocks of a matrix that is almost square": ((9, 6), (2, 6)),
+    "thin blocks of columns": ((20, 3), (20, 1)),
+    "thin blocks of rows": ((3, 20), (2, 20)),
     "one block": ((5, 3), (5, 3)),
 }
 EACH = pytest.mark.parametrize(("shape", "chunks"), LAYOUTS.values(), ids=LAYOUTS)

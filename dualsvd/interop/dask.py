@@ -54,7 +54,9 @@ def layout(a: Array, name: str = "a") -> str:
             f"{name} must have its matrices whole in their chunks, or be one matrix in blocks of rows or of columns, "
             f"got chunks {a.chunks}; rechunk it with {name}.rechunk({{-2: -1, -1: -1}})"
         )
-    if max(m, n) < 2 * min(m, n):  # no larger than the problem that it would be brought to
+    if max(m, n) < 2 * min(m, n) or (rows == 1) == (
+        m > n
+    ):  # no larger than what it would be brought to, or thin blocks
         return "whole"
     return "rows" if columns == 1 else "columns"
 
