@@ -63,7 +63,7 @@ class DualArray(Tracer):
     def lent(cls, value: Any, partials: Any, tag: int) -> DualArray:
         """A DualArray of parts that belong to someone else, and are never written."""
         if isinstance(value, Tracer) or isinstance(partials, Tracer):
-            return cls.wrap(value.copy(), partials.copy(), tag, VIEWED)
+            return cls.wrap(value.copy("K"), laid_as(value, partials).copy("K"), tag, VIEWED)
         value, partials = value.view(), laid_as(value, partials)
         value.flags.writeable = False
         return cls.wrap(value, partials, tag, LENT)
@@ -136,6 +136,8 @@ class DualArray(Tracer):
         else:
             y = rule.function(*values, **params) if plain else rule(*values, **params)
             dy = (rule.pushforward or _missing_pushforward(rule))(y, inputs, along, **params)
+            if rule in _VIEWS and not isinstance(primal(values[0]), np.ndarray):
+                dy = np.copy(dy)  # a new array, made from a number
         if fresh:
             if dy is not None and (dy is tangents[0] or dy is tangents[-1]):
                 return cls.borrow(y, dy, operands, directions, tag)
@@ -148,7 +150,7 @@ class DualArray(Tracer):
     @classmethod
     def borrow(cls, y: Any, dy: Any, operands: Operands, directions: int | None, tag: int) -> Any:
         """y with the partials of an operand, lent if they may be."""
-        if _fit(y, dy, directions):
+        if _fit(y, dy, directions) and laid_as(y, dy) is dy:
             lenders = [x for x in operands if isinstance(x, DualArray) and x.partials is dy]
             if all(x.hold != VIEWED for x in lenders):
                 for x in lenders:
@@ -163,12 +165,10 @@ class DualArray(Tracer):
             return y
         if not _fit(y, dy, directions):
             dy = spread(dy, y, directions)
-        if hold != OWN:
-            plain = primal(y)
-            if not isinstance(plain, np.ndarray):  # a number that was read: it does not see what is written later
-                dy = np.copy(dy)
-            elif plain.base is None:  # no view
-                dy = laid_as(y, dy)
+        if hold != OWN and not isinstance(primal(y), np.ndarray):
+            dy = np.copy(dy)  # of a number that was read: it does not see what is written later
+        elif y.ndim > 1 and (hold == OWN or primal(y).base is None):  # no view
+            dy = laid_as(y, dy)
         return cls.wrap(y, _roomy(y, dy) if isinstance(y, Tracer) else dy, tag, hold)
 
     # -- writing in place
@@ -191,7 +191,7 @@ class DualArray(Tracer):
             )
         else:
             value, partials = x, 0.0
-        if np.ndim(self.value) == 0:
+        if not isinstance(primal(self.value), np.ndarray):
             self.value, self.partials = np.zeros_like(self.value) + value, np.zeros_like(self.partials) + partials
             return
         self.value = _written(self.value, index, value)

@@ -28,6 +28,15 @@ def _sample(x: np.ndarray) -> bytes:
     return x.flat[:: max(1, x.size // 64)].tobytes()
 
 
+def _may_be_written(x: Any) -> bool:
+    """Whether an array, or one that it is a view of, can be written to."""
+    while isinstance(x, np.ndarray):
+        if x.flags.writeable:
+            return True
+        x = x.base
+    return False
+
+
 @dataclasses.dataclass(slots=True)
 class Node:
     """One line of the tape: output = rule(*operands, **params), and where each traced operand came from."""
@@ -58,7 +67,7 @@ class Tape:
         itself, of which it is told then that it was overwritten."""
         if type(x) in (tuple, list):
             return type(x)(map(self.keep, x))
-        if type(x) is not np.ndarray or not x.flags.writeable:
+        if type(x) is not np.ndarray or not _may_be_written(x):
             return x
         if x.nbytes <= COPIED:
             return x.copy("K")
@@ -170,12 +179,16 @@ class TapeArray(Tracer):
                 operand.refresh()
                 values.append(operand.value)
                 parents.append(operand.slot)
-            else:
-                values.append(tape.keep(operand))
+            else:  # sums do not look at their operands again
+                values.append(operand if rule.name in ("add", "subtract") else tape.keep(operand))
                 parents.append(None)
         params = {name: tape.keep(x) for name, x in params.items()}
         y = tape.record(rule, tuple(values), params, tuple(parents))
-        if rule in _THROUGH and np.ndim(y) and np.may_share_memory(primal(y), primal(operands[0])):
+        if (
+            rule in _THROUGH
+            and isinstance(primal(y), np.ndarray)
+            and np.may_share_memory(primal(y), primal(operands[0]))
+        ):
             y.base, y.view, y.version = operands[0], (rule, params), operands[0].version
         return y
 
@@ -185,6 +198,7 @@ class TapeArray(Tracer):
         if self.base is not None and self.view is not None:
             rule, params = self.view
             _THROUGH[rule](self.base, self, **params)
+            self._move(rule(self.base, **params))  # as it lies in the base
             self.version = self.base.version
 
     def refresh(self) -> None:

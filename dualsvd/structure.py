@@ -40,11 +40,25 @@ def _join(children: list[Any], make: Callable[[list[Any]], Any]) -> tuple[list[A
     return [leaf for own, _ in parts for leaf in own], rebuild
 
 
-def keys_of(tree: Any) -> Any:
-    """What tells whether the leaves of two structures belong together: the keys of its dicts."""
-    if isinstance(tree, dict):
-        return {key: keys_of(child) for key, child in tree.items()}
-    return [keys_of(child) for child in tree] if isinstance(tree, (tuple, list)) else None
+def leaves_like(pattern: Any, tree: Any) -> list[Any] | None:
+    """The leaves of a structure in the order of those of another one; None where the two do not belong together."""
+    if isinstance(pattern, dict):
+        if not isinstance(tree, dict) or tree.keys() != pattern.keys():
+            return None
+        pairs = [(pattern[key], tree[key]) for key in sorted(pattern, key=repr)]
+    elif isinstance(pattern, (tuple, list)):
+        if not isinstance(tree, (tuple, list)) or len(tree) != len(pattern):
+            return None
+        pairs = list(zip(pattern, tree))
+    else:
+        return None if isinstance(tree, (dict, tuple, list)) else [tree]
+    leaves: list[Any] = []
+    for part, given in pairs:
+        found = leaves_like(part, given)
+        if found is None:
+            return None
+        leaves += found
+    return leaves
 
 
 def describe(tree: Any) -> str:

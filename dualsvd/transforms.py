@@ -20,7 +20,7 @@ from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
-from .structure import Rebuild, describe, flatten, keys_of
+from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
 
@@ -542,10 +542,8 @@ def hessian(
 
 def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
     """The leaves of `tangents`, checked against the structure, shapes and kinds of `primals`."""
-    wanted, given = flatten(primals)[0], flatten(tangents)[0]
-    same = len(wanted) == len(given) and all(np.shape(w) == np.shape(g) for w, g in zip(wanted, given))
-    same = same and keys_of(primals) == keys_of(tangents)
-    if not same:
+    wanted, given = flatten(primals)[0], leaves_like(primals, tangents)
+    if given is None or any(np.shape(w) != np.shape(g) for w, g in zip(wanted, given)):
         raise ShapeError(f"{what} must have the structure and shapes {describe(primals)}, got {describe(tangents)}")
     result = []
     for w, g in zip(wanted, given):

@@ -487,7 +487,24 @@ def _written_through_a_compiled_view(x):
     return y * z
 
 
-@pytest.mark.parametrize("f", [_written_beside_its_lender, _lender_written, _written_through_a_compiled_view])
+@njit
+def doubled_through_a_view(x):
+    y = x * x
+    z = y[1:]
+    z *= 2.0
+    w = z
+    w += 1.0
+    return y
+
+
+def _written_in_compiled_code(x):
+    return doubled_through_a_view(x) * x
+
+
+@pytest.mark.parametrize(
+    "f",
+    [_written_beside_its_lender, _lender_written, _written_through_a_compiled_view, _written_in_compiled_code],
+)
 def test_compiled_code_writes_into_its_argument_alone(f):
     x, h = np.array([0.3, 1.2, -0.7]), 1e-6
     kept = x.copy()

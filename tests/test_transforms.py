@@ -609,6 +609,53 @@ def _read_before(x):
     return np.sum(np.stack(rows) ** 2) * np.sum(z)
 
 
+def _array_of_a_number(x):
+    s = np.sum(x)
+    rows = [np.atleast_1d(s), s.reshape(1), s[None], x[0].reshape(1)]
+    for row in rows:
+        row[0] = 5 * row[0]
+    return np.sum(np.concatenate(rows)) * s * x[0]
+
+
+def _fresh_in_another_layout(x):
+    rows = np.stack([x, 2 * x])
+    total = 0.0
+    for y in (rows.T - np.ones((3, 2)), 1.0 + rows.T, -rows.T, rows.T + rows[:, ::-1].T):
+        flat = y.ravel()
+        flat *= x[0]
+        total = total + np.sum(y * y)
+    return total
+
+
+def _row_of_a_view(x):
+    square = np.stack([x, x * x, x + 1.0])
+    column = square[:, 0].ravel()
+    column *= 3.0
+    part = square[:, :2]
+    part += 1.0
+    row = part.reshape(-1)
+    row[0] = 3 * row[0]
+    apart = np.ravel(x[::-1])
+    apart[0] = 7.0
+    return np.sum(square**2) + np.sum(column) * np.sum(row) + np.sum(apart * x)
+
+
+def _view_of_a_constant(x):
+    c = np.ones(3)
+    M = np.diag(c)
+    y = x * np.broadcast_to(c, (3,)) * np.diagonal(M)
+    c[:] = 5.0
+    M[:] = 7.0
+    return np.sum(y**2)
+
+
+def _view_without_axes(x):
+    y = x * 1.0
+    s, t = y[0, ...], y[:1].reshape(())
+    y[0] = 5.0 * y[1]
+    return s * t * y[2]
+
+
 def _other_layout(x):
     rows = np.stack([x, 2 * x])
     for y in (rows.T.copy(order="C"), rows[[1, 0]], np.cumprod(rows, axis=0), np.take(rows, [1, 0], axis=0)):
@@ -618,6 +665,11 @@ def _other_layout(x):
 
 
 ALIASES = (
+    _array_of_a_number,
+    _fresh_in_another_layout,
+    _row_of_a_view,
+    _view_of_a_constant,
+    _view_without_axes,
     _swapped,
     _read_before,
     _constant_overwritten,
@@ -691,6 +743,8 @@ def test_fortran_order_is_kept_by_tangents():
     x = np.asfortranarray(np.arange(1.0, 7).reshape(3, 2))
     for mode in ("forward", "reverse"):
         np.testing.assert_array_equal(ds.gradient(f, x, mode=mode), [[2, 5], [1, 9], [11, 13]])
+        curvature = np.diag(np.ravel([[2.0, 2], [0, 2], [2, 2]]))
+        np.testing.assert_array_equal(ds.hessian(f, x, mode=mode).reshape(6, 6), curvature)
     assert ds.jvp(f, (x,), (np.ones((3, 2)),))[1] == 41
 
 
@@ -701,8 +755,11 @@ def test_dicts_belong_together_by_their_keys():
     f = lambda d: 2 * d["a"] + 3 * d["b"]  # noqa: E731
     assert ds.jvp(f, ({"a": 1.0, "b": 1.0},), ({"b": 1.0, "a": 0.0},))[1] == 3.0
     assert ds.hvp(lambda d: d["a"] ** 2 * d["b"], {"b": 3.0, "a": 2.0}, {"a": 1.0, "b": 0.0}) == {"b": 4.0, "a": 6.0}
-    with pytest.raises(ds.ShapeError, match="structure"):
-        pull({"x": 1.0, "y": 0.0})
+    assert ds.jvp(lambda d: d[1] * 3 + d[2] * 5, ({np.int64(1): 1.0, 2: 10.0},), ({1: 1.0, 2: 0.0},))[1] == 3.0
+    assert ds.vjp(lambda x: {True: x * 2, 2: x * 3}, 1.0)[1]({1: 1.0, 2: 0.0})[0] == 2.0
+    for other in ({"x": 1.0, "y": 0.0}, {"u": 1.0}, [1.0, 0.0]):
+        with pytest.raises(ds.ShapeError, match="structure"):
+            pull(other)
 
 
 def test_real_and_complex_variables_of_one_complex_function():

@@ -61,6 +61,8 @@ overload_array = functools.partial(overload, target="cpu")
 class DualArrayType(Versioned, types.IterableType):
     """(value, partials): arrays of Numba's or DualArrays; `count` partials of the derivative nested `level` deep."""
 
+    mutable = True  # x += y writes there
+
     def __init__(self, value: Any, partials: Any, count: int, level: int) -> None:
         self.value, self.partials, self.count, self.level = value, partials, count, level
         super().__init__(f"DualArray({value}, {partials}, {count}, level={level})")

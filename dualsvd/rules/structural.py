@@ -316,7 +316,12 @@ for _function in (np.repeat, np.tile, np.roll, np.resize, np.delete, np.rot90, n
 
 @implements(np.ravel)
 def _np_ravel(a: Any, order: Any = "C") -> Any:
-    return np.reshape(a, (a.size,), order="C" if order == "K" else order)
+    value = primal(a)
+    if order in ("A", "K"):
+        order = "F" if np.isfortran(value) else "C"
+    row = np.reshape(a, (a.size,), order=order)
+    whole = value.flags.c_contiguous if order == "C" else value.flags.f_contiguous
+    return row if whole or not np.may_share_memory(primal(row), value) else np.copy(row)  # a view of no other
 
 
 @implements(np.broadcast_to)
