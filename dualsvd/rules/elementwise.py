@@ -124,6 +124,7 @@ def elementwise(row: Row) -> Rule:
     slopes = compile_row(row, NAMESPACE)
     constants = row.partials
     by_operand = tuple((k, slope, c) for k, (slope, c) in enumerate(zip(slopes, constants)) if c != "0")
+    units = len(constants) == 1 or set(constants) <= {"0", *_UNITS}
     logarithms = len(constants) == 2 and any("log(" in c for c in constants)
     products = len(constants) == 2 and not {"0", *_UNITS} & set(constants)
 
@@ -131,7 +132,7 @@ def elementwise(row: Row) -> Rule:
         if products and operands[0] is operands[1] and tangents[0] is tangents[1] is not None:
             return times(slopes[0](*operands, y) + slopes[1](*operands, y), tangents[0], True)  # x*x: one product
         dy, own, ndim = None, False, y.ndim
-        operands = in_precision_of(y, operands, logarithms)
+        operands = operands if units else in_precision_of(y, operands, logarithms)
         for k, slope, constant in by_operand:
             tangent = tangents[k]
             if tangent is None:
@@ -150,7 +151,7 @@ def elementwise(row: Row) -> Rule:
         return dy if own or any(dy is tangent for tangent in tangents) else np.copy(dy)
 
     def pullback(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, ...]:
-        operands = in_precision_of(y, operands, logarithms)
+        operands = operands if units else in_precision_of(y, operands, logarithms)
 
         def cotangent(slope: Any, constant: str) -> Any:
             if constant in _UNITS:
