@@ -171,18 +171,22 @@ class TapeArray(Tracer):
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
         depth_of(tag)
-        (tape,) = {x.tape for x in operands if isinstance(x, TapeArray) and x.tag == tag}
+        tape: Tape | None = None
         values: list[Any] = []
         parents: list[Slot | None] = []
         for operand in operands:
             if isinstance(operand, TapeArray) and operand.tag == tag:
                 operand.refresh()
+                tape = operand.tape
                 values.append(operand.value)
                 parents.append(operand.slot)
-            else:  # sums do not look at their operands again
-                values.append(operand if rule.name in ("add", "subtract") else tape.keep(operand))
+            else:
+                values.append(operand)
                 parents.append(None)
-        params = {name: tape.keep(x) for name, x in params.items()}
+        assert tape is not None
+        if rule.name not in ("add", "subtract"):  # sums do not look at their operands again
+            values = [tape.keep(x) if parent is None else x for x, parent in zip(values, parents)]
+        params = {name: tape.keep(x) for name, x in params.items()} if params else params
         y = tape.record(rule, tuple(values), params, tuple(parents))
         if (
             rule in _THROUGH
