@@ -9,7 +9,7 @@ import numpy as np
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
 from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, primal, spread
-from .rules.structural import behind_directions, get_item, in_slot, plain_index, reshape, set_item, transpose
+from .rules.structural import VIEWS, behind_directions, in_slot, plain_index, set_item
 
 # Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
 # of x. It is copied before anything is written there, or a view taken that would have to see what is written later.
@@ -116,7 +116,7 @@ class DualArray(Tracer):
             if isinstance(operand, Tracer):
                 if operand.tag == tag and isinstance(operand, DualArray):
                     if not fresh:
-                        operand.views(rule in _VIEWS)
+                        operand.views(rule in VIEWS)
                     operand, tangent = operand.value, operand.partials
                     if directions is None:
                         directions = len(tangent)
@@ -136,7 +136,7 @@ class DualArray(Tracer):
         else:
             y = rule.function(*values, **params) if plain else rule(*values, **params)
             dy = (rule.pushforward or _missing_pushforward(rule))(y, inputs, along, **params)
-            if rule in _VIEWS and not isinstance(primal(values[0]), np.ndarray):
+            if rule in VIEWS and not isinstance(primal(values[0]), np.ndarray):
                 dy = np.copy(dy)  # a new array, made from a number
         if fresh:
             if dy is not None and (dy is tangents[0] or dy is tangents[-1]):
@@ -208,10 +208,6 @@ def _written(x: Any, index: Any, v: Any) -> Any:
         return set_item(x, v, index=index)
     x[index] = v
     return x
-
-
-#: what gives a view of its operand, where NumPy does
-_VIEWS = frozenset((get_item, reshape, transpose))
 
 
 def _roomy(y: Any, dy: Any) -> Any:

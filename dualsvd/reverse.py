@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import DualSVDError, MissingRuleError
 from .rules.registry import Operands, Rule, Tracer, depth_of, fit, primal, spread
-from .rules.structural import get_item, plain_index, reshape, set_item, transpose
+from .rules.structural import VIEWS, get_item, plain_index, reshape, set_item, transpose
 
 Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
 
@@ -35,6 +35,11 @@ def _may_be_written(x: Any) -> bool:
             return True
         x = x.base
     return False
+
+
+def _shares_memory(y: Any, x: Any) -> bool:
+    """Whether y is an array in the memory of x, not a number that was read there."""
+    return isinstance(y, np.ndarray) and np.may_share_memory(y, x)
 
 
 @dataclasses.dataclass(slots=True)
@@ -188,11 +193,7 @@ class TapeArray(Tracer):
             values = [tape.keep(x) if parent is None else x for x, parent in zip(values, parents)]
         params = {name: tape.keep(x) for name, x in params.items()} if params else params
         y = tape.record(rule, tuple(values), params, tuple(parents))
-        if (
-            rule in _THROUGH
-            and isinstance(primal(y), np.ndarray)
-            and np.may_share_memory(primal(y), primal(operands[0]))
-        ):
+        if rule in VIEWS and _shares_memory(primal(y), primal(operands[0])):
             y.base, y.view, y.version = operands[0], (rule, params), operands[0].version
         return y
 
@@ -202,8 +203,7 @@ class TapeArray(Tracer):
         if self.base is not None and self.view is not None:
             rule, params = self.view
             _THROUGH[rule](self.base, self, **params)
-            self._move(rule(self.base, **params))  # as it lies in the base
-            self.version = self.base.version
+            self.refresh()  # to lie as it does in the base
 
     def refresh(self) -> None:
         """See what has been written to the base since this view was taken."""
@@ -232,7 +232,7 @@ def _through_axes(base: TapeArray, y: TapeArray, axes: tuple[int, ...]) -> None:
     base[...] = np.transpose(y, np.argsort(axes))
 
 
-#: the rules that give views in NumPy, and how what is written there is written to the base
+#: how what is written to each of the VIEWS is written to its base
 _THROUGH: dict[Rule, Callable[..., None]] = {
     get_item: _through_slice,
     reshape: _through_shape,

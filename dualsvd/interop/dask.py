@@ -54,9 +54,8 @@ def layout(a: Array, name: str = "a") -> str:
             f"{name} must have its matrices whole in their chunks, or be one matrix in blocks of rows or of columns, "
             f"got chunks {a.chunks}; rechunk it with {name}.rechunk({{-2: -1, -1: -1}})"
         )
-    if max(m, n) < 2 * min(m, n) or (rows == 1) == (
-        m > n
-    ):  # no larger than what it would be brought to, or thin blocks
+    thin = columns > 1 if m > n else rows > 1  # cut across its short side: a block of the whole length is there anyway
+    if thin or max(m, n) < 2 * min(m, n):  # or no larger than the problem that it would be brought to
         return "whole"
     return "rows" if columns == 1 else "columns"
 

@@ -174,7 +174,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     array([2.])
     """
     a, b = as_matrix(a), as_inexact(b, "b")
-    a, b = (of_dtype(x, np.result_type(np.result_type(a), np.result_type(b))) for x in (a, b))
+    a, b = (of_dtype(x, np.result_type(a, b)) for x in (a, b))
     (m, n), S = np.shape(a)[-2:], svdvals(a)
     s = primal(S)
     cut = np.finfo(s.dtype).eps * max(m, n) if rcond is None else max(rcond, 0.0)

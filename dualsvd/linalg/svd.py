@@ -442,12 +442,11 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
     same = same_group(at) & ~at.null[..., :, None]
     plain = primal(S_bar)
     mean = same @ plain[..., None] / np.maximum(same.sum(axis=-1, keepdims=True), 1)
-    spread = np.abs(plain - mean[..., 0]) > tolerance(GAUGE, plain.shape[-1], plain.dtype) * np.max(
-        np.abs(plain), axis=-1, keepdims=True, initial=0.0
-    )
-    differs = (same & spread[..., None, :]).any(axis=-1)
     largest = np.max(np.abs(plain), axis=-1, keepdims=True, initial=0.0)
-    kink = at.null & (np.abs(plain) > tolerance(GAUGE, plain.shape[-1], plain.dtype) * largest)
+    noise = tolerance(GAUGE, plain.shape[-1], plain.dtype) * largest
+    spread = np.abs(plain - mean[..., 0]) > noise
+    differs = (same & spread[..., None, :]).any(axis=-1)
+    kink = at.null & (np.abs(plain) > noise)
     return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(kink, plain.dtype.type(0), S_bar))
 
 

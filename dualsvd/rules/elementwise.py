@@ -19,8 +19,8 @@ from .registry import (
     of_dtype,
     primal,
     refuse_second,
-    write_out,
 )
+from .structural import finish
 
 
 def align(tangent: Any, ndim: int) -> Any:
@@ -85,7 +85,7 @@ def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
     would take log(b) of whole numbers of eight bits in half precision, and -b of unsigned ones modulo 256. `whole`:
     complex where the result is, for a real logarithm of a negative number is none."""
     if whole and y.dtype.kind == "c":
-        return tuple(of_dtype(x if isinstance(x, Tracer) else np.asarray(x), y.dtype) for x in operands)
+        return tuple(of_dtype(x, y.dtype) for x in operands)
     first, last = (getattr(x, "dtype", None) for x in (operands[0], operands[-1]))
     if first is last or first is None or last is None:  # Python's numbers have none, and take that of the others
         return operands
@@ -185,8 +185,7 @@ for _name, _rule in ELEMENTWISE.items():
 @implements(np.float_power, "float_power")
 def float_power(a: Any, b: Any) -> Any:
     """The power in double precision at least."""
-    kinds = [np.result_type(np.result_type(x), np.float64) for x in (a, b)]
-    return np.power(*(of_dtype(x if isinstance(x, Tracer) else np.asarray(x), k) for x, k in zip((a, b), kinds)))
+    return np.power(*(of_dtype(x, np.result_type(x, np.float64)) for x in (a, b)))
 
 
 erf, erfc, gamma, lgamma = (ELEMENTWISE[name] for name in ("erf", "erfc", "gamma", "lgamma"))
@@ -275,8 +274,7 @@ def clip(
     low, high = a_min if min is None else min, a_max if max is None else max
     a = a if low is None else np.maximum(a, low)
     a = a if high is None else np.minimum(a, high)
-    a = a if dtype is None else of_dtype(a, np.dtype(dtype))
-    return a if out is None else write_out(out, a)
+    return finish(a, out, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -303,10 +301,10 @@ def _as_operand(x: Any) -> Any:
 def _install_operators() -> None:
     def binary(rule: Rule) -> tuple[Any, Any]:
         def forward(self: Any, other: Any) -> Any:
-            return rule(self, _as_operand(other) if isinstance(other, (list, tuple)) else other)
+            return rule(self, _as_operand(other))
 
         def reflected(self: Any, other: Any) -> Any:
-            return rule(_as_operand(other) if isinstance(other, (list, tuple)) else other, self)
+            return rule(_as_operand(other), self)
 
         return forward, reflected
 

@@ -82,7 +82,7 @@ def _np_average(a: Any, axis: Any = None, weights: Any = None, returned: bool = 
         y, weight = np.mean(a, axis=axis, keepdims=keepdims), np.asarray(float(_count(a, axis, None)))
     else:
         weights = operand(weights)
-        weights = of_dtype(weights, np.result_type(np.result_type(a), np.result_type(weights)))
+        weights = of_dtype(weights, np.result_type(a, weights))
         if np.shape(weights) != a.shape:
             places = [k + a.ndim for k in negative_axes(axis, a.ndim)]
             weights = np.transpose(weights, np.argsort(places))  # one axis of the weights for each, in that order
@@ -287,7 +287,7 @@ def _np_gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -
 
 @implements(np.interp)
 def _np_interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    x, xp, fp = (of_dtype(z, np.result_type(np.result_type(z), np.float64)) for z in map(operand, (x, xp, fp)))
+    x, xp, fp = (of_dtype(z, np.result_type(z, np.float64)) for z in map(operand, (x, xp, fp)))
     if period is not None:
         order = np.argsort(primal(xp) % period)
         x, xp, fp = x % period, (xp % period)[order], fp[order]

@@ -258,6 +258,10 @@ broadcast_to = linear(
 )
 
 
+#: the rules whose results are views of their operand, where NumPy's are
+VIEWS = frozenset((get_item, reshape, transpose))
+
+
 @implements(np.reshape)
 def _np_reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
     shape = tuple(shape) if isinstance(shape, (tuple, list)) else (operator.index(shape),)
