@@ -122,8 +122,8 @@ def refine(A: Any, U: Any, S: Any, Vh: Any, steps: int, resolved: Any, null: Any
     A = Pair(A.high, np.zeros_like(A.high))
     for _ in range(steps):
         U, V = solve_clusters(A, U, V, S)
-        U, V = newton_step(A, U, V, resolved, ~null)
-    values = rayleigh(product(flip(U), product(A, V)), off_identity(U), off_identity(V))
+        (U, R), (V, Q) = newton_step(A, U, V, resolved, ~null)
+    values = rayleigh(product(flip(U), product(A, V)), R, Q)
     real = np.dtype(dtype.type(0).real.dtype)
     high = np.where(null, S, (values.high + values.low).astype(real))
     tail = np.where(null, 0.0, (values.high - high) + values.low)
@@ -161,8 +161,9 @@ def turn_cluster(A: Pair, U: Pair, V: Pair, g: slice, s: Any) -> None:
         X.high[:, g], X.low[:, g] = product(x, turn)
 
 
-def newton_step(A: Pair, U: Pair, V: Pair, resolved: Any, positive: Any) -> tuple[Pair, Pair]:
-    """One step for all pairs; within a tie the columns are made orthonormal only."""
+def newton_step(A: Pair, U: Pair, V: Pair, resolved: Any, positive: Any) -> tuple[tuple[Pair, Any], tuple[Pair, Any]]:
+    """One step for all pairs; within a tie the columns are made orthonormal only. Returns U and V, each with what it
+    lacks of that."""
     AV = product(A, V)
     AhU = product(flip(A), U)
     T, R, Q = product(flip(U), AV), off_identity(U), off_identity(V)
@@ -193,11 +194,13 @@ def newton_step(A: Pair, U: Pair, V: Pair, resolved: Any, positive: Any) -> tupl
     return orthonormal(plus(U, du)), orthonormal(plus(V, dv))
 
 
-def orthonormal(Q: Pair) -> Pair:
-    """Q made orthonormal again where the step was long, as it is beside small values: it is right to first order."""
+def orthonormal(Q: Pair) -> tuple[Pair, Any]:
+    """Q made orthonormal again where the step was long, as it is beside small values (a step is right to first order);
+    and I - Q^H Q."""
+    R = off_identity(Q)
     for _ in range(5):
-        R = off_identity(Q)
         if not np.abs(R).max(initial=0.0) > FIRST_ORDER:
             break
         Q = plus(Q, Q.high @ (R * 0.5))
-    return Q
+        R = off_identity(Q)
+    return Q, R
