@@ -158,9 +158,9 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     `svd` does."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     size, batch, anything = m * n * planes, len(S) // n, False
-    A, Ar = shared(m * n, X, leaf, lane)
-    Ub, ur = shared(m * n, X, leaf, lane)
-    Vb, vr = shared(n * n, X, leaf, lane)
+    A, Ar = shared(room(m * n, X, leaf), lane)
+    Ub, ur = shared(room(m * n, X, leaf), lane)
+    Vb, vr = shared(room(n * n, X, leaf), lane)
     A0, K, L, Y = room(m * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf)
     D, W, R, Sb, H, info = (
         room(n, X, leaf), room(n, X, leaf), room(m, X, leaf), room(n, X, lane), room(m, X, lane), room(2, X, lane)
@@ -203,9 +203,9 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
     not resolved."""
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     size, chunk = m * n * planes, components(reals) - 1
-    A, Ar = shared(m * n, X, leaf, lane)
-    H, Hr = shared(m * n, X, leaf, lane)
-    G, Gr = shared(chunk, X, reals, lane)
+    A, Ar = shared(room(m * n, X, leaf), lane)
+    H, Hr = shared(room(m * n, X, leaf), lane)
+    G, Gr = shared(room(chunk, X, reals), lane)
     A0, K, L, Y = room(m * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf)
     D, W, Z, S, O, info = (
         room(n, X, leaf), room(n, X, leaf), room(n, X, leaf), room(n, X, lane), room(m, X, lane), room(2, X, lane)

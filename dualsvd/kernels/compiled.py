@@ -26,6 +26,7 @@ from .transfer import (
     put,
     room,
     scaling,
+    scratch,
     shared,
     take,
     tell,
@@ -60,13 +61,13 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     told: for each matrix the sweeps before the last, with VERDICT times the verdict, which is 0 if all went well; then
     |cos|^2, written only for packs where something did not.
     """
-    rows, columns = integer(rows), integer(columns)
+    place, rows, columns = scratch(rows, columns, X), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     k, height, batch = n if len(U) else 0, jacobi.headroom(np.finfo(X.dtype).eps), len(S) // n
-    A, Ar = shared(m * n, X, kind, reals)
-    V, Vr = shared(k * k + 1, X, kind, reals)
-    Sb, info = room(n, X, reals), room(2, X, reals)
+    A, Ar = shared(room(m * n, place, kind), reals)
+    V, Vr = shared(room(k * k + 1, place, kind), reals)
+    Sb, info = room(n, place, reals), room(2, place, reals)
     left, right = (Vr, Ar) if wide else (Ar, Vr)
     x, y, z, values, report = buffer(X, lane), buffer(U, lane), buffer(Vh, lane), buffer(S, lane), buffer(told, lane)
     one, anything = unscaled(Sb[0]), False
@@ -105,7 +106,7 @@ def values(kind, reals, lane, rows, columns, X, S, told, begin, end, limit):
     """S alone, by way of a bidiagonal matrix. Returns and tells what `svd` does."""
     m, n = max(rows, columns), min(rows, columns)
     width, planes, batch = lanes(kind), components(kind), len(S) // n
-    A, Ar = shared(m * n, X, kind, reals)
+    A, Ar = shared(room(m * n, X, kind), reals)
     u, w, y = room(m, X, kind), room(m, X, kind), room(m, X, kind)
     v, z, p, tau, upsilon = room(n, X, kind), room(n, X, kind), room(n, X, kind), room(n, X, kind), room(n, X, kind)
     D, E, info = room(n, X, reals), room(n + 1, X, reals), room(2, X, reals)
@@ -221,10 +222,10 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
     planes, eps = components(leaf), np.finfo(U.dtype).eps
     forms, of_q = layouts(rows, columns, planes), (n, n, False, planes)
     size, group = m * n * planes, np.empty(n, np.int64)
-    U0, ur = shared(m * n, U, leaf, lane)
-    V0, vr = shared(n * n, U, leaf, lane)
-    W, Wr = shared(n * n, U, leaf, lane)
-    D, Dr = shared(count * m * n, U, leaf, lane)
+    U0, ur = shared(room(m * n, U, leaf), lane)
+    V0, vr = shared(room(n * n, U, leaf), lane)
+    W, Wr = shared(room(n * n, U, leaf), lane)
+    D, Dr = shared(room(count * m * n, U, leaf), lane)
     S0, R = room(n, U, lane), room(n, U, leaf)
     left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx, turns = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(Q, lane)
@@ -246,16 +247,6 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
             put(left, 0, planes, one, y, b, forms[1])
         put(Wr, 0, planes, one, turns, b, of_q)
     return False
-
-
-@inlined
-def room_of_factors(m, n, x, kind, other, wide):
-    """Buffers of U and V of tall matrices; their reals, in the order of the factors in memory, left and right of S."""
-    U, u = shared(m * n, x, kind, other)
-    V, v = shared(n * n, x, kind, other)
-    if wide:
-        return U, V, v, u
-    return U, V, u, v
 
 
 @inlined
@@ -296,11 +287,11 @@ def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh,
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
-    A, Ar = shared(m * n, U, kind, lane)
-    V, Vr = shared(n * n, U, kind, lane)
-    Sb, Sr = shared(n, U, reals, lane)
-    U0, ur = shared(m * n, U, leaf, lane)
-    V0, vr = shared(n * n, U, leaf, lane)
+    A, Ar = shared(room(m * n, U, kind), lane)
+    V, Vr = shared(room(n * n, U, kind), lane)
+    Sb, Sr = shared(room(n, U, reals), lane)
+    U0, ur = shared(room(m * n, U, leaf), lane)
+    V0, vr = shared(room(n * n, U, leaf), lane)
     S0, R = room(n, U, lane), room(n, U, kind)
     left, right = (vr, ur) if wide else (ur, vr)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
@@ -333,11 +324,11 @@ def sweeps(
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
     chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
-    A, Ar = shared(m * n, U, kind, lane)
-    V, Vr = shared(n * n, U, kind, lane)
-    Sb, Sr = shared(n, U, reals, lane)
-    U0, Ur = shared(m * n, U, leaf, lane)
-    W, Wr = shared(n * n, U, leaf, lane)
+    A, Ar = shared(room(m * n, U, kind), lane)
+    V, Vr = shared(room(n * n, U, kind), lane)
+    Sb, Sr = shared(room(n, U, reals), lane)
+    U0, Ur = shared(room(m * n, U, leaf), lane)
+    W, Wr = shared(room(n * n, U, leaf), lane)
     S0, R, info = room(n, U, lane), room(n, U, kind), room(2, U, lane)
     exponents = np.empty(count, np.int64)
     left, right = (Vr, Ar) if wide else (Ar, Vr)
@@ -382,15 +373,19 @@ def sweeps(
 def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU, dS, dVh, begin, end):
     """dU, dS, dVh of finished SVDs along `count` directions, by the closed form. Returns whether it left something out:
     a matrix has a tie, a zero, or is not finite."""
-    rows, columns = integer(rows), integer(columns)
+    place, rows, columns = scratch(rows, columns, U), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     forms = layouts(rows, columns, planes)
-    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
-    dUb, dVb, dleft, dright = room_of_factors(m, n, U, kind, reals, wide)
-    D, Dr = shared(m * n, U, kind, reals)
-    Sb, dSb, F = room(n, U, reals), room(n, U, reals), room(n * n, U, reals)
-    P, Q, H = room(n * n, U, kind), room(n * n, U, kind), room(m * n, U, kind)
+    Ub, ur = shared(room(m * n, place, kind), reals)
+    Vb, vr = shared(room(n * n, place, kind), reals)
+    left, right = (vr, ur) if wide else (ur, vr)
+    dUb, dur = shared(room(m * n, place, kind), reals)
+    dVb, dvr = shared(room(n * n, place, kind), reals)
+    dleft, dright = (dvr, dur) if wide else (dur, dvr)
+    D, Dr = shared(room(m * n, place, kind), reals)
+    Sb, dSb, F = room(n, place, reals), room(n, place, reals), room(n * n, place, reals)
+    P, Q, H = room(n * n, place, kind), room(n * n, place, kind), room(m * n, place, kind)
     x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
     dy, dvalues, dz, one = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane), unscaled(Sb[0])
     none, left_out = like(Sb[0], 0.0), False
@@ -421,15 +416,19 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
 @jit(nogil=True, **OPTIONS)
 def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin, end):
     """The cotangents of the matrices from those of finished SVDs. Returns whether it left something out."""
-    rows, columns = integer(rows), integer(columns)
+    place, rows, columns = scratch(rows, columns, U), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes, eps = lanes(kind), components(kind), np.finfo(U.dtype).eps
     forms = layouts(rows, columns, planes)
-    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
-    gUb, gVb, gleft, gright = room_of_factors(m, n, U, kind, reals, wide)
-    gXb, gXr = shared(m * n, U, kind, reals)
-    Sb, gSb, F = room(n, U, reals), room(n, U, reals), room(n * n, U, reals)
-    P, H = room(n * n, U, kind), room(m * n, U, kind)
+    Ub, ur = shared(room(m * n, place, kind), reals)
+    Vb, vr = shared(room(n * n, place, kind), reals)
+    left, right = (vr, ur) if wide else (ur, vr)
+    gUb, gur = shared(room(m * n, place, kind), reals)
+    gVb, gvr = shared(room(n * n, place, kind), reals)
+    gleft, gright = (gvr, gur) if wide else (gur, gvr)
+    gXb, gXr = shared(room(m * n, place, kind), reals)
+    Sb, gSb, F = room(n, place, reals), room(n, place, reals), room(n * n, place, reals)
+    P, H = room(n * n, place, kind), room(m * n, place, kind)
     x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
     gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
     none, left_out, far_apart = like(Sb[0], 0.0), False, len(gX) > FAR_APART
@@ -457,13 +456,15 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
 @jit(nogil=True, **OPTIONS)
 def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, begin, end):
     """dS of finished SVDs along `count` directions. Returns whether it left something out."""
-    rows, columns = integer(rows), integer(columns)
+    place, rows, columns = scratch(rows, columns, U), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     forms = layouts(rows, columns, planes)
-    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
-    D, Dr = shared(m * n, U, kind, reals)
-    Sb, dSb, H = room(n, U, reals), room(n, U, reals), room(m * n, U, kind)
+    Ub, ur = shared(room(m * n, place, kind), reals)
+    Vb, vr = shared(room(n * n, place, kind), reals)
+    left, right = (vr, ur) if wide else (ur, vr)
+    D, Dr = shared(room(m * n, place, kind), reals)
+    Sb, dSb, H = room(n, place, reals), room(n, place, reals), room(m * n, place, kind)
     x, y, z, dx, dvalues = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(dS, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
@@ -480,13 +481,15 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
 @jit(nogil=True, **OPTIONS)
 def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     """The cotangents of the matrices where only the values have one. Returns whether it left something out."""
-    rows, columns = integer(rows), integer(columns)
+    place, rows, columns = scratch(rows, columns, U), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
     width, planes = lanes(kind), components(kind)
     forms = layouts(rows, columns, planes)
-    Ub, Vb, left, right = room_of_factors(m, n, U, kind, reals, wide)
-    gXb, gXr = shared(m * n, U, kind, reals)
-    Sb, gSb, H = room(n, U, reals), room(n, U, reals), room(m * n, U, kind)
+    Ub, ur = shared(room(m * n, place, kind), reals)
+    Vb, vr = shared(room(n * n, place, kind), reals)
+    left, right = (vr, ur) if wide else (ur, vr)
+    gXb, gXr = shared(room(m * n, place, kind), reals)
+    Sb, gSb, H = room(n, place, reals), room(n, place, reals), room(m * n, place, kind)
     x, y, z, gvalues, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gS, lane), buffer(gX, lane)
     one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
     for first in range(begin, end, width):

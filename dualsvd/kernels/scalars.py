@@ -707,6 +707,11 @@ def leaf_kind(kind: Kind) -> Kind:
     return Kind.of(leaf_type(kind.number))
 
 
+def seen_as(store: Any, kind: Kind) -> Any:
+    """The memory of a buffer as numbers of another kind."""
+    return buffer(store.array, kind)
+
+
 def _compile_in_place(
     function: Callable[..., Any], first: Any, signature_of: Callable[..., Any]
 ) -> Callable[[Callable[..., Any]], Any]:
@@ -746,6 +751,11 @@ def _same_integer(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 @_compile_in_place(leaf_kind, KindType, lambda t: KindType(leaf_type(t.number))(t))
 def _leaf_kind(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     return context.get_dummy_value()
+
+
+@_compile_in_place(seen_as, BufferType, lambda store, kind: BufferType(kind.number, store.array)(store, kind))
+def _seen_as(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    return impl_ret_borrowed(context, builder, sig.return_type, values[0])
 
 
 class _ArrayBuffer(protocol.Buffer):

@@ -8,6 +8,10 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
+from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 from numba.extending import overload, register_jitable
 
 from . import bidiagonal, derivatives, householder, jacobi, qr
@@ -17,6 +21,31 @@ from .scalars import compile_rule, order_of
 #: takes those of single precision by an estimate, which is a sixth of a rounding too small on average.
 FAST = {"contract"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
+
+
+class _Left(Lower):
+    """Code for its callers to optimise, who know how long its loops are: LLVM would unroll loops of unknown length, and
+    once the length is known, what is left of that stays in pieces."""
+
+    def setup_function(self, fndesc: Any) -> None:
+        super().setup_function(fndesc)
+        self.function.attributes.add("optsize")
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LeftLowering(BaseNativeLowering):
+    _name = "dualsvd_left_lowering"  # type: ignore[assignment]
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        return _Left
+
+
+class _LeftToCallers(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [(_LeftLowering if x is NativeLowering else x, name) for x, name in manager.passes]
+        return [manager]
 
 
 def _written_in(text: Any, module: Any) -> bool:
@@ -51,13 +80,15 @@ HOT |= {name for name, text in vars(derivatives).items() if _written_in(text, de
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
 TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
 
+INLINED: Any = {"forceinline": True, "pipeline_class": _LeftToCallers}
+
 for _text in (jacobi, derivatives, qr, householder, bidiagonal):
     for _name, _function in vars(_text).items():
         if _written_in(_function, _text):
             if _name in STAGED:
                 compile_rule(_function)
             elif _name != "follow_beyond":
-                register_jitable(**TEXT, forceinline=_name in HOT)(_function)
+                register_jitable(**TEXT, **(INLINED if _name in HOT else {}))(_function)
 
 
 @overload(jacobi.follow_beyond, jit_options=TEXT, strict=False)
@@ -69,4 +100,4 @@ def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
 #: How kernels' own functions are registered: those that stay calls, and those that are put where they are called, for
 #: they run once an entry or stand in one place.
 called = register_jitable(**OPTIONS, no_cfunc_wrapper=True)
-inlined = register_jitable(**OPTIONS, no_cfunc_wrapper=True, forceinline=True)
+inlined = register_jitable(**OPTIONS, no_cfunc_wrapper=True, **INLINED)

@@ -6,12 +6,19 @@ columns, and in each of its numbers the entries of as many matrices as the kind 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
 
 from .cpu import VERDICT
 from .lanes import prefetch, read_lanes, write_lanes
 from .protocol import conj, entry, like, set_entry
-from .scalars import buffer, components, lanes
+from .scalars import BufferType, FixedType, Versioned, buffer, components, components_of, lanes, lanes_of, seen_as
 from .texts import called, inlined
 
 #: Reals on a cache line, of double precision.
@@ -24,6 +31,62 @@ POWERS = np.ldexp(1.0, np.arange(-1100, 1024))
 # ---- memory
 
 
+class StackType(Versioned, types.Opaque):
+    """The stack of a kernel, with room for so many numbers in a buffer, of the precision of `real`."""
+
+    def __init__(self, numbers: int, real: Any) -> None:
+        self.numbers, self.real = numbers, real
+        super().__init__(f"Stack({numbers}, {real})")
+
+
+register_model(StackType)(models.OpaqueModel)
+
+
+@intrinsic
+def _scratch(typing: Any, rows: Any, columns: Any, x: types.Array) -> Any:
+    """Where the buffers of a kernel lie: on its stack if the sizes are `Fixed`, for then LLVM keeps in registers what
+    they hold, and else in memory of their own; x is an array of their precision."""
+    if not isinstance(rows, FixedType):
+        return x(rows, columns, x), lambda context, builder, sig, values: impl_ret_borrowed(
+            context, builder, x, values[2]
+        )
+    t = StackType(max(rows.value, columns.value) ** 2 + 1, x.dtype)
+    return t(rows, columns, x), lambda context, builder, sig, values: context.get_dummy_value()
+
+
+@intrinsic
+def _room(typing: Any, count: Any, place: Any, kind: Any) -> Any:
+    """A buffer of `count` numbers, uninitialised, at the `scratch` of a kernel. To be called by the kernel itself: what
+    is on the stack is gone when the function returns that asked for it."""
+    array = types.Array(place.real if isinstance(place, StackType) else place.dtype, 1, "C")
+    t = BufferType(kind.number, array)
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        if not isinstance(place, StackType):
+            return context.compile_internal(builder, _on_the_heap, sig, values)
+        real, size = context.get_value_type(place.real), place.numbers * components_of(t.number) * lanes_of(t.number)
+        stack = cgutils.alloca_once(builder, ir.ArrayType(real, size))
+        stack.align = 64
+        reals = context.make_array(array)(context, builder)
+        length, step = (context.get_constant(types.intp, k) for k in (size, place.real.bitwidth // 8))
+        data = builder.bitcast(stack, real.as_pointer())
+        populate_array(reals, data, shape=[length], strides=[step], itemsize=step, meminfo=None)
+        numbers = cgutils.create_struct_proxy(t)(context, builder)
+        numbers.array = reals._getvalue()
+        return numbers._getvalue()
+
+    return t(count, place, kind), generate
+
+
+#: untyped: type checkers see the typing functions in place of what compiled code calls
+scratch: Any = _scratch
+room: Any = _room
+
+
+def _on_the_heap(count, x, kind):
+    return buffer(memory(count * components(kind) * lanes(kind), x), kind)
+
+
 @inlined
 def memory(size, like):
     """Uninitialised reals on a cache line: packs are 64 bytes."""
@@ -33,16 +96,9 @@ def memory(size, like):
 
 
 @inlined
-def room(count, x, kind):
-    """A buffer of `count` numbers, uninitialised; x is an array of their precision."""
-    return buffer(memory(count * components(kind) * lanes(kind), x), kind)
-
-
-@inlined
-def shared(count, x, kind, other):
-    """The same memory as numbers of a kind, and of another: their reals, say."""
-    a = memory(count * components(kind) * lanes(kind), x)
-    return buffer(a, kind), buffer(a, other)
+def shared(A, kind):
+    """A buffer, and the same memory as numbers of another kind: its reals, say."""
+    return A, seen_as(A, kind)
 
 
 @inlined
