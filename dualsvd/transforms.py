@@ -19,7 +19,7 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, primal
+from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
@@ -424,11 +424,12 @@ def value_and_gradient(
 
 
 def _cut(J: Any, leaves: Sequence[Any]) -> list[Any]:
-    """The last axis of J, all elements of all leaves, cut into the leaves' shapes."""
+    """The last axis of J, all elements of all leaves, cut into the leaves' shapes, each in its leaf's precision."""
     parts, offset = [], 0
     for leaf in leaves:
-        size = math.prod(np.shape(leaf))
-        parts.append(np.reshape(J[..., offset : offset + size], np.shape(J)[:-1] + np.shape(leaf)))
+        size, dtype = math.prod(np.shape(leaf)), np.result_type(primal(leaf))
+        part = np.reshape(J[..., offset : offset + size], np.shape(J)[:-1] + np.shape(leaf))
+        parts.append(of_dtype(part, np.result_type(dtype, np.complex64) if np.iscomplexobj(part) else dtype))
         offset += size
     return parts
 

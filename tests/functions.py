@@ -204,6 +204,7 @@ call("median along an axis", lambda x: np.median(x, axis=1, keepdims=True), 3, 5
 call("quantile", lambda x: np.quantile(x, [0.1, 0.77], axis=0), 5, 4)
 call("percentile", lambda x: np.percentile(x, 30.0), 3, 4)
 call("unique", np.unique, 3, 4)
+call("unique along an axis", lambda x: np.unique(np.concatenate([x, x[::-1]]), axis=0), 3, 2)
 
 # differences and tables
 call("diff", np.diff, 3, 4)
@@ -226,6 +227,8 @@ call("matmul from the left", lambda x: A34 @ x, 4, 2)
 call("matmul of a vector", lambda x: A234 @ x, 4)
 call("vector times matrices", lambda x: x @ A234, 3)
 call("matmul of itself", lambda x: x @ np.swapaxes(x, -1, -2), 2, 3, 4)
+call("matmul along axes", lambda x: np.matmul(x, A34, axes=[(1, 0), (0, 1), (1, 0)]), 3, 2)
+call("matmul along axes of a vector", lambda x: np.matmul(A234, x, axes=[(2, 1), (0,), (0,)]), 3)
 call("matmul, broadcast", lambda x: x @ A43, 2, 3, 4)
 call("dot of vectors", lambda x: np.dot(x, A4), 4)
 call("dot with a number", lambda x: np.dot(x, 3.0), 4)

@@ -280,6 +280,19 @@ def test_dtype_is_what_is_computed_in(f, x):
     np.testing.assert_allclose(slope, ds.jvp(f, (x.astype(np.float64),), (np.ones_like(x),))[1], rtol=1e-15)
 
 
+@pytest.mark.parametrize("q", (0.3, [0.3, 0.5], np.float32(0.3), np.float32([0.3, 0.5])), ids=repr)
+@pytest.mark.parametrize("method", ("linear", "lower", "nearest", "median_unbiased"))
+def test_quantiles_have_the_precision_that_numpy_gives_them(method, q):
+    x = np.float32([3.0, 1.0, 4.0, 1.5, 9.0])
+    expected = np.quantile(x, q, method=method), np.percentile(x, 100 * np.asarray(q), method=method)
+    values, slopes = ds.jvp(
+        lambda x: (np.quantile(x, q, method=method), np.percentile(x, 100 * np.asarray(q), method=method)), (x,), (x,)
+    )
+    for wanted, value, slope in zip(expected, values, slopes):
+        assert wanted.dtype == value.dtype == slope.dtype
+        np.testing.assert_allclose(value, wanted, rtol=1e-6)
+
+
 def test_the_sign_and_powers_of_complex_numbers():
     z, h = 1.0 + 2.0j, 1e-6
     for f, v in ((np.sign, 1.0), (np.sign, 1j), (lambda z: np.power(-2.0, z), 1.0), (lambda z: (-2) ** z, 1.0)):

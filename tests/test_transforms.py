@@ -316,6 +316,19 @@ def test_float32_is_kept_and_integers_become_float64(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_each_leaf_has_a_derivative_of_its_precision(mode):
+    x, z = (np.float32([1, 2]), np.array([3.0, 4.0])), np.complex64([1j, 2])
+    for result in (
+        ds.gradient(lambda x: np.sum(x[0] * x[1]), x, mode=mode),
+        ds.jacobian(lambda x: x[0] * x[1], x, mode=mode),
+    ):
+        assert [part.dtype for part in result] == [np.float32, np.float64]
+    assert ds.gradient(lambda z: np.sum(abs(z) * x[1]), z, mode=mode).dtype == np.complex64
+    assert ds.jacobian(lambda z: z * x[1], z, mode=mode, holomorphic=True).dtype == np.complex64
+    assert ds.jacobian(lambda x: x * 1j * z, x[0], mode=mode).dtype == np.complex64
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_foreign_byte_order_becomes_native(mode):
     G = ds.gradient(lambda x: np.sum(x * x), np.array([1.0, 2.0], dtype=">f8"), mode=mode)
     assert G.dtype.isnative and np.array_equal(G, [2.0, 4.0])

@@ -66,10 +66,21 @@ def _shares_memory(a: Any, b: Any, /, max_work: Any = None) -> bool:
 
 
 @implements(np.unique)
-def _unique(ar: Any, return_index: Any = False, return_inverse: Any = False, return_counts: Any = False) -> Any:
-    """The elements that stand first among their equals."""
-    _, index, *more = np.unique(primal(ar), True, return_inverse, return_counts)
-    wanted = (np.ravel(ar)[index], *([index] if return_index else []), *more)
+def _unique(
+    ar: Any,
+    return_index: Any = False,
+    return_inverse: Any = False,
+    return_counts: Any = False,
+    axis: int | None = None,
+    *,
+    equal_nan: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """The elements, or the slices along `axis`, that stand first among their equals."""
+    x = primal(ar)
+    _, index, *more = np.unique(x, True, return_inverse, return_counts, axis, equal_nan=equal_nan, **kwargs)
+    first = np.ravel(ar)[index] if axis is None else np.take(ar, index, axis)
+    wanted = (first, *([index] if return_index else []), *more)
     return wanted if len(wanted) > 1 else wanted[0]
 
 

@@ -117,8 +117,17 @@ matmul = Rule("matmul", np.matmul, _push_matmul, _pull_matmul, _matmul_examples)
 
 
 @implements(np.matmul, np.linalg.matmul)
-def _np_matmul(x1: Any, x2: Any, /, *, dtype: Any = None, **kwargs: Any) -> Any:
-    return finish(matmul(operand(x1), operand(x2), **kwargs), None, dtype)
+def _np_matmul(x1: Any, x2: Any, /, *, axes: Any = None, dtype: Any = None) -> Any:
+    """Matrices are in the last two axes, or where `axes` says, for both operands and the result."""
+    x1, x2 = operand(x1), operand(x2)
+    if axes is not None:
+        first, second, *result = axes
+        places = [range(-min(np.ndim(x), 2), 0) for x in (x1, x2)]
+        x1, x2 = (np.moveaxis(x, at, to) for x, at, to in zip((x1, x2), (first, second), places))
+        y = matmul(x1, x2)
+        core = y.ndim - len(np.broadcast_shapes(np.shape(x1)[:-2], np.shape(x2)[:-2]))
+        return finish(np.moveaxis(y, range(-core, 0), result[0]) if result and core else y, None, dtype)
+    return finish(matmul(x1, x2), None, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -107,15 +107,14 @@ def _np_quantile(
     if weights is not None:
         raise MissingRuleError("np.quantile and np.percentile have no derivative rule for weights=")
     axes = negative_axes(axis, a.ndim)
+    dtype = np.quantile(np.zeros(1, a.dtype), q, method=method).dtype  # some methods interpolate in that of q
     q = np.asarray(q, dtype=float)
-    if not np.all((q >= 0) & (q <= 1)):
-        raise ValueError("Quantiles must be in the range [0, 1]")
     # where in the sorted row each quantile stands, as NumPy's method says of the row 0, 1, 2, ...
     rows = np.sort(last_axes(a, axes), axis=-1)
     place = np.quantile(np.arange(rows.shape[-1], dtype=float), q, method=method)
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, rows.shape[-1] - 1)
-    along = place - low if q.ndim else float(place - low)  # one number leaves float32 as it is
+    along = (place - low).astype(dtype)
     y = _beside_nan(rows, rows[..., low] + along * (rows[..., high] - rows[..., low]))
     y = np.moveaxis(y, range(-q.ndim, 0), range(q.ndim))
     if keepdims:
@@ -132,7 +131,7 @@ def _beside_nan(rows: Any, y: Any) -> Any:
 
 @implements(np.percentile)
 def _np_percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
-    return np.quantile(a, np.asarray(q, dtype=float) / 100, *args, **kwargs)
+    return np.quantile(a, q / 100 if type(q) in (int, float) else np.true_divide(q, 100), *args, **kwargs)
 
 
 @implements(np.median)
