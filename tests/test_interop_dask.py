@@ -70,6 +70,18 @@ def test_chunks_do_not_matter(
     close(f(da.from_array(a, chunks=chunks)), reference(a))
 
 
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [((0, 3), (1, 3)), ((3, 0), (1, 1)), ((5, 0, 3), (2, 0, 3)), ((0, 2, 3), (1, 2, 3))], ids=str
+)
+def test_empty_matrices(shape: tuple[int, ...], chunks: Any) -> None:
+    a = da.zeros(shape, chunks=chunks)
+    for name, (f, reference) in FUNCTIONS.items():
+        if name != "opnorm" or 0 not in shape[-2:]:
+            close(f(a), reference(np.zeros(shape)))
+    for x, y in zip(dsd.svd(a), ds.svd(np.zeros(shape))):
+        close(x, y)
+
+
 @EACH
 @DTYPES
 def test_factors_multiply_to_the_matrix(

@@ -71,14 +71,14 @@ def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params:
     inputs, outputs = (side.strip("()").split("),(") for side in signature.split("->"))
     sample = f(*(np.ones((1,) * len(core.split(",")), dtype=x.dtype) for core, x in zip(inputs, xs)))
     metas = tuple(np.empty((0,) * np.ndim(y), dtype=y.dtype) for y in sample)
-    single = len(outputs) == 1
+    single, full = len(outputs) == 1, all(x.size for x in xs)  # Dask divides by the sizes of chunks to cut them anew
     return da.apply_gufunc(
         (lambda *blocks: f(*blocks)[0]) if single else f,
         signature,
-        *xs,
+        *(xs if full else (x.rechunk(-1) for x in xs)),
         meta=metas[0] if single else metas,
         output_sizes={"r": min(xs[0].shape[-2:])},
-        allow_rechunk=True,
+        allow_rechunk=full,
     )
 
 
