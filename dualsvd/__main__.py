@@ -28,6 +28,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"dualsvd: {message}; see {self.prog} --help\n")
 
 
+def size(text: str) -> int:
+    """A whole number from 1 on."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text}")
+    return int(text)
+
+
+#: what options that may stand before or behind a command are where they are not given
+WITHOUT: dict[str, Any] = {"json": False, "plot": None, "order": 1}
+
+
 def parser() -> Parser:
     """The commands and their arguments."""
     shared = Parser(add_help=False)
@@ -46,12 +57,12 @@ def parser() -> Parser:
         parents=[shared, plot, order],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.set_defaults(run=story, json=False, plot=None, order=1)
-    commands = top.add_subparsers(metavar="COMMAND")
+    top.set_defaults(run=story, refused=())
+    commands, options = top.add_subparsers(metavar="COMMAND"), {"plot": plot, "order": order}
 
     def command(name: str, run: Callable[..., int], text: str, *parents: Parser) -> Any:
         added = commands.add_parser(name, help=text, description=text, parents=[shared, *parents])
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, refused=[option for option, by in options.items() if by not in parents])
         return added
 
     check = command("check", check_files, "compare all ways to the derivatives at the matrices of files", plot, order)
@@ -67,7 +78,7 @@ def parser() -> Parser:
     whole.add_argument("--out", type=Path, required=True, metavar="J.npy", help="the file to write")
     whole.add_argument("--mode", choices=("auto", "forward", "reverse"), default="auto")
     speed = command("bench", measure, "measure speed beside the other libraries that are installed", plot)
-    speed.add_argument("--largest", type=int, default=64, metavar="N", help="largest size of matrix (64)")
+    speed.add_argument("--largest", type=size, default=64, metavar="N", help="largest size of matrix (64)")
     speed.add_argument("--all-threads", action="store_true", help="use all cores, not one")
     command("info", show_information, "versions, the machine, and which optional packages are installed")
     command("warmup", warm_up, "compile all kernels now, in parallel, so that no first call has to wait")
@@ -76,9 +87,14 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    given = parser().parse_args(arguments)
+    top = parser()
+    # set_defaults would give these to the commands too, and there they would overwrite what stands before the command
+    given = top.parse_args(arguments, argparse.Namespace(**WITHOUT))
+    for option in given.refused:
+        if getattr(given, option) != WITHOUT[option]:
+            top.error(f"--{option} is not for this command")
     try:
-        if getattr(given, "plot", None):
+        if given.plot:
             from . import plots
 
             plots.check_target(given.plot)

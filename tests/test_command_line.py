@@ -154,6 +154,18 @@ def test_the_leading_part_is_cut_where_it_is_smooth() -> None:
     assert commands.leading_part(np.array([[9.0, 1.0, 0.5], [5.0, 4.9, 0.1]])).__name__ == "low_rank of order 2"
 
 
+@pytest.mark.parametrize("place", ["before the command", "behind it"])
+def test_options_may_stand_before_or_behind_a_command(
+    place: str, matrix_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--json", "--order", "2", "--plot", str(tmp_path / "a.png")]
+    command = ["check", str(matrix_file)]
+    assert main([*options, *command] if place == "before the command" else [*command, *options]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["matrices"]
+    assert second.HESSIAN_REVERSE in {r["name"] for report in told["reports"] for r in report["rows"]}
+    assert (tmp_path / "a.png").exists()
+
+
 def test_check_takes_several_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [save(tmp_path / "a.npy", A), save(tmp_path / "b.csv", A.T)]
     np.savez(tmp_path / "c.npz", one=A, two=A[:3])
@@ -302,7 +314,15 @@ def test_a_bad_file_among_good_ones_stops_before_anything_is_said(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["explain"], ["check"], ["jacobian", "a.npy"], ["--order", "3"], ["bench", "--largest", "many"]],
+    [
+        ["explain"],
+        ["check"],
+        ["jacobian", "a.npy"],
+        ["--order", "3"],
+        ["--plot", "a.png", "info"],
+        ["--order", "2", "diagnose", "a.npy"],
+        *(["bench", "--largest", largest] for largest in ("many", "0", "-3")),
+    ],
     ids=str,
 )
 def test_bad_commands_are_exit_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
