@@ -134,6 +134,8 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
         if len(fields) != width:
             raise UnreadableFileError(f"{path}: line {k} has {len(fields)} fields, the lines before it {width}")
     try:
+        if any("_" in line for _, line in lines[-len(rows) :]):
+            raise ValueError  # for Python, and so for NumPy, 1_000 is a number
         numbers = np.array([fields for _, fields in rows]).astype(np.float64)
     except ValueError:  # complex numbers, or a field to name
         numbers = np.array([[_field(path, k, j, f) for j, f in enumerate(fields, 1)] for k, fields in rows])
@@ -146,9 +148,13 @@ def _is_name(field: str) -> bool:
 
 
 def _number(field: str) -> float | complex | None:
-    for kind in (float, complex):
-        with contextlib.suppress(ValueError):
-            return kind(field)
+    """A number as files write it: not Python's 1_000, nor its j, which is the name of a column."""
+    if "_" in field:
+        return None
+    with contextlib.suppress(ValueError):
+        return float(field)
+    with contextlib.suppress(ValueError):
+        return complex(field) if any(map(str.isdigit, field)) else None
     return None
 
 

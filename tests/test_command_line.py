@@ -185,12 +185,19 @@ def test_check_takes_several_files(tmp_path: Path, capsys: pytest.CaptureFixture
         "a,b\n1,2\n3,4",
         "# by hand\n\n1, 2\n3, 4\n",
         "\ufeff1,2\n3,4",
+        "i,j\n1,2\n3,4",
+        "x_1,x_2\n1,2\n3,4",
     ],
-    ids=["commas", "semicolons", "tabs", "blanks", "column names", "comment", "byte order mark"],
+    ids=["commas", "semicolons", "tabs", "blanks", "column names", "comment", "byte order mark", "i and j", "x_1, x_2"],
 )
 def test_csv_files_as_people_write_them(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
     np.testing.assert_array_equal(files.read(tmp_path / "a.csv")[0].array, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_a_column_named_j_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("j\n1\n2\n")
+    np.testing.assert_array_equal(files.read(tmp_path / "a.csv")[0].array, [[1.0], [2.0]])
 
 
 def test_complex_numbers_in_csv(tmp_path: Path) -> None:
@@ -258,6 +265,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "truncated mtx": ("a.mtx", truncated, "a.mtx"),
     "decimal commas beside semicolons": ("a.csv", text("1,5;2,5\n3;4\n"), "line 1, column 1: '1,5' is not a number"),
     "words in csv": ("a.csv", text("1,2\n3,four\n"), "line 2, column 2: 'four' is not a number"),
+    "underscores in csv": ("a.csv", text("1,2\n3,1_000\n"), "line 2, column 2: '1_000' is not a number"),
     "gap in csv": ("a.csv", text("1,2\n3,\n"), "line 2, column 2: a number is missing"),
     "ragged csv": ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 fields"),
     "bytes in csv": ("a.csv", lambda path: path.write_bytes(bytes(range(128, 255))) and None, "not a text file"),
