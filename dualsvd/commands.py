@@ -18,7 +18,7 @@ import numpy as np
 
 from . import files, linalg
 from .bench import machine
-from .errors import MissingRuleError, ShapeError
+from .errors import MissingRuleError, NonFiniteError, ShapeError
 from .files import Matrix
 from .forward import DualArray
 from .linalg.tops import KRYLOV_SIZE
@@ -213,16 +213,25 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 def write_jacobian(
     matrix: Matrix, of: str, out: Path, *, mode: str = "auto", progress: bool = False
 ) -> tuple[int, ...]:
-    """The Jacobian of one of FUNCTIONS at a matrix, into a .npy file; its shape, f(A).shape + A.shape."""
+    """The Jacobian of one of FUNCTIONS at a matrix, into a .npy file; its shape, f(A).shape + A.shape.
+
+    Raises NonFiniteError, and writes nothing, where it is not finite.
+    """
     if of not in FUNCTIONS:
         raise MissingRuleError(f"--of {of}: expected one of {', '.join(FUNCTIONS)}")
     if out.suffix != ".npy":
         raise ShapeError(f"{out}: the Jacobian is written in NumPy's format; give a name that ends in .npy")
     f, a = FUNCTIONS[of], matrix.array
-    with files.replacing(out) as temporary:
+    with files.replacing(out) as temporary, np.errstate(over="ignore", invalid="ignore"):  # an error is what tells
         y = np.asarray(f(a))
         J = files.allocate(temporary, y.shape + a.shape, y.dtype)
         jacobian(f, a, mode=mode, out=J, progress=progress)
+        bad = sum(x.size - np.count_nonzero(np.isfinite(x)) for x in J)
+        if bad:
+            raise NonFiniteError(
+                f"the Jacobian of {of} at {matrix.name} was not written: {bad} of its {J.size} entries are not finite; "
+                "it overflows, or does not exist there (rescale the matrix, or see dualsvd diagnose)"
+            )
         J.flush()
         return J.shape
 

@@ -424,6 +424,13 @@ def test_jacobian_refuses_what_it_cannot_do(
     assert [p.name for p in matrix_file.parent.iterdir()] == ["a.npy"]
 
 
+def test_jacobian_that_is_not_finite_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "a.npy", A * 1e-300)
+    assert main(["jacobian", str(path), "--of", "pinv", "--out", str(tmp_path / "J.npy")]) == 2
+    one_line(capsys, "576 of its 576 entries are not finite")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
 def test_jacobian_of_what_the_disk_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((20000, 50)))
     assert main(["jacobian", str(path), "--of", "pinv", "--out", str(tmp_path / "J.npy")]) == 2
