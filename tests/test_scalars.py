@@ -230,8 +230,9 @@ def test_order_and_count():
 
 # ---- the table, compiled: all functions of one arity in one compiled function, so that it is compiled once a type
 
-UNARY = [row for row in TABLE.values() if row.arity == 1 and row.name != "polygamma"]
-BINARY = [row for row in TABLE.values() if row.arity == 2 and row.name != "polygamma"]
+IN_COMPILED_CODE = [row for row in TABLE.values() if row.math or hasattr(np, row.name)]
+UNARY = [row for row in IN_COMPILED_CODE if row.arity == 1]
+BINARY = [row for row in IN_COMPILED_CODE if row.arity == 2]
 
 
 def name_of(row) -> str:
