@@ -18,7 +18,7 @@ import numpy as np
 
 from . import files, linalg
 from .bench import machine
-from .errors import MissingRuleError, NonFiniteError, ShapeError
+from .errors import DTypeError, MissingRuleError, NonFiniteError, ShapeError
 from .files import Matrix
 from .forward import DualArray
 from .linalg.tops import KRYLOV_SIZE
@@ -148,16 +148,23 @@ STEPS = 4
 def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", progress: Progress = silent) -> Story:
     """Run the whole story on a matrix, or on all the matrices of a batch at once; on device "cuda" its kernels too.
 
-    Raises BackendError for "cuda" where there is no such device.
+    Raises BackendError for "cuda" where there is no such device, NonFiniteError where the largest singular value
+    overflows or is subnormal: such numbers have no digits to compare.
     """
     start = time.perf_counter()
     a = matrix.array
+    S, sigma = linalg.svdvals(a), np.asarray(linalg.opnorm(a))
+    for top in S[..., 0].flat:
+        if top and not np.finfo(S.dtype).tiny <= top < np.inf:
+            raise NonFiniteError(
+                f"{matrix.name}: the largest singular value, {top:.3g}, is out of the range of {S.dtype}; "
+                "rescale the matrix"
+            )
     reports = []
     if device == "cuda":
         from . import cuda
 
         reports.append(cuda.cross_validate_device(a))
-    S, sigma = linalg.svdvals(a), np.asarray(linalg.opnorm(a))
     G = gradient(total_opnorm, a, mode="reverse")
     for name, f in subjects(S).items():
         progress(name)
@@ -222,6 +229,11 @@ def write_jacobian(
     if out.suffix != ".npy":
         raise ShapeError(f"{out}: the Jacobian is written in NumPy's format; give a name that ends in .npy")
     f, a = FUNCTIONS[of], matrix.array
+    if np.iscomplexobj(a):
+        raise DTypeError(
+            f"{matrix.name}: holds complex numbers, and by those only holomorphic functions have a Jacobian; in Python "
+            "dualsvd.gradient and dualsvd.jvp take any function"
+        )
     with files.replacing(out) as temporary, np.errstate(over="ignore", invalid="ignore"):  # an error is what tells
         y = np.asarray(f(a))
         J = files.allocate(temporary, y.shape + a.shape, y.dtype)

@@ -131,6 +131,19 @@ def digits() -> np.ndarray:
     return datasets.load_digits().data
 
 
+OUT_OF_RANGE = {
+    "overflow": np.full((3, 3), 1.7e308),
+    "subnormal": np.full((3, 2), 1e-310),
+    "subnormal in a batch": np.stack([A, A * 1e-310]),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_check_refuses_what_has_no_digits(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(save(tmp_path / "a.npy", OUT_OF_RANGE[name]))]) == 2
+    one_line(capsys, "out of the range of float64")
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".mtx"])
 def test_the_digits_agree_in_all_modes(
     suffix: str, digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -451,6 +464,12 @@ def test_jacobian_that_fails_midway_leaves_the_old_file(
     assert main(["jacobian", str(matrix_file), "--out", str(out)]) == 2
     assert out.read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["J.npy", "a.npy"]
+
+
+def test_jacobian_of_a_complex_matrix_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "a.npy", A + 1j)
+    assert main(["jacobian", str(path), "--out", str(tmp_path / "J.npy")]) == 2
+    one_line(capsys, "a.npy: holds complex numbers")
 
 
 @pytest.mark.parametrize("what", ["batch", "archive"])
