@@ -199,7 +199,13 @@ def speeds(axes: Any, report: bench.Report) -> None:
     axes.set_ylabel("times faster")
     axes.set_title("against the best of the other libraries")
     axes.set_ylim(top=1500)  # room for the names of all regimes
-    axes.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper right")
+    legend(axes, fontsize=6.5, ncols=2, loc="upper right")
+
+
+def legend(axes: Any, **how: Any) -> None:
+    """The names of the lines, if there are any: small sizes leave out what begins at larger ones."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, **how)
 
 
 def curves(axes: Any, lines: Sequence[Any], x: str, y: str, title: str, low: float | None = None) -> None:
@@ -215,4 +221,4 @@ def curves(axes: Any, lines: Sequence[Any], x: str, y: str, title: str, low: flo
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title)
-    axes.legend(fontsize=7, frameon=False)
+    legend(axes, fontsize=7)

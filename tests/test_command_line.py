@@ -17,8 +17,9 @@ import scipy.io
 import scipy.sparse
 
 import dualsvd as ds
-from dualsvd import commands, files, plots
+from dualsvd import bench, commands, files, plots
 from dualsvd.__main__ import main
+from dualsvd.bench.machine import Limits
 from dualsvd.validation import first, second
 
 A = np.random.default_rng(3).standard_normal((6, 4))
@@ -580,6 +581,12 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
 def test_a_spectrum_with_zeros_is_drawn(tmp_path: Path) -> None:
     a = np.zeros((3, 3))
     plots.draw_spectra([files.Matrix("zero", a), files.Matrix("batch", np.ones((2, 20, 20)))], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_bench_of_nothing_is_drawn(tmp_path: Path) -> None:
+    limits = Limits(multiply_adds=1.0, products=1.0, copies=1.0)
+    plots.draw_bench(bench.Report(limits, (), (), (), ()), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
