@@ -222,6 +222,31 @@ def test_bad_input_is_told(a: Any, error: type[Exception], match: str) -> None:
         dst.opnorm(a())
 
 
+RECORDERS: dict[str, Callable[[Any], Any]] = {
+    "linearize": lambda a: torch.func.linearize(dst.svdvals, a),
+    "make_fx": lambda a: torch.fx.experimental.proxy_tensor.make_fx(dst.svdvals)(a),
+    "export": lambda a: torch.export.export(_Norm(), (a,), strict=False),
+    "tensors without numbers": lambda a: _without_numbers(a),
+}
+
+
+class _Norm(torch.nn.Module):
+    def forward(self, a: Any) -> Any:
+        return dst.opnorm(a)
+
+
+def _without_numbers(a: Any) -> Any:
+    with torch._subclasses.FakeTensorMode() as mode:
+        return dst.opnorm(mode.from_tensor(a))
+
+
+@pytest.mark.parametrize("record", RECORDERS.values(), ids=RECORDERS)
+def test_what_pytorch_cannot_record_is_refused(record: Any, rng: np.random.Generator) -> None:
+    """It would be a constant of the recording."""
+    with pytest.raises(ds.BackendError, match="cannot record it"):
+        record(matrix(rng, 3, 2))
+
+
 def test_settings_go_with_the_call(rng: np.random.Generator) -> None:
     with ds.options(nonfinite="propagate"):
         assert dst.opnorm(torch.full((2, 2), torch.nan)).isnan()
@@ -357,19 +382,36 @@ def test_the_norm_of_the_convolution_itself() -> None:
     close(torch.sum(original.grad * original.detach()), 0.0, 1e-12)
 
 
-def test_a_zero_weight_stays_zero_with_a_warning() -> None:
-    layer = torch.nn.Linear(2, 2)
+NORMALISERS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "a matrix": (lambda: torch.nn.Linear(2, 2), {}),
+    "a convolution": (lambda: torch.nn.Conv2d(1, 2, 3, padding=1), {"input_shape": (4, 4)}),
+}
+
+
+@pytest.mark.parametrize(("make", "options"), NORMALISERS.values(), ids=NORMALISERS)
+def test_a_zero_weight_stays_zero_with_a_warning(make: Any, options: Any) -> None:
+    layer = make()
     torch.nn.init.zeros_(layer.weight)
-    with pytest.warns(ds.DegeneracyWarning, match="zero matrices"):
-        dst.spectral_norm(layer)
+    with pytest.warns(ds.DegeneracyWarning, match="weights are zero"):
+        dst.spectral_norm(layer, **options)
     with pytest.warns(ds.DegeneracyWarning):
-        close(layer.weight.detach(), np.zeros((2, 2)))
+        weight = layer.weight
+    weight.sum().backward()
+    close(weight.detach(), np.zeros(weight.shape))
+    close(layer.parametrizations.weight.original.grad, np.ones(weight.shape))
+
+
+def test_a_kernel_of_one_tap_keeps_the_size_without_padding() -> None:
+    layer = torch.nn.Conv2d(2, 3, 1, padding="valid", dtype=torch.float64)
+    W = dst.spectral_norm(layer, input_shape=(4, 4)).weight
+    close(torch.linalg.matrix_norm(W[..., 0, 0], 2).detach(), 1.0)
 
 
 MISUSED = {
     "no such parameter": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), "wait"), "got nothing by the name 'wait'"),
     "a vector": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), "bias"), r"at least 2 axes, got Parameter"),
     "not a convolution": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), input_shape=(4, 4)), "goes with a torch"),
+    "a number for a size": (lambda: dst.spectral_norm(torch.nn.Conv2d(2, 2, 1), input_shape=5), "got 5"),
     "no padding": (lambda: dst.spectral_norm(torch.nn.Conv2d(2, 2, 3), input_shape=(4, 4)), "keeps the size"),
 }
 

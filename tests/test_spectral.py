@@ -436,6 +436,16 @@ def test_normalised_weights_of_extreme_size(size: float) -> None:
     np.testing.assert_allclose(spectral_normalize(W), np.diag([1.0, 0.5]), rtol=1e-15)
 
 
+@pytest.mark.parametrize("exponent", [-700, 700])
+def test_second_derivatives_do_not_feel_the_size_of_a_weight(exponent: int) -> None:
+    C, W, D = (cases.normal(4, 3, seed=seed) for seed in range(3))
+
+    def bend(size: float) -> Any:
+        return ds.hvp(lambda W: np.sum(C * spectral_normalize(W)), size * W, size * D) * size
+
+    np.testing.assert_allclose(bend(2.0**exponent), bend(1.0), rtol=1e-12)
+
+
 def test_weights_that_are_refused() -> None:
     with pytest.raises(ds.ShapeError, match=r"got \(3,\)"):
         spectral_normalize(np.ones(3))

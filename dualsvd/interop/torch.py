@@ -26,11 +26,13 @@ from .. import linalg, spectral
 from ..errors import BackendError, DTypeError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
+from ..spectral.normalization import quotient
 from . import engine
 from .maps import Function, Map, Memory, Tangent, Transpose, remembering
 
 torch: Any = engine("torch")
 parametrize = engine("torch.nn.utils.parametrize")
+proxy_mode = engine("torch.fx.experimental.proxy_tensor").get_proxy_mode
 
 Tensor = Any  # torch.Tensor: this module is checked without PyTorch
 
@@ -45,7 +47,7 @@ class Apply(torch.autograd.Function):
     @staticmethod
     def forward(map: Map, memory: Memory | None, *xs: Tensor) -> tuple[Tensor, ...]:
         with remembering(memory):
-            ys = map(*(x.numpy(force=True) for x in xs))
+            ys = map(*(as_array(x) for x in xs))
         return tuple(torch.from_numpy(np.array(y, order="C")) for y in ys)
 
     @staticmethod
@@ -75,6 +77,20 @@ class Apply(torch.autograd.Function):
             operands = [x.expand(info.batch_size, *x.shape) if dim is None else x for x, dim in zip(operands, dims)]
         ys = Apply.apply(wide, memory, *operands)
         return ys, (0,) * len(ys)
+
+
+def as_array(x: Tensor) -> Any:
+    """What NumPy sees of a tensor; an error where PyTorch records operations, which NumPy's would not be among."""
+    refusal: Exception | None = None
+    if proxy_mode() is None:
+        try:
+            return x.numpy(force=True)
+        except RuntimeError as error:  # a tensor without numbers
+            refusal = error
+    raise BackendError(
+        "dualsvd computes in NumPy, where PyTorch cannot record it for torch.func.linearize, make_fx or torch.export; "
+        "take torch.func.jvp or vjp, and export what surrounds it"
+    ) from refusal
 
 
 def apply(function: Callable[..., Any], signature: str, a: Tensor, **params: Any) -> tuple[Tensor, ...]:
@@ -176,7 +192,12 @@ class ConvolutionNorm(SpectralNorm):
         self.geometry = geometry
 
     def forward(self, W: Tensor) -> Tensor:
-        return self.coeff * W / apply(spectral.conv_opnorm, "", W, **self.geometry)[0]
+        return apply(by_its_convolution, "", W, coeff=self.coeff, **self.geometry)[0]
+
+
+def by_its_convolution(W: Any, coeff: float, **geometry: Any) -> Any:
+    """coeff W / |convolution with W|, of NumPy's arrays."""
+    return quotient(W, spectral.conv_opnorm(W, **geometry), coeff)
 
 
 def spectral_norm(
@@ -209,7 +230,8 @@ def spectral_norm(
         transposed = isinstance(module, torch.nn.modules.conv._ConvTransposeNd)
         normaliser = SpectralNorm(coeff, 1 if transposed else 0)
     else:
-        normaliser = ConvolutionNorm(coeff, input_shape=tuple(input_shape), **convolution(module))
+        size = tuple(input_shape) if np.ndim(input_shape) else input_shape  # a number is refused by the norm
+        normaliser = ConvolutionNorm(coeff, input_shape=size, **convolution(module))
     parametrize.register_parametrization(module, name, normaliser)
     module.register_load_state_dict_pre_hook(functools.partial(translate, name))
     return module
@@ -219,7 +241,8 @@ def convolution(module: Any) -> dict[str, Any]:
     """What `conv_opnorm` needs to know of a Conv2d, if it is one that it knows."""
     if not isinstance(module, torch.nn.Conv2d):
         raise ShapeError(f"input_shape= goes with a torch.nn.Conv2d, got {type(module).__name__}")
-    keeps = module.padding == "same" or all(2 * p == k - 1 for p, k in zip(module.padding, module.kernel_size))
+    padding = (0, 0) if module.padding == "valid" else module.padding
+    keeps = padding == "same" or all(2 * p == k - 1 for p, k in zip(padding, module.kernel_size))
     plain = module.padding_mode in ("zeros", "circular") and module.groups == 1 and set(module.dilation) == {1}
     if not keeps or not plain:
         raise ShapeError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import linalg
 from ..errors import DegeneracyWarning, ShapeError
+from ..linalg.degeneracy import in_range, values_in_range
 from ..rules.registry import as_inexact, primal
 
 
@@ -37,13 +38,21 @@ def spectral_normalize(W: Any, coeff: float = 1.0) -> Any:
     if 0 in np.shape(W):
         return W
     sigma = linalg.opnorm(W)[..., None, None]
+    if values_in_range(primal(sigma)):
+        return coeff * (W / sigma)
+    W, _ = in_range(W)  # second derivatives divide by sigma^3
+    return quotient(W, linalg.opnorm(W)[..., None, None], coeff)
+
+
+def quotient(W: Any, sigma: Any, coeff: float) -> Any:
+    """coeff * W / sigma; W where sigma is zero."""
     zero = primal(sigma) == 0
     if np.any(zero):
         warnings.warn(
-            f"{np.count_nonzero(zero)} of {np.size(zero)} weights are zero matrices, which have no spectral norm to "
-            "divide by; they are returned unchanged. Initialise them with random numbers",
+            f"{np.count_nonzero(zero)} of {np.size(zero)} weights are zero, and have no spectral norm to divide by; "
+            "they are returned unchanged. Initialise them with random numbers",
             DegeneracyWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
         return np.where(zero, W, coeff * (W / np.where(zero, 1, sigma)))
     return coeff * (W / sigma)
