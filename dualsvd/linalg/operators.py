@@ -193,7 +193,8 @@ class Operator:
     def dense(self) -> Array:
         """2^-exponent A; an operator tells by its product with the identity."""
         if self.X is None:
-            return self.forward(np.eye(self.shape[1], dtype=self.dtype)).T
+            identity = np.eye(min(self.shape), dtype=self.dtype)
+            return conj(self.backward(identity)) if self.wide else self.forward(identity).T
         return self.X.T if self.wide else self.X
 
 
