@@ -133,7 +133,7 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
                 f"least {found.sigma:.6g}, but its error is bounded by {found.residual:.1e} only, and "
                 f"{wanted:.1e} was asked for; raise tol, or pass an array, for the SVD"
             )
-    return dense_triplet(operator)
+    return dense_leading(operator).triplet
 
 
 def leading(A: Any, tol: float | None = None, u0: Any = None) -> Leading | None:
@@ -446,9 +446,9 @@ def zero_triplet(operator: Operator) -> Leading:
     return Leading(0.0, u, v, 0.0, 0.0, 1)
 
 
-def dense_triplet(operator: Operator) -> Triplet:
+def dense_leading(operator: Operator) -> Leading:
     """By the SVD of the matrix."""
     U, S, Vh = np.linalg.svd(operator.dense(), full_matrices=False)
-    sigma = math.ldexp(float(S[0]), operator.exponent)
+    sigma, second = (math.ldexp(float(s), operator.exponent) for s in (S[0], S[1] if len(S) > 1 else 0.0))
     u, v = (x.astype(operator.given, copy=False) for x in (U[:, 0], np.conj(Vh[0])))
-    return Triplet(sigma, u, v, max(operator.rounding * sigma, math.ulp(sigma)))
+    return Leading(sigma, u, v, max(operator.rounding * sigma, math.ulp(sigma)), second, 0)

@@ -4,7 +4,7 @@ It is not the norm of the reshaped kernel, which may be off by a factor of sqrt(
 
     circular, the stride divides the image   the Fourier transform makes the map block diagonal: a small matrix for
                                              every frequency of the output (Sedghi, Gupta and Long, ICLR 2019)
-    otherwise, small                         the matrix of the map itself, linear in the kernel
+    otherwise, small, or one side is short   the matrix of the map itself, linear in the kernel
     otherwise, large                         products with the map and its adjoint, for the top singular triplet
 
 The first two are NumPy code around `opnorm`, and so differentiable as often as that is. For the last, with A(K) the map
@@ -30,10 +30,11 @@ from ..errors import (
     NonFiniteError,
     ShapeError,
 )
-from ..linalg.degeneracy import TIE, tolerance
-from ..linalg.lanczos import DENSE, Leading, Triplet, dense_triplet, krylov
+from ..linalg.degeneracy import SPLIT, TIE, meet_tie, spectrum, tolerance
+from ..linalg.lanczos import DENSE, Leading, dense_leading, krylov
 from ..linalg.operators import Array, Operator
-from ..rules.registry import Operands, Rule, Tracer, as_inexact, primal
+from ..rules.registry import Operands, Rule, Tracer, as_inexact, need_all_directions, primal
+from ..settings import Options
 
 #: entries of the largest matrix of a convolution that is formed: 32 MiB of float64
 FORMED = 1 << 22
@@ -124,9 +125,9 @@ def conv_opnorm(
     stride       one number, or one for each axis
 
     Differentiable in both modes, at simple values to any order. Where several frequencies share the largest value the
-    derivative is that of `opnorm` at a tie: exact along one direction, the minimal-norm subgradient in reverse. Where
-    a large image (beyond 4 million entries of the map's matrix) is padded with zeros, the norm is found by products
-    with the convolution; its gradient at a tie is then one of the legal ones, with a DegeneracyWarning.
+    derivative is that of `opnorm` of the map's matrix: exact along one direction, in reverse the mean over all vectors
+    of the tie. Where a large image (beyond 4 million entries of that matrix) is padded with zeros, the norm is found by
+    products with the convolution; its gradient at a tie is then one of the legal ones, with a DegeneracyWarning.
 
     Raises ShapeError, DTypeError, NonFiniteError; ConvergenceError where a large convolution's top values are too
     close. Source: Sedghi, Gupta and Long, "The singular values of convolutional layers", ICLR 2019.
@@ -144,7 +145,7 @@ def conv_opnorm(
         raise NonFiniteError("the kernel holds numbers that are not finite")
     if geometry.diagonalizable:
         return by_frequencies(kernel, geometry)
-    if math.prod(geometry.shape) <= FORMED:
+    if math.prod(geometry.shape) <= FORMED or min(geometry.shape) <= DENSE:
         return linalg.opnorm(matrix(kernel, geometry))
     return CONVOLUTION_NORM(kernel, convolution=Convolution(geometry))
 
@@ -189,8 +190,14 @@ def by_frequencies(kernel: Any, geometry: Geometry) -> Any:
         one = (-j % width != j) | (i <= -i % len(rows))
         i, j = i[one], j[one]
     tied = linalg.opnorm(blocks(kernel, rows[i], columns[j], paired=True))
-    # the largest of equals, with the meaning that opnorm gives a tie
-    return tied[0] if len(i) == 1 else linalg.opnorm(np.diag(tied))
+    if len(i) == 1:
+        return tied[0]
+    options = settings.get()
+    S = linalg.svdvals(blocks(plain, rows[i], columns[j], paired=True))
+    copies = np.sum(spectrum(S, options).group == 0, axis=-1)  # in the whole map's spectrum
+    if real:
+        copies[(-i % len(rows) != i) | (-j % width != j)] *= 2
+    return LARGEST_OF_EQUALS(tied, weights=(copies / copies.sum()).astype(S.dtype), options=options)
 
 
 def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> Any:
@@ -198,6 +205,39 @@ def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> An
     at = "kbq" if paired else "lbq"
     B = np.einsum(f"ocpq,kap,{at}->{'k' if paired else 'kl'}oabc", kernel, rows, columns, optimize=True)
     return np.reshape(B, (-1, np.shape(kernel)[0], rows.shape[1] * columns.shape[1] * np.shape(kernel)[1]))
+
+
+def _push_largest(y: Any, operands: Operands, tangents: Operands, weights: Array, options: Options) -> Any:
+    """That of the value which grows fastest along the first direction; among equals, along the next, and so on."""
+    (dx,) = tangents
+    meet_equals(primal(y), len(weights), options)
+    need_all_directions()
+    leading = np.arange(len(weights))
+    for row in primal(dx):
+        noise = tolerance(SPLIT, 1, row.dtype) * np.abs(row).max()
+        leading = leading[row[leading] >= row[leading].max() - noise]
+    return dx[:, leading[0]]
+
+
+def _pull_largest(y_bar: Any, y: Any, operands: Operands, weights: Array, options: Options) -> tuple[Any]:
+    meet_equals(primal(y), len(weights), options)
+    return (y_bar * weights,)
+
+
+def meet_equals(value: Any, times: int, options: Options) -> None:
+    """What `ties` asks for where the largest value is there so many times, or zero."""
+    S = np.full(times, value)
+    meet_tie(S, spectrum(S, options), options)
+
+
+def _equal_examples(rng: np.random.Generator) -> Any:
+    for dtype in ("d", "f"):  # of one, where there is a derivative
+        yield (rng.uniform(1, 2, 1).astype(dtype),), {"weights": np.ones(1, dtype), "options": settings.get()}
+
+
+LARGEST_OF_EQUALS = Rule(
+    "largest_of_equals", lambda x, weights, options: x.max(), _push_largest, _pull_largest, _equal_examples
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -275,38 +315,36 @@ class Convolution:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.last: tuple[Array, Triplet, bool] | None = None
+        self.last: tuple[Array, Leading] | None = None
 
-    def solve(self, kernel: Array) -> tuple[Array, Triplet, bool]:
-        """The kernel, its triplet, and whether the top is tied."""
+    def solve(self, kernel: Array) -> Leading:
+        """The top triplet, in double precision: in single one could not tell a crowd of large values from a tie."""
         if self.last is not None and self.last[0] is kernel:
-            return self.last
-        operator = Operator(Map(kernel, self.geometry))
-        if min(operator.shape) <= DENSE:
-            triplet, tied = dense_triplet(operator), False
-        else:
-            found = krylov(operator)
-            if not isinstance(found, Leading):
-                raise ConvergenceError(
-                    f"the norm of the convolution was not resolved in {found.steps} steps: it is at least "
-                    f"{found.sigma:.6g}, and its largest values lie too close. Take padding='circular' instead"
-                )
-            noise = tolerance(TIE, min(operator.shape), operator.dtype) * found.sigma
-            triplet, tied = found.triplet, found.sigma - found.second <= noise
-        self.last = kernel, triplet, tied
-        return self.last
+            return self.last[1]
+        operator = Operator(Map(kernel.astype(np.result_type(kernel, np.float64)), self.geometry))
+        found = krylov(operator) if min(operator.shape) > DENSE else dense_leading(operator)
+        if not isinstance(found, Leading):
+            raise ConvergenceError(
+                f"the norm of the convolution was not resolved in {found.steps} steps: it is at least "
+                f"{found.sigma:.6g}, and its largest values lie too close. Take padding='circular' instead"
+            )
+        self.last = kernel, found
+        return found
 
     def gradient(self, kernel: Any) -> Any:
         """G of the kernel. Where that is to be differentiated again, u and v move too: by way of the matrix."""
         if isinstance(kernel, Tracer):
             return self.gradient_by_matrix(kernel)
-        _, (sigma, u, v, _), tied = self.solve(kernel)
-        if tied:
+        sigma, u, v, residual, second, _ = self.solve(kernel)
+        if sigma == 0:
+            meet_equals(0.0, 1, settings.get())
+            return np.zeros_like(kernel)
+        if sigma - second <= max(tolerance(TIE, min(self.geometry.shape), u.dtype) * sigma, residual):
             message = f"the largest singular value {sigma:.6g} of the convolution is repeated"
             if settings.get().ties == "raise":
                 raise DegenerateError(f"{message}; allow one of several legal gradients with ties='warn'")
             warnings.warn(f"{message}: its gradient is one of several", DegeneracyWarning, stacklevel=2)
-        return correlation(u, v, self.geometry)
+        return correlation(u, v, self.geometry).astype(kernel.dtype)
 
     def gradient_by_matrix(self, kernel: Any) -> Any:
         rows, columns = self.geometry.shape
@@ -320,6 +358,10 @@ class Convolution:
 
 def _push_norm(y: Any, operands: Operands, tangents: Operands, convolution: Convolution) -> Any:
     G = convolution.gradient(operands[0])
+    if primal(y) == 0:  # the slope is the norm of the direction: of several that of the first, along which the rest go
+        need_all_directions()
+        first = next((D for D in tangents[0] if convolution.solve(primal(D)).sigma > 0), None)
+        G = G if first is None else convolution.gradient(first)
     return np.sum(np.real(np.conj(G) * tangents[0]), axis=(-4, -3, -2, -1))
 
 
@@ -328,7 +370,7 @@ def _pull_norm(y_bar: Any, y: Any, operands: Operands, convolution: Convolution)
 
 
 def _norm_examples(rng: np.random.Generator) -> Any:
-    cases = (((3, 2, 3, 3), 1, "d"), ((2, 3, 2, 4), 2, "d"), ((2, 2, 3, 3), 1, "D"), ((1, 2, 3, 1), 3, "f"))
+    cases = (((3, 2, 3, 3), 1, "d"), ((2, 3, 3, 4), 2, "d"), ((2, 2, 3, 3), 1, "D"), ((1, 2, 3, 3), 2, "f"))
     for shape, stride, kind in cases:
         kernel = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if kind == "D" else 0)
         yield (kernel.astype(kind),), {"convolution": Convolution(parse(shape, (5, 6), "zeros", stride))}
@@ -336,7 +378,7 @@ def _norm_examples(rng: np.random.Generator) -> Any:
 
 CONVOLUTION_NORM = Rule(
     "conv_opnorm",
-    lambda kernel, convolution: np.asarray(convolution.solve(kernel)[1].sigma, dtype=kernel.real.dtype),
+    lambda kernel, convolution: np.asarray(convolution.solve(kernel).sigma, dtype=kernel.real.dtype),
     _push_norm,
     _pull_norm,
     _norm_examples,
