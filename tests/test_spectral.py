@@ -391,15 +391,23 @@ def test_triplet_of_a_traced_matrix_names_opnorm() -> None:
 @pytest.mark.parametrize(
     ("u0", "error", "message"),
     [
-        (np.ones(3), ds.ShapeError, "length 96"),
+        (np.ones(5), ds.ShapeError, "length 96"),
         (np.full(N, np.nan), ds.NonFiniteError, "u0"),
         (np.full(N, 1j), ds.DTypeError, "complex"),
     ],
     ids=["length", "NaN", "complex"],
 )
-def test_guesses_that_are_refused(u0: Any, error: type[Exception], message: str) -> None:
+@pytest.mark.parametrize("columns", [N, 3], ids=["by the process", "by the SVD"])
+def test_guesses_that_are_refused(u0: Any, error: type[Exception], message: str, columns: int) -> None:
     with pytest.raises(error, match=message):
-        top_singular_triplet(MATRICES["random"], u0=u0)
+        top_singular_triplet(MATRICES["random"][:, :columns], u0=u0)
+
+
+@pytest.mark.parametrize("tol", [np.nan, np.inf, -1e-6])
+@pytest.mark.parametrize("columns", [N, 3], ids=["by the process", "by the SVD"])
+def test_tolerances_that_are_refused(tol: float, columns: int) -> None:
+    with pytest.raises(ValueError, match="tol must be"):
+        top_singular_triplet(MATRICES["random"][:, :columns], tol)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -679,6 +687,10 @@ def test_convolution_norm_of_float32_and_integers() -> None:
         (np.ones((1, 1, 3, 3)), (2, 6, 6), {}, ds.ShapeError, "takes 1 channels"),
         (np.ones((1, 1, 3, 3)), (6, 6), {"stride": 0}, ds.ShapeError, "stride"),
         (np.ones((1, 1, 3, 3)), (6, 6), {"stride": (1, 2, 3)}, ds.ShapeError, "stride"),
+        (np.ones((1, 1, 3, 3)), (6, 6), {"stride": "a"}, ds.ShapeError, "got a"),
+        (np.ones((1, 1, 3, 3)), (6, 6), {"stride": None}, ds.ShapeError, "got None"),
+        (np.ones((1, 1, 3, 3)), (6, 6), {"stride": (1, np.inf)}, ds.ShapeError, r"got \(1, inf\)"),
+        (np.ones((1, 1, 3, 3)), (6, np.nan), {}, ds.ShapeError, "got .6, nan"),
         (np.ones((1, 1, 3, 3)), (6, 6), {"padding": "same"}, ValueError, "circular"),
         (np.full((1, 1, 3, 3), np.nan), (6, 6), {}, ds.NonFiniteError, "not finite"),
         (np.ones((1, 1, 3, 3), dtype=np.float16), (6, 6), {}, ds.DTypeError, "float16"),
@@ -692,6 +704,10 @@ def test_convolution_norm_of_float32_and_integers() -> None:
         "channels",
         "stride 0",
         "three strides",
+        "a word for a stride",
+        "no stride",
+        "an infinite stride",
+        "NaN pixels",
         "padding",
         "NaN",
         "float16",

@@ -103,7 +103,8 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
     A      an array, or anything with `shape`, `@` and `.T` (complex: `.H` or `.conj().T`): a sparse array, a SciPy
            `LinearOperator`. One that has `matmat` or `toarray` is applied to blocks of vectors, others to one by one
     tol    residual <= tol * sigma is asked for; by default 16384 eps (3.6e-12), about the least that rounding allows;
-           for an array in single precision, which is multiplied in double, 16 eps of its own (1.9e-6)
+           for an array in single precision, which is multiplied in double, 16 eps of its own (1.9e-6). Where all
+           values are equal, as of an orthogonal matrix, it is some 1e-10
     u0     a guess of u, from the step before in a training loop: the nearer, the fewer steps
 
     The bound, |sigma - true| <= residual, is a certificate that sigma is the *largest* value, whatever the matrix: it
@@ -122,6 +123,8 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
     (True, True)
     """
     operator = Operator(A)
+    if tol is not None and not 0 <= tol < math.inf:
+        raise ValueError(f"tol must be a finite number that is not negative, got {tol}")
     if min(operator.shape) > DENSE:
         found = krylov(operator, tol=tol, u0=u0)
         if isinstance(found, Leading):
@@ -133,6 +136,8 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
                 f"least {found.sigma:.6g}, but its error is bounded by {found.residual:.1e} only, and "
                 f"{wanted:.1e} was asked for; raise tol, or pass an array, for the SVD"
             )
+    elif u0 is not None:
+        as_guess(u0, operator)  # the SVD has no use for it, but a wrong one is an error for matrices of any size
     return dense_leading(operator).triplet
 
 
@@ -370,24 +375,26 @@ def next_look(looks: list[tuple[int, float]]) -> int:
 
 def starting_block(operator: Operator, u0: Any) -> Array:
     """Orthonormal rows: those of the guess, if one is given, and random ones, uniform among all such."""
-    n, complex_ = min(operator.shape), operator.dtype.kind == "c"
-    block = random_rows(n, operator.dtype)
+    block = random_rows(min(operator.shape), operator.dtype)
     if u0 is not None:
-        guess = np.asarray(u0)
-        if guess.shape != operator.shape[:1]:
-            raise ShapeError(
-                f"u0 must be a vector of length {operator.shape[0]}, a guess of u; got shape {guess.shape}"
-            )
-        if not np.all(np.isfinite(guess)):
-            raise NonFiniteError("u0 holds numbers that are not finite")
-        if not complex_ and np.iscomplexobj(guess):
-            raise DTypeError("u0 is complex but the matrix is real; pass its real part")
-        peak = float(np.abs(guess).max())
-        row = operator.guess((guess / (peak or 1.0)).astype(operator.dtype))
+        row = operator.guess(as_guess(u0, operator))
         if np.any(row):
             block = np.concatenate([row[None] / np.abs(row).max(), block])
             block = np.linalg.qr(block.T)[0].T.copy()
     return block
+
+
+def as_guess(u0: Any, operator: Operator) -> Array:
+    """u0 with its largest entry at 1, in the type of the work; or what is wrong with it."""
+    guess = np.asarray(u0)
+    if guess.shape != operator.shape[:1]:
+        raise ShapeError(f"u0 must be a vector of length {operator.shape[0]}, a guess of u; got shape {guess.shape}")
+    if not np.all(np.isfinite(guess)):
+        raise NonFiniteError("u0 holds numbers that are not finite")
+    if operator.dtype.kind != "c" and np.iscomplexobj(guess):
+        raise DTypeError("u0 is complex but the matrix is real; pass its real part")
+    peak = float(np.abs(guess).max())
+    return (guess / (peak or 1.0)).astype(operator.dtype)
 
 
 @functools.lru_cache(maxsize=8)  # training asks for the same few sizes again and again

@@ -154,20 +154,31 @@ def parse(shape: tuple[int, ...], input_shape: Any, padding: str, stride: Any) -
     """The geometry, or what is wrong with it."""
     if len(shape) != 4 or 0 in shape:
         raise ShapeError(f"kernel must have the shape (out, in, kh, kw), without a zero; got {shape}")
-    size = tuple(np.atleast_1d(input_shape).tolist())
+    size, strides = counts(input_shape), counts(stride)
     if len(size) == 3:
         if size[0] != shape[1]:
             raise ShapeError(f"the kernel takes {shape[1]} channels, but input_shape {size} has {size[0]}")
         size = size[1:]
-    strides = (stride, stride) if np.ndim(stride) == 0 else tuple(stride)
-    if len(size) != 2 or any(n < 1 or n != int(n) for n in size):
+    if len(size) != 2:
         raise ShapeError(f"input_shape must be (height, width) or (in, height, width), got {input_shape}")
-    if len(strides) != 2 or any(s < 1 or s != int(s) for s in strides):
+    if len(strides) == 1:
+        strides *= 2
+    if len(strides) != 2:
         raise ShapeError(f"stride must be a positive integer, or two; got {stride}")
     if padding not in ("circular", "zeros"):
         raise ValueError(f'padding must be "circular" or "zeros", got {padding!r}')
-    rows, columns = (Axis(int(n), taps, int(s), padding == "circular") for n, taps, s in zip(size, shape[2:], strides))
+    rows, columns = (Axis(n, taps, s, padding == "circular") for n, taps, s in zip(size, shape[2:], strides))
     return Geometry((shape[0], shape[1]), rows, columns)
+
+
+def counts(x: Any) -> tuple[int, ...]:
+    """The positive integers in x, a number or a sequence; none if it holds anything else."""
+    try:
+        numbers = np.atleast_1d(np.asarray(x, dtype=float))
+    except (TypeError, ValueError):
+        return ()
+    whole = numbers.ndim == 1 and np.all((numbers >= 1) & (numbers < 2**31) & (numbers == np.floor(numbers)))
+    return tuple(int(n) for n in numbers) if whole else ()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
