@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "Schatten norm": (lambda a: dsa.norm(a, ("schatten", 3)), lambda a: ds.norm(a, ("schatten", 3))),
     "cond": (dsa.cond, ds.cond),
     "pinv": (dsa.pinv, ds.pinv),
+    "pinv with a cutoff": (lambda a: dsa.pinv(a, np.array(0.1)), lambda a: ds.pinv(a, 0.1)),
     "unitary polar factor": (lambda a: dsa.polar(a).unitary, lambda a: ds.polar(a).unitary),
     "low_rank": (lambda a: dsa.low_rank(a, 1), lambda a: ds.low_rank(a, 1)),
     "range_projector": (lambda a: dsa.range_projector(a, 1), lambda a: ds.range_projector(a, 1)),

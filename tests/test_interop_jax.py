@@ -21,6 +21,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "nuclear_norm": (dsj.nuclear_norm, ds.nuclear_norm),
     "unitary polar factor": (lambda a: dsj.polar(a).unitary, lambda a: ds.polar(a).unitary),
     "pinv": (dsj.pinv, ds.pinv),
+    "pinv with a cutoff": (lambda a: dsj.pinv(a, np.array(0.1)), lambda a: ds.pinv(a, 0.1)),
     "low_rank": (lambda a: dsj.low_rank(a, 1), lambda a: ds.low_rank(a, 1)),
     "svd": (lambda a: _dyad(dsj.svd(a)), lambda a: _dyad(ds.svd(a))),
 }
@@ -210,6 +211,14 @@ REFUSED = {
 def test_bad_input_is_told(a: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         dsj.opnorm(a())
+
+
+@pytest.mark.parametrize("name", ["low_rank", "pinv"])
+def test_parameters_are_not_traced(name: str) -> None:
+    f = getattr(dsj, name)
+    with pytest.raises(ds.DTypeError, match=r"must be known when the function is traced.*static_argnums"):
+        jax.jit(f)(jnp.eye(2), 1)
+    close(jax.jit(f, static_argnums=1)(jnp.eye(2), 1), f(jnp.eye(2), jnp.asarray(1)))
 
 
 def test_an_error_comes_out_of_compiled_code_with_its_message() -> None:

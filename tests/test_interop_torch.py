@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "unitary polar factor": (lambda a: dst.polar(a).unitary, lambda a: ds.polar(a).unitary),
     "positive polar factor": (lambda a: dst.polar(a).positive, lambda a: ds.polar(a).positive),
     "pinv": (dst.pinv, ds.pinv),
+    "pinv with a cutoff": (lambda a: dst.pinv(a, np.array(0.1)), lambda a: ds.pinv(a, 0.1)),
     "low_rank": (lambda a: dst.low_rank(a, 1), lambda a: ds.low_rank(a, 1)),
     "svd": (lambda a: _dyad(dst.svd(a)), lambda a: _dyad(ds.svd(a))),
 }
@@ -245,6 +246,12 @@ def test_what_pytorch_cannot_record_is_refused(record: Any, rng: np.random.Gener
     """It would be a constant of the recording."""
     with pytest.raises(ds.BackendError, match="cannot record it"):
         record(matrix(rng, 3, 2))
+
+
+def test_each_matrix_may_have_a_cutoff(rng: np.random.Generator) -> None:
+    a, cutoffs = matrix(rng, 2, 3, 2), np.array([0.1, 0.9])
+    slope = torch.func.grad(lambda a: dst.pinv(a, cutoffs).sum())(a)
+    close(slope, ds.gradient(lambda a: np.sum(ds.pinv(a, cutoffs)), a.numpy()), 1e-12)
 
 
 def test_settings_go_with_the_call(rng: np.random.Generator) -> None:

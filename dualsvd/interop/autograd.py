@@ -18,7 +18,7 @@ from .. import linalg
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from . import engine
-from .maps import Function, Map, Memory, Tangent, Transpose, remembering
+from .maps import Function, Map, Memory, Tangent, Transpose, frozen, remembering
 
 anp = engine("autograd.numpy")
 extend = engine("autograd.extend")
@@ -65,7 +65,7 @@ extend.defjvp_argnums(apply_map, pushforward)
 def apply(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
     """A function of dualsvd: a tuple of what it returns."""
     memory = Memory() if any(tracer.isbox(x) for x in xs) else None
-    return apply_map(Function(function, params=tuple(params.items())), memory, *xs)
+    return apply_map(Function(function, params=frozen(params)), memory, *xs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from ..errors import DTypeError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from . import engine
-from .maps import Batch, Function, Map, Tangent, Transpose
+from .maps import Batch, Function, Map, Tangent, Transpose, frozen
 
 jax = engine("jax")
 jnp = engine("jax.numpy")
@@ -138,7 +138,13 @@ def apply(function: Callable[..., Any], signature: str, a: Array, **params: Any)
         raise DTypeError(f"a must be float32, float64, complex64 or complex128, got {a.dtype}; take a.astype(float)")
     if a.ndim < 2:
         raise ShapeError(f"a must be a matrix or a stack of matrices (at least 2 axes), got shape {a.shape}")
-    return APPLY.bind(a, map=Function(function, signature, tuple(params.items())))
+    for name, x in params.items():
+        if isinstance(x, jax.core.Tracer):
+            raise DTypeError(
+                f"{name} must be known when the function is traced, got {x}; close over it, or name it in "
+                "static_argnums of jax.jit"
+            )
+    return APPLY.bind(a, map=Function(function, signature, frozen(params)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -113,6 +113,15 @@ class Function(Map):
         return self if self.signature else super().over(batched)
 
 
+def frozen(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Parameters that hash: the arrays among them, of whatever engine, as tuples of numbers."""
+    return tuple((name, as_tuple(x.tolist()) if hasattr(x, "tolist") else x) for name, x in params.items())
+
+
+def as_tuple(x: Any) -> Any:
+    return tuple(map(as_tuple, x)) if isinstance(x, list) else x
+
+
 @dataclasses.dataclass(frozen=True)
 class Derivative(Map):
     """Of the map `of`, by those operands that move (`moves`); what it is linear in follows the operands of `of`."""

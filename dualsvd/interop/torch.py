@@ -28,7 +28,7 @@ from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from ..spectral.normalization import quotient
 from . import engine
-from .maps import Function, Map, Memory, Tangent, Transpose, remembering
+from .maps import Function, Map, Memory, Tangent, Transpose, frozen, remembering
 
 torch: Any = engine("torch")
 parametrize = engine("torch.nn.utils.parametrize")
@@ -97,7 +97,7 @@ def apply(function: Callable[..., Any], signature: str, a: Tensor, **params: Any
     """A function of dualsvd on a tensor."""
     a = matrix(a)
     memory = Memory() if torch.is_grad_enabled() and a.requires_grad else None
-    return Apply.apply(Function(function, signature, tuple(params.items())), memory, a)
+    return Apply.apply(Function(function, signature, frozen(params)), memory, a)
 
 
 def matrix(a: Tensor) -> Tensor:
