@@ -124,6 +124,18 @@ def test_the_pullback_is_dualsvd_s(shape: tuple[int, ...], chunks: Any, rng: np.
     close(got, ds.svd_pullback(*(np.asarray(x) for x in y), *bars), 1e-12)
 
 
+@EACH
+def test_directions_and_cotangents_may_be_numpy_s(
+    shape: tuple[int, ...], chunks: Any, rng: np.random.Generator
+) -> None:
+    a, dA = matrix(rng, shape), matrix(rng, shape)
+    y = dsd.svd(da.from_array(a, chunks=chunks))
+    bars = [rng.standard_normal(x.shape) for x in y]
+    for mine, want in zip(dsd.svd_pushforward(*y, dA), dsd.svd_pushforward(*y, da.from_array(dA))):
+        close(mine, np.asarray(want))
+    close(dsd.svd_pullback(*y, *bars), np.asarray(dsd.svd_pullback(*y, *map(da.from_array, bars))))
+
+
 def test_both_modes_are_adjoint_over_the_cluster(rng: np.random.Generator) -> None:
     a, dA = (da.from_array(matrix(rng, (50, 4)), chunks=(9, 4)) for _ in range(2))
     y = dsd.svd(a)
@@ -197,10 +209,31 @@ REFUSED = {
     "a vector": (lambda: da.ones(3), ds.ShapeError, "at least 2 axes"),
     "a NumPy array": (lambda: np.ones((3, 3)), ds.ShapeError, "must be a Dask array"),
     "half precision": (lambda: da.ones((3, 3), dtype="float16"), ds.DTypeError, "float16"),
+    "half precision in blocks": (lambda: da.ones((9, 3), chunks=(3, 3), dtype="float16"), ds.DTypeError, "float16"),
+    "rows of unknown number": (lambda: _positive(da.ones((9, 3), chunks=(3, 3))), ds.ShapeError, "compute_chunk_sizes"),
 }
+
+
+def _positive(a: Any) -> Any:
+    return a[a[:, 0] > 0]
 
 
 @pytest.mark.parametrize(("a", "error", "match"), REFUSED.values(), ids=REFUSED)
 def test_bad_input_is_told_at_the_call(a: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         dsd.svdvals(a())
+
+
+MISUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a rank below zero": (lambda a: dsd.low_rank(a, -1), "0 to 3, got -1"),
+    "a cutoff for each row": (lambda a: dsd.pinv(a, np.ones(12)), "one number"),
+    "two directions": (lambda a: dsd.svd_pushforward(*dsd.svd(a), da.ones((2, 12, 3))), r"got shapes .*\(2, 12, 3\)"),
+    "a short direction": (lambda a: dsd.svd_pushforward(*dsd.svd(a), da.ones((11, 3))), r"got shapes .*\(11, 3\)"),
+    "a short cotangent": (lambda a: dsd.svd_pullback(*dsd.svd(a), da.ones((11, 3))), r"got shapes .*\(11, 3\)"),
+}
+
+
+@pytest.mark.parametrize(("call", "match"), MISUSED.values(), ids=MISUSED)
+def test_misuse_is_told(call: Callable[[Any], Any], match: str) -> None:
+    with pytest.raises(ds.ShapeError, match=match):
+        call(da.ones((12, 3), chunks=(4, 3)))

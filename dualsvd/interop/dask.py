@@ -28,7 +28,8 @@ import numpy as np
 from .. import linalg
 from ..errors import ShapeError
 from ..linalg.factorise import SVDResult
-from ..linalg.spectral_functions import PolarResult
+from ..linalg.spectral_functions import PolarResult, of_rank
+from ..rules.registry import as_inexact
 from ..settings import get, resolve
 from . import engine
 from .maps import Function
@@ -46,7 +47,10 @@ def layout(a: Array, name: str = "a") -> str:
     """Whether the matrices lie "whole" in their chunks, or one is cut into blocks of "rows" or of "columns"."""
     if not isinstance(a, da.Array) or a.ndim < 2:
         raise ShapeError(f"{name} must be a Dask array with at least 2 axes, got {type(a).__name__} of {np.shape(a)}")
+    as_inexact(np.empty(0, a.dtype), name)  # refuses what has no derivative
     (m, n), (rows, columns) = a.shape[-2:], a.numblocks[-2:]
+    if np.isnan(m + n):
+        raise ShapeError(f"{name} has chunks of unknown size, {a.chunks}; call {name}.compute_chunk_sizes() before")
     if rows == columns == 1:
         return "whole"
     if a.ndim > 2 or min(rows, columns) > 1:
@@ -68,6 +72,7 @@ def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params:
     """A function of dualsvd on every chunk: one array, or a tuple of them."""
     one_thread = resolve(threads=get().threads or 1)  # the cores are Dask's to share out
     f = Function(function, signature, tuple(params.items()), one_thread)
+    xs = tuple(map(da.asarray, xs))
     inputs, outputs = (side.strip("()").split("),(") for side in signature.split("->"))
     sample = f(*(np.ones((1,) * len(core.split(",")), dtype=x.dtype) for core, x in zip(inputs, xs)))
     metas = tuple(np.empty((0,) * np.ndim(y), dtype=y.dtype) for y in sample)
@@ -84,6 +89,12 @@ def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params:
 
 def tall(*columns: Array) -> tuple[Array, list[Array]]:
     """Q with orthonormal columns, and B with columns = Q B, for arrays of as many rows."""
+    columns = tuple(map(da.asarray, columns))
+    if any(c.ndim != 2 or len(c) != len(columns[0]) for c in columns):
+        raise ShapeError(
+            f"a matrix in blocks takes one direction or cotangent at a time, with {len(columns[0])} rows as it has; "
+            f"got shapes {[c.shape for c in columns]}"
+        )
     rows = columns[0].chunks[0]
     side_by_side = da.concatenate([c.rechunk({0: rows}) for c in columns], axis=1).rechunk({1: -1})
     Q, R = da.linalg.tsqr(side_by_side)
@@ -146,6 +157,8 @@ def polar(a: Array) -> PolarResult:
 
 def pinv(a: Array, rcond: float | None = None) -> Array:
     """The Moore-Penrose inverse (..., n, m) of a (..., m, n): `dualsvd.pinv`."""
+    if rcond is not None and np.ndim(rcond):
+        raise ShapeError(f"rcond must be one number for all chunks, got shape {np.shape(rcond)}")
     match layout(a):
         case "whole":
             return by_chunk(linalg.pinv, "(m,n)->(n,m)", a, rcond=rcond)
@@ -157,7 +170,9 @@ def pinv(a: Array, rcond: float | None = None) -> Array:
 
 def low_rank(a: Array, k: int) -> Array:
     """The best approximation of a (..., m, n) of rank k: `dualsvd.low_rank`."""
-    match layout(a):
+    lies = layout(a)
+    of_rank(a, k)  # refuses a k that is no rank, with the size of a in mind rather than that of a chunk
+    match lies:
         case "whole":
             return by_chunk(linalg.low_rank, "(m,n)->(m,n)", a, k=k)
         case "columns":
