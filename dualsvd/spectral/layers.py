@@ -69,7 +69,16 @@ class Dense:
 
 
 class Sequential:
-    """Layers one after the other; `parameters` is the list of theirs."""
+    """Layers one after the other; `parameters` is the list of theirs.
+
+    Raises ShapeError where a list of parameters is not as long as that of the layers.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> net = Sequential(Dense(4, 8, np.tanh, rng=0), Dense(8, 1, rng=1))
+    >>> slopes = ds.gradient(lambda p: np.sum(net(np.ones(4), p)), net.parameters)
+    >>> [slope["W"].shape for slope in slopes]
+    [(8, 4), (1, 8)]
+    """
 
     def __init__(self, *layers: Any) -> None:
         self.layers = layers
