@@ -88,8 +88,8 @@ def as_array(x: Tensor) -> Any:
         except RuntimeError as error:  # a tensor without numbers
             refusal = error
     raise BackendError(
-        "dualsvd computes in NumPy, where PyTorch cannot record it for torch.func.linearize, make_fx or torch.export; "
-        "take torch.func.jvp or vjp, and export what surrounds it"
+        "dualsvd computes in NumPy, which PyTorch cannot record (torch.func.linearize, make_fx, torch.export), nor "
+        "batch by its older vmap; take torch.func.jvp, vjp and vmap, and export what surrounds it"
     ) from refusal
 
 
