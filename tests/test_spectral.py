@@ -582,13 +582,14 @@ def test_large_zero_padded_convolution_is_found_by_products() -> None:
 
 @pytest.mark.parametrize("kernel", ["delta", "delta of one channel", "two equal channels", "zero"])
 @pytest.mark.parametrize("size", [(6, 4), (5, 7)], ids=str)
-@pytest.mark.parametrize("way", ["circular", "zeros", "zeros, a short side"])
+@pytest.mark.parametrize("way", ["circular", "circular, strides", "zeros", "zeros, a short side"])
 def test_convolution_norm_at_a_tie(
     kernel: str, size: tuple[int, int], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "zeros, a short side":
         monkeypatch.setattr(convolution_module, "FORMED", 0)
     padding = way.partition(",")[0]
+    stride = (size[0], 1) if way == "circular, strides" else 1
     K = np.zeros((2, 2, 3, 3) if size == (6, 4) else (1, 2, 3, 3))
     if kernel == "delta":  # the identity: every frequency, every channel
         K[range(len(K)), range(len(K)), 1, 1] = 1
@@ -597,10 +598,10 @@ def test_convolution_norm_at_a_tie(
     elif kernel == "two equal channels":
         K[range(len(K)), range(len(K))] = cases.normal(3, 3)
     D = cases.direction(K.shape)
-    geometry = convolution_module.parse(K.shape, size, padding, 1)
+    geometry = convolution_module.parse(K.shape, size, padding, stride)
 
     def norm(K: Any) -> Any:
-        return conv_opnorm(K, size, padding)
+        return conv_opnorm(K, size, padding, stride)
 
     def of_matrix(K: Any) -> Any:
         return ds.opnorm(convolution_module.matrix(K, geometry))

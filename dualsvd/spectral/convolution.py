@@ -208,7 +208,7 @@ def by_frequencies(kernel: Any, geometry: Geometry) -> Any:
     copies = np.sum(spectrum(S, options).group == 0, axis=-1)  # in the whole map's spectrum
     if real:
         copies[(-i % len(rows) != i) | (-j % width != j)] *= 2
-    return LARGEST_OF_EQUALS(tied, weights=(copies / copies.sum()).astype(S.dtype), options=options)
+    return LARGEST_OF_EQUALS(tied, kernel, weights=(copies / copies.sum()).astype(S.dtype), options=options)
 
 
 def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> Any:
@@ -219,20 +219,23 @@ def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> An
 
 
 def _push_largest(y: Any, operands: Operands, tangents: Operands, weights: Array, options: Options) -> Any:
-    """That of the value which grows fastest along the first direction; among equals, along the next, and so on."""
-    (dx,) = tangents
+    """That of the value which grows fastest along the first direction; among equals, along the next, and so on.
+
+    The kernel is there to tell the size of a direction, and so that of rounding: its slopes may all be zero.
+    """
+    dx, d_kernel = tangents
     meet_equals(primal(y), len(weights), options)
     need_all_directions()
     leading = np.arange(len(weights))
-    for row in primal(dx):
-        noise = tolerance(SPLIT, 1, row.dtype) * np.abs(row).max()
-        leading = leading[row[leading] >= row[leading].max() - noise]
+    for slopes, direction in zip(primal(dx), primal(d_kernel)):
+        noise = tolerance(SPLIT, 1, slopes.dtype) * np.abs(direction).sum()
+        leading = leading[slopes[leading] >= slopes[leading].max() - noise]
     return dx[:, leading[0]]
 
 
-def _pull_largest(y_bar: Any, y: Any, operands: Operands, weights: Array, options: Options) -> tuple[Any]:
+def _pull_largest(y_bar: Any, y: Any, operands: Operands, weights: Array, options: Options) -> tuple[Any, None]:
     meet_equals(primal(y), len(weights), options)
-    return (y_bar * weights,)
+    return y_bar * weights, None
 
 
 def meet_equals(value: Any, times: int, options: Options) -> None:
@@ -243,11 +246,14 @@ def meet_equals(value: Any, times: int, options: Options) -> None:
 
 def _equal_examples(rng: np.random.Generator) -> Any:
     for dtype in ("d", "f"):  # of one, where there is a derivative
-        yield (rng.uniform(1, 2, 1).astype(dtype),), {"weights": np.ones(1, dtype), "options": settings.get()}
+        yield (
+            (rng.uniform(1, 2, 1).astype(dtype), np.ones(3, dtype)),
+            {"weights": np.ones(1, dtype), "options": settings.get()},
+        )
 
 
 LARGEST_OF_EQUALS = Rule(
-    "largest_of_equals", lambda x, weights, options: x.max(), _push_largest, _pull_largest, _equal_examples
+    "largest_of_equals", lambda x, kernel, weights, options: x.max(), _push_largest, _pull_largest, _equal_examples
 )
 
 
