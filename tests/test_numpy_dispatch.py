@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numba
 import numpy as np
 import pytest
 from functions import CALLS, COMPOSED, Function
@@ -663,12 +664,24 @@ def test_complaints_are_those_of_numpy(call, mode):
     assert str(expected.value) in str(complaint.value)
 
 
+def square(a):
+    """By a name of the table, and another function than NumPy's."""
+    return 3 * a * a
+
+
+def erf(a):
+    """Likewise, of SciPy's."""
+    return 5 * a
+
+
 WITHOUT_RULE = {
     "numpy.linalg.eig": lambda x: np.linalg.eig(x[:, :3])[0],
     "numpy.histogram": lambda x: np.histogram(x)[0],
     "numpy.i0": lambda x: np.i0(x),
     "nextafter": lambda x: np.nextafter(x, 1.0),
     "add.reduceat": lambda x: np.add.reduceat(x, [0, 1]),
+    "square": lambda x: numba.vectorize("f8(f8)")(square)(x),
+    "erf": lambda x: numba.vectorize("f8(f8)")(erf)(x),
     "numpy.pad with mode='mean'": lambda x: np.pad(x, 1, mode="mean"),
 }
 

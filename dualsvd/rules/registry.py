@@ -114,11 +114,11 @@ def refuse_second(x: Any, kink: Any, message: str) -> None:
 
 
 def caller() -> str:
-    """File and line of the innermost frame that is neither dualsvd's nor NumPy's."""
+    """File and line of the innermost frame that is not of dualsvd, NumPy or Numba."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module not in ("dualsvd", "numpy", "contextlib"):
+        if module not in ("dualsvd", "numpy", "numba", "contextlib"):
             break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -424,8 +424,11 @@ def leaving(what: str, remedy: str) -> str:
 
 
 def by_name(ufunc: Any, method: str) -> Callable[..., Any] | None:
-    """What serves a ufunc of another package (scipy.special.erf) that goes by a name of the table."""
-    return NUMPY.get(ufunc.__name__) if method == "__call__" else None
+    """What serves a ufunc of SciPy (scipy.special.erf) that goes by a name of the table. A user's own may go by such a
+    name too, and be another function."""
+    name = ufunc.__name__
+    own = getattr(sys.modules.get("scipy.special"), name, None) is ufunc
+    return NUMPY.get(name) if own and method == "__call__" else None
 
 
 def with_arguments(
