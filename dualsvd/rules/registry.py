@@ -220,7 +220,14 @@ def fit(cotangent: Any, operand: Any) -> Any:
             cotangent = np.broadcast_to(cotangent, shape)
     if np.iscomplexobj(cotangent) and not np.iscomplexobj(operand):
         cotangent = np.real(cotangent)
-    return of_dtype(cotangent, np.result_type(operand))
+    return of_dtype(cotangent, derivative_dtype(operand))
+
+
+def derivative_dtype(x: Any) -> Any:
+    """The dtype of derivatives of x: its own, or double precision where x holds integers or truths, which a rule of the
+    user's may give a derivative."""
+    dtype = x.dtype if type(x) is np.ndarray else np.result_type(x)
+    return np.float64 if dtype.kind in "iub" else dtype
 
 
 def of_dtype(x: Any, dtype: Any) -> Any:
@@ -234,7 +241,7 @@ def spread(tangent: Any, y: Any, directions: int | None) -> Any:
     """A tangent over the shape of its value, of which rules may leave it still to be broadcast, and in its dtype."""
     shape = (directions, *np.shape(y))
     return of_dtype(
-        tangent if np.shape(tangent) == shape else np.copy(np.broadcast_to(tangent, shape)), np.result_type(y)
+        tangent if np.shape(tangent) == shape else np.copy(np.broadcast_to(tangent, shape)), derivative_dtype(y)
     )
 
 
