@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import numba
 import numpy as np
@@ -342,6 +343,41 @@ def test_constants_of_less_precision_cost_no_digits(name, dtype):
     wide = b.astype(np.float64)
     for mode in MODES:
         agree(ds.jacobian(lambda x: f(x, b), x, mode=mode), ds.jacobian(lambda x: f(x, wide), x, mode=mode), VALUE)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("zero", [0, 0.0, -0.0, False], ids=repr)
+def test_to_divide_by_zero_of_python_is_to_divide_by_that_of_numpy(zero, mode):
+    x = np.float32([1.0, -2.0])
+    with np.errstate(all="ignore"):
+        J, expected = (ds.jacobian(lambda x, b=b: x / b, x, mode=mode) for b in (zero, np.float32(zero)))
+    assert J.dtype == np.float32
+    np.testing.assert_array_equal(J, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("f", [np.divide, np.power, np.hypot, np.remainder, np.logaddexp], ids=lambda f: f.__name__)
+def test_a_list_is_an_array(f, mode):
+    x, b = np.array([1.3, 0.7, 2.1]), [0.5, 2.0, 3.0]
+    agree(ds.jacobian(lambda x: f(x, b), x, mode=mode), ds.jacobian(lambda x: f(x, np.array(b)), x, mode=mode), VALUE)
+    agree(ds.jacobian(lambda x: f(b, x), x, mode=mode), ds.jacobian(lambda x: f(np.array(b), x), x, mode=mode), VALUE)
+
+
+NO_NUMBERS = {
+    "x times an array of objects": (lambda x: x * np.array([1, 2, 3], dtype=object), "dtype object"),
+    "an array of objects to the power x": (lambda x: np.array([1, 2, 3], dtype=object) ** x, "dtype object"),
+    "x times a Fraction": (lambda x: x * Fraction(1, 2), "Fraction"),
+    "a sum of x over a Fraction": (lambda x: np.cumsum(x / Fraction(1, 2)), "Fraction"),
+    "a variable with a mask": (lambda x: ds.gradient(np.sum, np.ma.masked_array([1.0, 2.0], [0, 1])), "filled"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_what_holds_no_numbers_of_numpy_is_refused(name, mode):
+    f, message = NO_NUMBERS[name]
+    with pytest.raises(ds.DTypeError, match=message):
+        ds.jacobian(f, np.ones(3), mode=mode)
 
 
 KINKS = {

@@ -18,6 +18,7 @@ from .registry import (
     linear,
     of_dtype,
     primal,
+    refuse_objects,
     refuse_second,
 )
 from .structural import finish
@@ -87,10 +88,31 @@ def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
     if whole and y.dtype.kind == "c":
         return tuple(of_dtype(x, y.dtype) for x in operands)
     first, last = (getattr(x, "dtype", None) for x in (operands[0], operands[-1]))
-    if first is last or first is None or last is None:  # Python's numbers have none, and take that of the others
+    if first is last:
         return operands
+    if first is None or last is None:
+        if type(operands[0 if first is None else -1]) in _OF_PYTHON:  # which take the precision of the others
+            return operands
+        operands = tuple(x if hasattr(x, "dtype") else np.asarray(x) for x in operands)
+    if any(x.dtype.kind == "O" for x in operands):
+        refuse_objects()
     real = y.dtype.type(0).real.dtype
     return tuple(of_dtype(x, y.dtype if x.dtype.kind == "c" else real) for x in operands)
+
+
+_OF_PYTHON = frozenset((bool, int, float, complex))
+
+
+def as_numpy_divides(slope: Any) -> Any:
+    """The slope 1/b also at 0, where Python's numbers raise what NumPy warns of."""
+
+    def divided(a: Any, b: Any, y: Any) -> Any:
+        try:
+            return slope(a, b, y)
+        except ZeroDivisionError:
+            return slope(a, y.dtype.type(b), y)
+
+    return divided
 
 
 def conjugate(slope: Any) -> Any:
@@ -121,8 +143,8 @@ def examples_of(row: Row) -> Examples:
 
 def elementwise(row: Row) -> Rule:
     """The rule of a row: a diagonal Jacobian, so both directions multiply by the slope."""
-    slopes = compile_row(row, NAMESPACE)
     constants = row.partials
+    slopes = [as_numpy_divides(s) if c == "1/b" else s for s, c in zip(compile_row(row, NAMESPACE), constants)]
     by_operand = tuple((k, slope, c) for k, (slope, c) in enumerate(zip(slopes, constants)) if c != "0")
     units = len(constants) == 1 or set(constants) <= {"0", *_UNITS}
     logarithms = len(constants) == 2 and any("log(" in c for c in constants)

@@ -24,7 +24,7 @@ import importlib
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -227,7 +227,19 @@ def derivative_dtype(x: Any) -> Any:
     """The dtype of derivatives of x: its own, or double precision where x holds integers or truths, which a rule of the
     user's may give a derivative."""
     dtype = x.dtype if type(x) is np.ndarray else np.result_type(x)
-    return np.float64 if dtype.kind in "iub" else dtype
+    if dtype.kind in "fc":
+        return dtype
+    if dtype.kind == "O":
+        refuse_objects()
+    return np.float64
+
+
+def refuse_objects() -> NoReturn:
+    """Called where NumPy computed with Python's objects, one by one."""
+    raise DTypeError(
+        f"a traced array met a Python object that is no number of NumPy's (a Fraction, an array of dtype object) at "
+        f"{caller()}; make it one with float(...) or .astype(np.float64)"
+    )
 
 
 def of_dtype(x: Any, dtype: Any) -> Any:
@@ -260,6 +272,8 @@ def as_inexact(x: Any, name: str = "x") -> Any:
     """x as an array (or tracer) of floating-point numbers; integers become float64, other kinds are refused."""
     if (type(x) is np.ndarray and x.dtype in _INEXACT) or isinstance(x, Tracer):
         return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise DTypeError(f"{name} is a masked array, whose mask has no derivative rule; take {name}.filled(0.0)")
     x = np.asarray(x)
     kind = x.dtype.kind
     if kind in "iub":
