@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -246,6 +247,10 @@ def bent(factor: float) -> Any:
     )
 
 
+def noisy(x: Any) -> Any:
+    return x**2 + 1e-3 * np.sin(1e9 * x)
+
+
 POINT = np.array([1.0, 0.5, 2.0])
 ZERO = np.array([0.0])
 FAULTS: dict[str, tuple[Any, Any, set[str]]] = {
@@ -291,6 +296,13 @@ FAULTS: dict[str, tuple[Any, Any, set[str]]] = {
         {first.BETWEEN},
     ),
     "no subgradient": (rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2)), ZERO, {first.CONVEX}),
+    "no subgradient, and no forward mode": (
+        rule(np.abs, None, pulled(lambda x: x * 0 + 7)),
+        np.zeros(3),
+        {first.CONVEX},
+    ),
+    "noise in which no slope is seen": (rule(noisy, times(lambda x: x * 0 + 5), None), POINT, {first.NOTHING}),
+    "noise, and no forward mode": (rule(noisy, None, pulled(lambda x: x * 0 + 5)), POINT, {first.NOTHING}),
     "no supergradient": (lambda x: -rule(np.abs, bent(1.0), pulled(lambda x: x * 0 + 2))(x), ZERO, {first.CONCAVE}),
 }
 
@@ -356,6 +368,36 @@ def test_a_tolerance_of_ones_own() -> None:
     rough = rule(np.square, times(lambda x: 2.001 * x), pulled(twice))
     assert cross_validate(rough, POINT, tol=1e-2).passed
     assert not cross_validate(ds.opnorm, np.array([[1.0, 2.0], [3.0, 5.0]]), tol=1e-30).passed
+    assert failing(cross_validate(rule(np.square, times(lambda x: 3 * x), None), POINT, tol=1e-2)) == {first.FORWARD}
+    assert failing(cross_validate(rule(np.square, None, pulled(lambda x: 3 * x)), POINT, tol=1e-2)) == {
+        first.REVERSE_DIFFERENCES
+    }
+
+
+@pytest.mark.parametrize("tol", [-1.0, np.nan])
+def test_a_tolerance_that_is_none(tol: float) -> None:
+    with pytest.raises(ValueError, match=f"tol must be a number >= 0 or None, got {tol}"):
+        cross_validate(np.sin, POINT, tol=tol)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_what_is_left_out_is_counted(mode: str) -> None:
+    one = rule(noisy, times(twice) if mode == "forward" else None, pulled(twice) if mode == "reverse" else None)
+    (note,) = (note for note in cross_validate(one, POINT).notes if "left out" in note)
+    directions, cotangents = 3 + 3, 3 + 3  # random ones and a basis
+    assert note.startswith(f"{directions * (cotangents if mode == 'reverse' else 1)} comparisons of {mode} mode")
+
+
+def test_no_direction_is_the_point_that_a_user_drew() -> None:
+    x, seen = np.random.default_rng(0).standard_normal(40), []
+    probe = rule(
+        np.sin, lambda y, operands, tangents: (seen.append(tangents[0]), np.cos(operands[0]) * tangents[0])[1], None
+    )
+    cross_validate(probe, x)
+    probe.examples = lambda rng: [((x,), {})]
+    check_rules([probe])
+    assert seen
+    assert max(abs(np.vdot(v, x)) / (np.linalg.norm(v) * np.linalg.norm(x)) for v in seen) < 0.9
 
 
 def test_an_order_that_does_not_exist() -> None:
@@ -418,6 +460,7 @@ def test_a_report_prints_its_rows_and_goes_through_json() -> None:
     assert again["rows"][0] == {"name": "one", "error": 1e-16, "tolerance": 1e-13, "passed": True}
     assert again["rows"][1]["error"] is None
     assert again["passed"] is False
+    json.dumps(cross_validate(np.sin, POINT, tol=np.inf).to_dict(), allow_nan=False)
 
 
 def test_a_report_of_nothing_has_not_passed() -> None:
@@ -463,3 +506,55 @@ def test_a_rule_of_ones_own_is_checked_where_it_was_last_called() -> None:
     square(np.array([1.0, 2.0]))
     assert check_rules([square]).passed
     CUSTOM.discard(square)
+
+
+def raising(x: Any) -> Any:
+    raise KeyError("not of NumPy")
+
+
+def called(f: Any, *x: Any, **derivatives: Any) -> Rule:
+    """A rule of one's own, whose example is its latest call."""
+    own = ds.custom_rule(f, **derivatives)
+    CUSTOM.discard(own)
+    with contextlib.suppress(KeyError):
+        own(*x)
+    return own
+
+
+def shown(f: Any, *x: Any, **derivatives: Any) -> Rule:
+    """A rule of one's own, at an example that comes with it."""
+    own = ds.custom_rule(f, examples=lambda rng: [(x, {})], **derivatives)
+    CUSTOM.discard(own)
+    return own
+
+
+CUBE = {"pushforward": lambda y, x, dx: 3 * x[0] ** 2 * dx[0]}
+BOTH = {"pushforward": lambda y, x, dx: dx[0], "pullback": lambda y_bar, y, x: y_bar}
+TOP = {"pullback": lambda y_bar, y, x: y_bar[0] * np.eye(3)[y[1]]}
+OWN: dict[str, tuple[Rule, str | None, str]] = {  # the row that fails, and what the notes say of it
+    "called with integers": (called(lambda x: x**3, np.array([1, 2]), **CUBE), None, ""),
+    "called with a number": (called(lambda x: x**3, 2, **CUBE), None, ""),
+    "foreign byte order": (shown(lambda x: x**3, POINT.astype(">f8"), **CUBE), None, ""),
+    "an index among its values": (shown(lambda x: (np.max(x), np.argmax(x)), POINT, **TOP), None, ""),
+    "integers for values": (
+        shown(lambda x: np.rint(x).astype(int), np.array([1.2, 2.7]), **BOTH),
+        f"<lambda>: {first.FORWARD}",
+        "",
+    ),
+    "only calls that raised": (called(raising, POINT, **CUBE), "raising", "no example"),
+    "an example that raises": (shown(raising, POINT, **CUBE), "raising", "KeyError: 'not of NumPy'"),
+    "an example of words": (shown(np.copy, "word", **CUBE), "copy", "arrays of numbers"),
+    "an example in half precision": (shown(np.copy, np.float16([1.0]), **CUBE), "copy", "DTypeError"),
+    "a derivative that raises": (shown(np.copy, POINT, pullback=lambda *_: 1 / 0), "copy", "ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_no_rule_of_ones_own_is_the_end_of_check_rules(name: str) -> None:
+    own, expected, note = OWN[name]
+    good = called(lambda x: x**3, POINT, **CUBE)
+    report = check_rules([own, good])
+    assert len(report.rows) == 2
+    assert report.rows[1].passed
+    assert failing(report) == (set() if expected is None else {expected})
+    assert any(note in line for line in report.notes)

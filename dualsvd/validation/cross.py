@@ -10,6 +10,7 @@ import numpy as np
 from ..rules.registry import as_inexact
 from ..structure import describe, flatten
 from .first import FirstOrder
+from .limits import SEED
 from .report import ValidationReport
 from .second import SecondOrder
 
@@ -47,11 +48,13 @@ def cross_validate(
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")
+    if tol is not None and not tol >= 0:
+        raise ValueError(f"tol must be a number >= 0 or None, got {tol!r}")
     leaves, put = flatten(x)
     study = FirstOrder(
         lambda *variables: tuple(flatten(f(put(variables)))[0]),
         tuple(np.asarray(as_inexact(leaf)) for leaf in leaves),
-        np.random.default_rng(0 if rng is None else rng),
+        np.random.default_rng(SEED if rng is None else rng),
         tol,
     )
     study.compare()

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError
 from ..reverse import Tape
-from ..rules.registry import as_inexact, level
+from ..rules.registry import level
 from ..settings import options
 from ..transforms import jvp, vjp
 from .differences import Slope, slopes
@@ -68,6 +68,10 @@ ONE_SIDED = "forward along D = one-sided differences"
 BETWEEN = "forward between the one-sided slopes"
 CONVEX = "subgradient: <G, D> <= f'(A; D)"
 CONCAVE = "supergradient: <G, D> >= f'(A; D)"
+NOTHING = "nothing to compare the derivative with"
+
+#: they say nothing of how large a derivative is
+NO_EVIDENCE = {VALUE, SWEEPS_VALUE, KINDS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +105,7 @@ class FirstOrder:
         self.notes: list[str] = []
         self.refusals: list[DualSVDError] = []
         self.smooth = True
-        self.y = plain(as_inexact(v) for v in f(*x))
+        self.y = plain(f(*x))
         self.eps = max((float(np.finfo(v.dtype).eps) for v in (*self.x, *self.y)), default=0.0)
         self.x_scales = [typical(v) for v in x]
         self.y_scales = [largest(v) or 1.0 for v in self.y]
@@ -121,6 +125,12 @@ class FirstOrder:
     def add(self, name: str, worst: Worst) -> None:
         if worst.ratio >= 0:
             self.rows.append(row(name, worst.error, worst.tolerance))
+
+    def leave_out(self, count: int, way: str) -> None:
+        if count:
+            self.notes.append(
+                f"{count} comparisons of {way} with differences are left out: these settle on no slope, or meet a kink"
+            )
 
     def refuse(self, way: str, error: DualSVDError) -> None:
         self.refusals.append(error)
@@ -149,11 +159,13 @@ class FirstOrder:
             self._compare_sweeps(tangents)
         if pulled is not None:
             self._compare_reverse(pulled, tangents, differences)
-        elif not linear:
+        if not linear or (pulled is not None and tangents is None and not self.smooth):
             self._compare_subgradient(differences)
         self.add(KINDS, self.kinds)
         if not self.rows and self.refusals:
             raise type(self.refusals[0])(f"nothing could be compared: {'; '.join(self.notes)}")
+        if NO_EVIDENCE.issuperset(r.name for r in self.rows):
+            self.rows.append(row(NOTHING, np.inf, 0.0))
 
     def _differences(self) -> list[Slope]:
         """In double precision, whatever the precision of x: they are the reference for its rounding too."""
@@ -226,7 +238,7 @@ class FirstOrder:
         maximum of equals), and then has chosen a number between the two.
         """
         central, one_sided, between = Worst(), Worst(), Worst()
-        unsettled = 0
+        left_out = 0
         for up, down, slope in zip(tangents, opposite, differences):
             for k, scale in enumerate(self.y_scales):
                 bent = np.abs(up[k] + down[k]) > self.allowed(AGREEMENT) * scale
@@ -242,15 +254,14 @@ class FirstOrder:
                     relative = max(allowed / scale, self.allowed(AGREEMENT))
                     if not np.any(where) and np.size(where):
                         continue
-                    if relative > USELESS:
-                        unsettled += 1
+                    if not allowed / scale <= USELESS:
+                        left_out += 1
                     else:
                         worst.add(largest(gap[where]) / scale, relative)
         self.add(FORWARD, central)
         self.add(ONE_SIDED, one_sided)
         self.add(BETWEEN, between)
-        if unsettled:
-            self.notes.append(f"differences settle on no value in {unsettled} comparisons, which are left out")
+        self.leave_out(left_out, "forward mode")
 
     def _compare_sweeps(self, tangents: list[Leaves]) -> None:
         swept = self._swept()
@@ -338,14 +349,14 @@ class FirstOrder:
         return tuple(part / size for part in dy)
 
     def _compare_reverse(self, pulled: Pulled, tangents: list[Leaves] | None, differences: list[Slope]) -> None:
-        entries, by_values = Worst(), Worst()
+        entries, by_values, left_out = Worst(), Worst(), 0
         for y_bar, x_bar in pulled.pairs:
             for v, bar in zip(self.x, x_bar):
                 self.kinds.add(float((v.shape, v.dtype) != (bar.shape, bar.dtype)), 0.0)
             for i, (direction, slope) in enumerate(zip(self.directions, differences)):
                 along = inner(x_bar, direction)
                 if not pulled.gauge:
-                    self._compare_slope(y_bar, along, slope, by_values)
+                    left_out += not self._compare_slope(y_bar, along, slope, by_values)
                 if tangents is not None:
                     scale = self._pair_scale(y_bar, tangents[i], x_bar, direction)
                     entries.add(abs(inner(y_bar, tangents[i]) - along) / scale, self.allowed(AGREEMENT))
@@ -353,6 +364,7 @@ class FirstOrder:
         if tangents is not None:
             self._compare_adjoint(pulled)
         self.add(REVERSE_DIFFERENCES, by_values)
+        self.leave_out(left_out, "reverse mode")
 
     def _pair_scale(self, y_bar: Leaves, dy: Leaves, x_bar: Leaves, direction: Leaves) -> float:
         """What <y_bar, dy> is measured by; never less than the value gives, whose rounding it inherits."""
@@ -361,16 +373,18 @@ class FirstOrder:
         reverse = sum(length(w) * length(t) for w, t in zip(x_bar, direction))
         return max(forward, reverse, value) or 1.0
 
-    def _compare_slope(self, y_bar: Leaves, along: float, slope: Slope, worst: Worst) -> None:
-        """<G, D> against <y_bar, difference>, where the differences have settled and nothing is kinked."""
+    def _compare_slope(self, y_bar: Leaves, along: float, slope: Slope, worst: Worst) -> bool:
+        """<G, D> against <y_bar, difference>, where the differences have settled and nothing is kinked: whether so."""
         if any(np.any(mask) for mask in slope.kinked):
-            return
+            return False
         lengths = [length(w) for w in y_bar]
         scale = sum(w * s for w, s in zip(lengths, self.y_scales)) or 1.0
         uncertain = sum(w * a * np.sqrt(np.size(v)) for w, a, v in zip(lengths, slope.accuracy, self.y) if w > 0)
+        if not uncertain / scale <= USELESS:
+            return False
         allowed = max(uncertain / scale, self.allowed(AGREEMENT))
-        if allowed <= USELESS:
-            worst.add(abs(along - inner(y_bar, slope.central)) / scale, allowed)
+        worst.add(abs(along - inner(y_bar, slope.central)) / scale, allowed)
+        return True
 
     def _compare_adjoint(self, pulled: Pulled) -> None:
         """The identity, with vectors that nothing before has used."""
@@ -402,9 +416,11 @@ class FirstOrder:
             return
         cases = []
         for direction, slope in zip(self.directions, differences):
-            allowed = max(sum(a / s for a, s in zip(slope.one_sided, self.y_scales)), self.allowed(AGREEMENT))
-            if allowed <= USELESS:
+            uncertain = sum(a / s for a, s in zip(slope.one_sided, self.y_scales))
+            if uncertain <= USELESS:
+                allowed = max(uncertain, self.allowed(AGREEMENT))
                 cases.append((inner(G, direction), inner(y_bar, slope.right), inner(y_bar, slope.left), allowed))
+        self.leave_out(len(differences) - len(cases), "the subgradient")
         convex = all(right >= left - allowed for _, right, left, allowed in cases)
         concave = all(right <= left + allowed for _, right, left, allowed in cases)
         if not convex and not concave:

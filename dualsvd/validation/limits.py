@@ -7,6 +7,9 @@ EXHAUSTIVE = 32
 #: random directions and cotangents, always: a wrong derivative that is right along three random directions has
 #: probability zero, in floating point too
 RANDOM = 3
+#: of the directions that nobody chose otherwise: a point that a user draws from default_rng(0) is to be none of them,
+#: for along itself a homogeneous function tells little
+SEED = 0x5EED_D1EC
 #: up to so many real dimensions every column of the Hessian is formed, by every way
 EXHAUSTIVE_SECOND = 12
 

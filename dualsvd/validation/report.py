@@ -45,6 +45,10 @@ class Worst:
             self.error, self.tolerance, self.ratio = error, tolerance, ratio
 
 
+def _finite(part: Any) -> Any:
+    return None if isinstance(part, float) and not math.isfinite(part) else part
+
+
 @dataclasses.dataclass(frozen=True)
 class ValidationReport:
     """The comparisons made at one point, and what to know when reading them.
@@ -73,12 +77,12 @@ class ValidationReport:
             raise DisagreementError(str(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain numbers, strings, lists and dicts; an error that is not finite becomes None."""
+        """The report as plain numbers, strings, lists and dicts; what is not finite becomes None."""
         return {
             "subject": self.subject,
             "passed": self.passed,
             "smooth": self.smooth,
-            "rows": [r._asdict() | {"error": r.error if math.isfinite(r.error) else None} for r in self.rows],
+            "rows": [{key: _finite(part) for key, part in r._asdict().items()} for r in self.rows],
             "notes": list(self.notes),
         }
 

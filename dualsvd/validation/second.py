@@ -96,11 +96,13 @@ class SecondOrder:
         self.study.add(HESSIAN_SYMMETRIC, worst)
 
     def _compare_differences(self, columns: list[Leaves]) -> None:
-        worst = Worst()
+        worst, left_out = Worst(), 0
         found = slopes(lambda *x: plain(self._gradient(*x)), double(self.x), self.directions)
         for column, slope in zip(columns, found):
             for a, b, accuracy, scale in zip(column, slope.central, slope.accuracy, self.scales):
-                allowed = max(accuracy / scale, self.allowed)
-                if allowed <= USELESS:
-                    worst.add(largest(a - b) / scale, allowed)
+                if accuracy / scale <= USELESS:
+                    worst.add(largest(a - b) / scale, max(accuracy / scale, self.allowed))
+                else:
+                    left_out += 1
         self.study.add(HESSIAN_DIFFERENCES, worst)
+        self.study.leave_out(left_out, "the Hessian")

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..rules.registry import as_inexact
+
 Leaves = tuple[Any, ...]
 
 
 def plain(structure: Iterable[Any]) -> Leaves:
-    """What a transform returned, as a tuple of arrays."""
-    return tuple(np.asarray(part) for part in structure)
+    """What a function or a transform returned, as a tuple of arrays of floating-point numbers."""
+    return tuple(np.asarray(as_inexact(part)) for part in structure)
 
 
 def double(a: Leaves) -> Leaves:
