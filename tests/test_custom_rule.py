@@ -72,6 +72,8 @@ def operand_written_after(x):
 DERIVATIVES = {
     "integers": (lambda x: rounded(1.5 * x), np.diag([1.5, 1.5, 1.5])),
     "integers, weighed": (lambda x: rounded(x) * W, np.diag(W)),
+    "the largest of integers": (lambda x: np.max(rounded(x)), np.array([0.0, 1.0, 0.0])),
+    "singular values of integers": (lambda x: ds.svdvals(np.diag(rounded(x))), np.eye(3)[[1, 2, 0]]),
     "truths": (lambda x: positive(x) * 4.0, 2 * np.eye(3)),
     "an index beside a number": (lambda x: x[top(x)[1]] ** 2 + top(x)[0], np.array([0.0, 11.0, 0.0])),
     "cotangents in a list": (lambda x: product(x, x + 1), np.diag(2 * POINT + 1)),

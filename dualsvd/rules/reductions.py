@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from .elementwise import ELEMENTWISE
-from .registry import Operands, Rule, implements, linear, of_dtype, primal
+from .registry import Operands, Rule, derivative_dtype, implements, linear, of_dtype, primal
 from .structural import add_up, finish, in_dtype, operand
 
 Axes = tuple[int, ...]
@@ -234,7 +234,7 @@ def _shares(y: Any, x: Any, axis: Axes, keepdims: bool) -> Any:
     """The weight of each element in the extreme of its row: 1 over the number of those that attain it."""
     x, y = primal(x), restore(primal(y), np.ndim(x), axis, keepdims)
     attains = (x == y) | (x != x)  # NaN is the extreme of a row that holds one
-    weights = attains.astype(np.finfo(x.dtype).dtype)
+    weights = attains.astype(np.finfo(derivative_dtype(x)).dtype)
     return weights / np.sum(weights, axis=axis, keepdims=True)
 
 

@@ -270,8 +270,10 @@ _INEXACT = frozenset(map(np.dtype, "fdFD"))
 
 def as_inexact(x: Any, name: str = "x") -> Any:
     """x as an array (or tracer) of floating-point numbers; integers become float64, other kinds are refused."""
-    if (type(x) is np.ndarray and x.dtype in _INEXACT) or isinstance(x, Tracer):
+    if type(x) is np.ndarray and x.dtype in _INEXACT:
         return x
+    if isinstance(x, Tracer):
+        return x.astype(np.float64) if x.dtype.kind in "iub" else x
     if isinstance(x, np.ma.MaskedArray):
         raise DTypeError(f"{name} is a masked array, whose mask has no derivative rule; take {name}.filled(0.0)")
     x = np.asarray(x)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import MissingRuleError
 from .reductions import last_axes, negative_axes, negative_axis, restore
-from .registry import Tracer, implements, of_dtype, primal
+from .registry import Tracer, derivative_dtype, implements, of_dtype, primal
 from .structural import add_up, finish, in_dtype, operand
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -18,7 +18,7 @@ from .structural import add_up, finish, in_dtype, operand
 
 def real_dtype(x: Any) -> Any:
     """The dtype of the absolute values of x."""
-    return np.finfo(np.result_type(x)).dtype
+    return np.finfo(derivative_dtype(x)).dtype
 
 
 def _count(a: Any, axis: Any, where: Any) -> Any:
