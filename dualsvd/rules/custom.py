@@ -170,12 +170,17 @@ def _numbers(x: Any, whose: str) -> Any:
     return array
 
 
-def _fitting(derivative: Any, shapes: Iterable[tuple[int, ...]], whose: str) -> Any:
-    """A derivative, if it has one of these shapes."""
-    derivative, shapes = _numbers(derivative, whose), list(shapes)
-    if np.shape(derivative) not in shapes:
-        raise ShapeError(f"{whose} must return an array of shape {shapes[0]}, got {np.shape(derivative)}")
+def _fitting(derivative: Any, x: Any, whose: str, over: Iterable[Any] = ()) -> Any:
+    """A derivative, if it has the shape of x, or of one of the arrays over which x was broadcast."""
+    derivative, shape = _numbers(derivative, whose), np.shape(x)
+    if derivative.shape != shape and not any(_broadcasts(shape, v) for v in over if derivative.shape == np.shape(v)):
+        raise ShapeError(f"{whose} must return an array of shape {shape}, got {derivative.shape}")
     return derivative
+
+
+def _broadcasts(shape: tuple[int, ...], v: Any) -> bool:
+    """Whether an array of that shape is broadcast over v."""
+    return len(shape) <= np.ndim(v) and all(n in (1, m) for n, m in zip(shape[::-1], np.shape(v)[::-1]))
 
 
 def _sequence(parts: Any, count: int, whose: str) -> list[Any]:
@@ -198,8 +203,8 @@ def _tangents(dy: Any, y: Any, whose: str) -> list[Any]:
     def tangent(dv: Any, v: Any) -> Any:
         if dv is None:
             return np.zeros_like(v)
-        dv = _fitting(dv, [np.shape(v)], whose)
-        if np.iscomplexobj(dv) and not np.iscomplexobj(v):
+        dv = _fitting(dv, v, whose)
+        if dv.dtype.kind == "c" != v.dtype.kind:
             raise DTypeError(f"{whose} returned complex numbers for a real output; take np.real of them")
         return dv
 
@@ -214,18 +219,11 @@ def _stacked(rows: list[Any], v: Any) -> Any:
 def _cotangents(bars: Any, y: Any, operands: Operands, whose: str) -> Operands:
     """What a pullback returned, one for each operand: of its shape, or of that of an output over which it was broadcast
     (`fit` sums such a one)."""
-    outputs = [np.shape(v) for v in (y if isinstance(y, tuple) else (y,))]
+    outputs = y if isinstance(y, tuple) else (y,)
 
     def cotangent(bar: Any, x: Any) -> Any:
-        if bar is None:
-            return None
-        shape = np.shape(x)
-        shapes = [shape, *(over for over in outputs if _broadcasts(shape, over))]
-        return (lambda: _fitting(bar(), shapes, whose)) if callable(bar) else _fitting(bar, shapes, whose)
+        if callable(bar):
+            return lambda: _fitting(bar(), x, whose, outputs)
+        return None if bar is None else _fitting(bar, x, whose, outputs)
 
     return tuple(map(cotangent, _sequence(bars, len(operands), whose), operands))
-
-
-def _broadcasts(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
-    """Whether an array of that shape is broadcast over the other."""
-    return len(shape) <= len(over) and all(n in (1, m) for n, m in zip(shape[::-1], over[::-1]))
