@@ -114,11 +114,11 @@ def refuse_second(x: Any, kink: Any, message: str) -> None:
 
 
 def caller() -> str:
-    """File and line of the innermost frame that is not of dualsvd, NumPy or Numba."""
+    """File and line of the innermost frame that is neither dualsvd's nor NumPy's nor Numba's."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module not in ("dualsvd", "numpy", "numba", "contextlib"):
+        if module not in ("dualsvd", "numpy", "numba", "contextlib", "functools"):
             break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
