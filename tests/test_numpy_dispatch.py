@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 import numba
@@ -367,7 +368,8 @@ NO_NUMBERS = {
     "x times an array of objects": (lambda x: x * np.array([1, 2, 3], dtype=object), "dtype object"),
     "an array of objects to the power x": (lambda x: np.array([1, 2, 3], dtype=object) ** x, "dtype object"),
     "x times a Fraction": (lambda x: x * Fraction(1, 2), "Fraction"),
-    "a sum of x over a Fraction": (lambda x: np.cumsum(x / Fraction(1, 2)), "Fraction"),
+    "a sum over a Fraction": (lambda x: np.sum(x) / Fraction(1, 2), "Fraction"),
+    "a Decimal less x": (lambda x: Decimal(1) - x[0], "Fraction"),
     "a variable with a mask": (lambda x: ds.gradient(np.sum, np.ma.masked_array([1.0, 2.0], [0, 1])), "filled"),
 }
 

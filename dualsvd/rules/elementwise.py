@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import Any
 
@@ -101,6 +102,7 @@ def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
 
 
 _OF_PYTHON = frozenset((bool, int, float, complex))
+_AS_THEY_ARE = _OF_PYTHON | {np.ndarray, np.float64}
 
 
 def as_numpy_divides(slope: Any) -> Any:
@@ -338,8 +340,14 @@ _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
 def _as_operand(x: Any) -> Any:
-    """A Python list beside a traced array is an array, as NumPy has it."""
-    return np.stack([_as_operand(i) for i in x]) if isinstance(x, (list, tuple)) else x
+    """A Python list beside a traced array is an array, as NumPy has it; a Fraction is no number of NumPy's."""
+    if type(x) in _AS_THEY_ARE or isinstance(x, Tracer):
+        return x
+    if isinstance(x, (list, tuple)):
+        return np.stack([_as_operand(i) for i in x])
+    if isinstance(x, numbers.Number) and not isinstance(x, (np.generic, *_OF_PYTHON)):
+        refuse_objects()
+    return x
 
 
 def _install_operators() -> None:
