@@ -180,8 +180,8 @@ def test_what_a_rule_is_given_cannot_be_written(mode, part):
         ds.jacobian(rule, POINT, mode=mode)
 
 
-@pytest.mark.parametrize("part", ["f", "pushforward", "pullback"])
-def test_all_parts_are_functions(part):
-    parts = {"f": np.sin, "pushforward": passed_on} | {part: 3}
-    with pytest.raises(TypeError, match=f"{part} of custom_rule must be a function, got 3"):
+@pytest.mark.parametrize(("part", "given"), [("f", 3), ("f", None), ("pushforward", 3), ("pullback", 3)])
+def test_all_parts_are_functions(part, given):
+    parts = {"f": np.sin, "pushforward": passed_on} | {part: given}
+    with pytest.raises(TypeError, match=f"{part} of custom_rule must be a function, got {given}"):
         ds.custom_rule(**parts)

@@ -47,7 +47,7 @@ def custom_rule(
     if pushforward is None and pullback is None:
         raise ValueError("custom_rule needs a pushforward, a pullback, or both; got neither")
     for part, given in {"f": f, "pushforward": pushforward, "pullback": pullback}.items():
-        if given is not None and not callable(given):
+        if not callable(given) and (given is not None or part == "f"):
             raise TypeError(f"{part} of custom_rule must be a function, got {given!r}")
     name = getattr(f, "__name__", "custom rule")
     latest: list[tuple[Operands, dict[str, Any]]] = []
