@@ -69,6 +69,11 @@ def operand_written_after(x):
     return z**2
 
 
+everywhere = own_rule(  # 7 sum(x) in every place, derivatives as a number
+    lambda x: np.full(x.shape, 7 * np.sum(x)), lambda y, x, dx: 7 * np.sum(dx[0]), lambda y_bar, y, x: 7 * np.sum(y_bar)
+)
+
+
 DERIVATIVES = {
     "integers": (lambda x: rounded(1.5 * x), np.diag([1.5, 1.5, 1.5])),
     "integers, weighed": (lambda x: rounded(x) * W, np.diag(W)),
@@ -80,6 +85,7 @@ DERIVATIVES = {
     "a cotangent to be summed": (lambda x: np.sum(product(x, np.sum(x))), np.full(3, 16.0)),
     "outputs in a list": (lambda x: multiples(x)[0] * multiples(x)[1], np.diag(6 * POINT)),
     "named outputs": (lambda x: pair(x).once * pair(x).twice, np.diag(4 * POINT)),
+    "numbers for arrays": (everywhere, np.full((3, 3), 7.0)),
     "no derivative": (lambda x: constant(x) + x, np.eye(3)),
     "the operand itself, written later": (written_after, np.diag(-2 * (POINT + 1) + 20 * POINT)),
     "a view of an operand that is written later": (operand_written_after, np.diag(2 * POINT)),
@@ -127,10 +133,10 @@ REFUSED = {
     "one cotangent for two operands": (by(pull=lambda v: v), "reverse", ds.ShapeError, "tuple of 2, got a single"),
     "three cotangents": (by(pull=lambda v: (v, v, v)), "reverse", ds.ShapeError, "tuple of 2, got one of 3"),
     "a large cotangent": (by(pull=(np.ones((2, 3)), None)), "reverse", ds.ShapeError, r"\(3,\), got \(2, 3\)"),
-    "a small cotangent": (by(pull=(1.0, None)), "reverse", ds.ShapeError, r"\(3,\), got \(\)"),
+    "a small cotangent": (by(pull=(np.ones(1), None)), "reverse", ds.ShapeError, r"\(3,\), got \(1,\)"),
     "a large cotangent in time": (by(pull=lambda v: (lambda: v[None], v)), "reverse", ds.ShapeError, r"got \(1, 3\)"),
     "words for a cotangent": (by(pull=("one", "two")), "reverse", ds.DTypeError, "arrays of numbers, got str"),
-    "a small tangent": (by(push=0.0), "forward", ds.ShapeError, r"\(3,\), got \(\)"),
+    "a small tangent": (by(push=np.ones(1)), "forward", ds.ShapeError, r"\(3,\), got \(1,\)"),
     "a complex tangent": (by(push=lambda v: v * 1j), "forward", ds.DTypeError, "np.real"),
     "one tangent of two": (by(push=lambda v: (v,), f=two), "forward", ds.ShapeError, "tuple of 2, got one of 1"),
     "rows for tangents": (by(push=np.ones((2, 3)), f=two), "forward", ds.ShapeError, "tuple of 2, got a single"),

@@ -26,10 +26,10 @@ def custom_rule(
     """A function with derivatives of your own, in the mode or modes given.
 
     f            takes arrays, returns an array or a tuple of arrays; may be compiled, or call any library
-    pushforward  (y, operands, tangents) -> dy, of the structure and shapes of y (None: zero): one direction; each
-                 tangent has its operand's shape
+    pushforward  (y, operands, tangents) -> dy, of the structure and shapes of y (None: zero; a number is that of every
+                 element): one direction; each tangent has its operand's shape
     pullback     (y_bar, y, operands) -> the cotangent, or a tuple of them, one per operand (None: no derivative), of
-                 its shape, or of that of the output over which it was broadcast
+                 its shape, or of that of the output over which it was broadcast, or a number
     examples     rng -> (operands, {}) pairs at which `check_rules` tests it; without, those of the latest call
 
     Every array that f depends on is an operand of its own: not part of a list, not a keyword, nor taken from outside.
@@ -171,8 +171,11 @@ def _numbers(x: Any, whose: str) -> Any:
 
 
 def _fitting(derivative: Any, x: Any, whose: str, over: Iterable[Any] = ()) -> Any:
-    """A derivative, if it has the shape of x, or of one of the arrays over which x was broadcast."""
+    """A derivative, if it has the shape of x, or of one of the arrays over which x was broadcast; a number is that of
+    every element."""
     derivative, shape = _numbers(derivative, whose), np.shape(x)
+    if shape and derivative.shape == ():
+        return np.broadcast_to(derivative, shape)
     if derivative.shape != shape and not any(_broadcasts(shape, v) for v in over if derivative.shape == np.shape(v)):
         raise ShapeError(f"{whose} must return an array of shape {shape}, got {derivative.shape}")
     return derivative
