@@ -8,7 +8,7 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.registry import Operands, Rule, Tracer, as_inexact, depth_of, primal, spread
+from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, primal, spread
 from .rules.structural import VIEWS, behind_directions, in_slot, plain_index, set_item
 
 # Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
@@ -49,7 +49,7 @@ class DualArray(Tracer):
             )
         if np.iscomplexobj(partials) and not np.iscomplexobj(value):
             raise DTypeError("partials are complex but the value is real; give the value a complex dtype")
-        depth_of(tag)
+        check_open(tag)
         self.value, self.partials, self.tag, self.hold = value, partials, tag, VIEWED
 
     @classmethod
@@ -105,7 +105,7 @@ class DualArray(Tracer):
 
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
-        depth_of(tag)
+        check_open(tag)
         values: list[Any] = []
         tangents: list[Any] = []
         directions, plain, fresh = None, True, rule.fresh
@@ -174,7 +174,7 @@ class DualArray(Tracer):
     # -- writing in place
 
     def __setitem__(self, index: Any, x: Any) -> None:
-        depth_of(self.tag)
+        check_open(self.tag)
         index = plain_index(index)
         if isinstance(x, Dual):
             x = DualArray.from_number(x)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DualSVDError, MissingRuleError
-from .rules.registry import Operands, Rule, Tracer, depth_of, fit, primal, spread
+from .rules.registry import Operands, Rule, Tracer, check_open, fit, primal, spread
 from .rules.structural import VIEWS, get_item, plain_index, reshape, set_item, transpose
 
 Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
@@ -175,7 +175,7 @@ class TapeArray(Tracer):
 
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
-        depth_of(tag)
+        check_open(tag)
         tape: Tape | None = None
         values: list[Any] = []
         parents: list[Slot | None] = []

@@ -19,7 +19,7 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.registry import NeedsAllDirections, Tracer, as_inexact, chunked, level, of_dtype, primal
+from .rules.registry import NeedsAllDirections, Tracer, as_inexact, level, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
@@ -144,15 +144,16 @@ def _check_mode(mode: str) -> None:
 
 
 def _push(
-    f: Callable[..., Any], values: Sequence[Any], tangents: Sequence[Any], lent: bool = False
+    f: Callable[..., Any], values: Sequence[Any], tangents: Sequence[Any], lent: bool = False, partial: bool = False
 ) -> tuple[list[Any], list[Any], Rebuild]:
     """f at `values` along `tangents` (each with its leading axis): leaves of y, leaves of dy, and y's structure.
 
-    f may write into them, unless they are `lent`: then it is given a copy where it does.
+    f may write into them, unless they are `lent`: then it is given a copy where it does. `partial`: the tangents are
+    only some of those that belong together.
     """
     lent = lent or any(isinstance(x, Tracer) for x in (*values, *tangents))  # an outer derivative's own
     make = DualArray.lent if lent else DualArray.wrap
-    with level() as tag:
+    with level(partial) as tag:
         y = _call(f, [make(v, dv, tag) for v, dv in zip(values, tangents)])
         leaves, rebuild = flatten(y)
         directions = np.shape(tangents[0])[:1]
@@ -232,13 +233,12 @@ def _jacobian_forward(
     """(y, J): J has shape y.shape + (number of elements of all leaves,). `again`: the leaves are needed afterwards."""
     ranges = list(_chunks(leaves, chunk)) or [(0, 0)]
 
-    def push(start: int, stop: int) -> tuple[Any, Any]:
-        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale), lent=again or len(ranges) > 1)
+    def push(start: int, stop: int, partial: bool = False) -> tuple[Any, Any]:
+        ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale), again or len(ranges) > 1, partial)
         return _single(ys, "jacobian"), dots[0]
 
     try:
-        with chunked(len(ranges) > 1):
-            pushed = [push(start, stop) for start, stop in _with_progress(ranges, progress)]
+        pushed = [push(start, stop, len(ranges) > 1) for start, stop in _with_progress(ranges, progress)]
     except NeedsAllDirections:
         stroke = _in_one_stroke(f, leaves)
         if stroke is not None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -562,6 +564,15 @@ product, total = njit(lambda x, y: x * y), njit(lambda x, y: x + y)
 into = njit(lambda x, y: np.sum(x * y[0]) + y[0])
 
 
+def in_a_thread(call, *args):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call, *args).result()
+
+
+def slope(x):
+    return ds.derivative(lambda y: product(x, y), 3.0)
+
+
 @pytest.mark.parametrize(
     "f, expected",
     [
@@ -571,6 +582,8 @@ into = njit(lambda x, y: np.sum(x * y[0]) + y[0])
         pytest.param(
             lambda x: ds.derivative(lambda y: ds.derivative(lambda z: product(x, y) * z, 1.0), 1.0), 1.0, id="three"
         ),
+        pytest.param(lambda x: in_a_thread(product, x, x), 2.0, id="x x in a thread"),
+        pytest.param(lambda x: in_a_thread(copy_context().run, slope, x), 1.0, id="D_y(x y) in a thread"),
     ],
 )
 def test_levels_that_meet_in_compiled_code_are_not_confused(f, expected):
@@ -598,6 +611,15 @@ def test_a_number_of_a_finished_derivative_is_refused():
     ds.jacobian(lambda x: kept.append(x) or x * 1.0, POINT, mode="forward")
     with pytest.raises(TagError):
         cyclic(kept[0])
+
+
+def test_a_thread_that_was_not_told_of_the_levels_around_is_refused():
+    with ThreadPoolExecutor(1) as pool:
+        for thread in (lambda call, x: pool.submit(call, x).result(), in_a_thread):
+            with pytest.raises(TagError, match=r"test_njit\.py:\d+ .*copy_context"):
+                ds.jvp(lambda x: thread(slope, x), (2.0,), (1.0,))  # noqa: B023
+            assert ds.derivative(lambda x: thread(lambda x: product(x, x), x), 2.0) == 4.0  # noqa: B023
+        assert pool.submit(ds.derivative, lambda x: product(x, x), 2.0).result() == 4.0  # outlives what it took up
 
 
 def test_a_dual_by_hand_around_a_running_derivative_is_refused():

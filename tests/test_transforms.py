@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -456,6 +459,33 @@ def test_lexicographic_derivatives_do_not_depend_on_the_chunk(f, matrix, tangent
         whole = ds.jacobian(f, a, mode="forward", chunk=a.size)
         for chunk in (1, 2, None):
             assert np.array_equal(ds.jacobian(f, a, mode="forward", chunk=chunk), whole)
+
+
+def _in_a_thread(call, *args):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call, *args).result()
+
+
+def _catching_errors(a):
+    try:
+        return ds.svdvals(a)
+    except Exception:
+        return a[0]
+
+
+TIES_OUT_OF_SIGHT = {
+    "in a thread": lambda a: _in_a_thread(ds.svdvals, a),
+    "in a thread that was told": lambda a: _in_a_thread(contextvars.copy_context().run, ds.svdvals, a),
+    "where errors are caught": _catching_errors,
+    "inside another jacobian": lambda a: ds.jacobian(lambda y: y * ds.svdvals(a), 1.0, mode="forward"),
+}
+
+
+@pytest.mark.parametrize("f", TIES_OUT_OF_SIGHT.values(), ids=TIES_OUT_OF_SIGHT)
+def test_a_chunk_meets_a_tie_wherever_it_is(f):
+    whole = ds.jacobian(ds.svdvals, np.eye(2), mode="forward")
+    for chunk in (1, 2, 3):
+        assert np.array_equal(ds.jacobian(f, np.eye(2), mode="forward", chunk=chunk), whole)
 
 
 SWEEPING = {

@@ -17,7 +17,6 @@ no arguments in its place, which is called only if that operand is differentiate
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import importlib
@@ -44,36 +43,74 @@ NUMPY: dict[Any, Callable[..., Any]] = {}
 
 
 _ids = itertools.count(1)
-_depths: dict[int, int] = {0: 0}  # of the levels that are open; 0 is for numbers that users make by hand
+#: of each level that is open, the tags of those around it and its own; 0 is for numbers that users make by hand
+_chains: dict[int, tuple[int, ...]] = {0: ()}
+#: the levels that carry only some of the directions asked for
+_partial: set[int] = set()
 _stack: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("dualsvd.levels", default=())
 
 
 class level:
-    """Open a level of differentiation; its tag is a fresh run-time id, larger than that of every level around it."""
+    """Open a level of differentiation; its tag is a fresh run-time id, larger than that of every level around it.
 
-    __slots__ = ("tag", "token")
+    partial: the directions that it carries are only some of those asked for.
+    """
+
+    __slots__ = ("partial", "tag", "token")
+
+    def __init__(self, partial: bool = False) -> None:
+        self.partial = partial
 
     def __enter__(self) -> int:
         self.tag = next(_ids)
-        stack = (*_stack.get(), self.tag)
-        _depths[self.tag] = len(stack)
-        self.token = _stack.set(stack)
+        chain = _chains[self.tag] = (*_open_here(), self.tag)
+        if self.partial:
+            _partial.add(self.tag)
+        self.token = _stack.set(chain)
         return self.tag
 
     def __exit__(self, *error: object) -> None:
         _stack.reset(self.token)
-        del _depths[self.tag]
+        _partial.discard(self.tag)
+        del _chains[self.tag]
 
 
-def depth_of(tag: int) -> int:
-    """How deep the level of that tag is nested: 0 for numbers made by hand, 1 for the outermost transform."""
-    try:
-        return _depths[tag]
-    except KeyError:
+def _open_here() -> tuple[int, ...]:
+    """The tags of the levels that are open here; a thread may have taken up some that have ended since."""
+    stack = _stack.get()
+    while stack and stack[-1] not in _chains:
+        stack = stack[:-1]
+    return stack
+
+
+def check_open(tag: int) -> None:
+    """Raise TagError for the number of a level that is over."""
+    if tag not in _chains:
         raise TagError(
             f"a number of derivative {tag} was used at {caller()}, but that derivative has already been computed; "
             "return what you need from the function instead of storing it outside"
-        ) from None
+        )
+
+
+def depth_of(tag: int) -> int:
+    """How deep the level of that tag is nested: 0 for numbers made by hand, 1 for the outermost transform.
+
+    Compiled code knows a level by its depth, so here it must be the only one of that depth. A thread that knows of none
+    takes up the levels around the first numbers that it meets.
+    """
+    check_open(tag)
+    chain = _chains[tag]
+    depth, stack = len(chain), _stack.get()
+    if stack[depth - 1 : depth] != chain[-1:]:
+        here = _open_here()
+        if chain[: len(here)] != here:
+            raise TagError(
+                f"a compiled function called at {caller()} met a number of derivative {tag}, but its thread computes "
+                f"derivative {here[-1]} without knowing which others are around that; start what a thread has to do "
+                "with contextvars.copy_context().run(...), which tells it"
+            )
+        _stack.set(chain)
+    return depth
 
 
 def tag_at(depth: int) -> int:
@@ -81,27 +118,19 @@ def tag_at(depth: int) -> int:
     return _stack.get()[depth - 1] if depth else 0
 
 
-class NeedsAllDirections(Exception):
-    """A tie was met while only a chunk of the directions was carried: the transform starts again with all of them."""
+class NeedsAllDirections(BaseException):
+    """A tie was met while only a chunk of the directions was carried: the transform starts again with all of them.
 
-
-_is_chunk: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.chunk", default=False)
-
-
-@contextlib.contextmanager
-def chunked(partial: bool) -> Iterator[None]:
-    """Say that the directions carried inside are only some of those asked for."""
-    token = _is_chunk.set(partial)
-    try:
-        yield
-    finally:
-        _is_chunk.reset(token)
+    No error, so that a function that catches errors does not keep it from the transform.
+    """
 
 
 def need_all_directions() -> None:
     """Called by a rule whose derivative at this point depends on all directions together (lexicographic, at a tie)."""
-    if _is_chunk.get():
-        raise NeedsAllDirections
+    if _partial:
+        here = _open_here()  # nothing in a thread that was not told: it may work for any level
+        if not here or not _partial.isdisjoint(here):
+            raise NeedsAllDirections
 
 
 def refuse_second(x: Any, kink: Any, message: str) -> None:
