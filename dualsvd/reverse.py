@@ -7,6 +7,7 @@ A tape is data: a list of nodes, each a rule with the operands it met and the ou
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -56,11 +57,12 @@ class Node:
 class Tape:
     """What one level of reverse mode recorded."""
 
-    __slots__ = ("constants", "nodes", "tag")
+    __slots__ = ("constants", "nodes", "tag", "writing")
 
     def __init__(self, tag: int) -> None:
         self.tag, self.nodes = tag, list[Node]()
         self.constants: dict[int, tuple[np.ndarray, bytes]] = {}  # large ones, and what some elements of them were
+        self.writing = threading.RLock()  # one write in place after the other: threads may share an array's elements
 
     def input(self, value: Any) -> TapeArray:
         """A variable to differentiate by."""
@@ -91,8 +93,10 @@ class Tape:
     def record(self, rule: Rule, operands: Operands, params: dict[str, Any], parents: tuple[Slot | None, ...]) -> Any:
         """Evaluate a rule on the values one level down, and write it on the tape."""
         y = rule(*operands, **params)
-        self.nodes.append(Node(rule, operands, params, y, parents))
+        self.nodes.append(line := Node(rule, operands, params, y, parents))
         node = len(self.nodes) - 1
+        while self.nodes[node] is not line:  # other threads have written on since
+            node -= 1
         if isinstance(y, tuple):
             outputs = [TapeArray(v, self, (node, k)) for k, v in enumerate(y)]
             return type(y)(*outputs) if hasattr(y, "_fields") else tuple(outputs)
@@ -162,12 +166,12 @@ class TapeArray(Tracer):
     writes through, as NumPy's views do.
     """
 
-    __slots__ = ("base", "slot", "tape", "version", "view")
+    __slots__ = ("base", "made_by", "slot", "tape", "version")
 
     def __init__(self, value: Any, tape: Tape, slot: Slot) -> None:
         self.value, self.tag, self.tape, self.slot = value, tape.tag, tape, slot
         self.base: TapeArray | None = None  # of a view: what it is a view of, by which rule, and of which version
-        self.view: tuple[Rule, dict[str, Any]] | None = None
+        self.made_by: tuple[Rule, dict[str, Any]] | None = None
         self.version = 0  # counts the writes
 
     def __repr__(self) -> str:
@@ -194,25 +198,34 @@ class TapeArray(Tracer):
         params = {name: tape.keep(x) for name, x in params.items()} if params else params
         y = tape.record(rule, tuple(values), params, tuple(parents))
         if rule in VIEWS and _shares_memory(primal(y), primal(operands[0])):
-            y.base, y.view, y.version = operands[0], (rule, params), operands[0].version
+            y.base, y.made_by, y.version = operands[0], (rule, params), operands[0].version
         return y
 
     def __setitem__(self, index: Any, x: Any) -> None:
-        self.refresh()
-        self._move(set_item(self, x, index=plain_index(index)))
-        if self.base is not None and self.view is not None:
-            rule, params = self.view
-            _THROUGH[rule](self.base, self, **params)
+        with self.tape.writing:
+            self.refresh()
+            self._move(set_item(self, x, index=plain_index(index)))
+            view = self
+            while view.base is not None and view.made_by is not None:
+                rule, params = view.made_by
+                view.base._move(_THROUGH[rule](view.base, view, **params))
+                view = view.base
             self.refresh()  # to lie as it does in the base
 
     def refresh(self) -> None:
         """See what has been written to the base since this view was taken."""
-        if self.base is not None and self.view is not None:
-            self.base.refresh()
-            if self.version != self.base.version:
-                rule, params = self.view
-                self._move(rule(self.base, **params))
-                self.version = self.base.version
+        if self.base is None:
+            return
+        views, view = list[TapeArray](), self
+        while view.base is not None:
+            views.append(view)
+            view = view.base
+        version = view.version  # of the memory they all look into
+        for view in reversed(views):
+            if view.version != version and view.base is not None and view.made_by is not None:
+                rule, params = view.made_by
+                view._move(rule(view.base, **params))
+                view.version = version
 
     def _move(self, to: TapeArray) -> None:
         self.value, self.slot = to.value, to.slot
@@ -220,20 +233,20 @@ class TapeArray(Tracer):
             self.version += 1
 
 
-def _through_slice(base: TapeArray, y: TapeArray, index: Any) -> None:
-    base[index] = y
+def _through_slice(base: TapeArray, y: TapeArray, index: Any) -> Any:
+    return set_item(base, y, index=index)
 
 
-def _through_shape(base: TapeArray, y: TapeArray, axes: int, shape: tuple[int, ...]) -> None:
-    base[...] = np.reshape(y, base.shape)
+def _through_shape(base: TapeArray, y: TapeArray, axes: int, shape: tuple[int, ...]) -> Any:
+    return set_item(base, np.reshape(y, base.shape), index=...)
 
 
-def _through_axes(base: TapeArray, y: TapeArray, axes: tuple[int, ...]) -> None:
-    base[...] = np.transpose(y, np.argsort(axes))
+def _through_axes(base: TapeArray, y: TapeArray, axes: tuple[int, ...]) -> Any:
+    return set_item(base, np.transpose(y, np.argsort(axes)), index=...)
 
 
-#: how what is written to each of the VIEWS is written to its base
-_THROUGH: dict[Rule, Callable[..., None]] = {
+#: the base of each of the VIEWS, with what was written to the view
+_THROUGH: dict[Rule, Callable[..., Any]] = {
     get_item: _through_slice,
     reshape: _through_shape,
     transpose: _through_axes,

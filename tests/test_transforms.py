@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -692,6 +693,14 @@ def _view_of_a_constant(x):
     return np.sum(y**2)
 
 
+def _whole_view(x):
+    y = x * 1.0
+    v = y.view()
+    v[0] = 5.0 * y[1]
+    y[1] = x[2]
+    return np.sum(v**3) * y[0]
+
+
 def _view_without_axes(x):
     y = x * 1.0
     s, t = y[0, ...], y[:1].reshape(())
@@ -712,6 +721,7 @@ ALIASES = (
     _fresh_in_another_layout,
     _row_of_a_view,
     _view_of_a_constant,
+    _whole_view,
     _view_without_axes,
     _swapped,
     _read_before,
@@ -744,6 +754,42 @@ def test_what_is_written_later_changes_nothing_before(f):
     np.testing.assert_allclose(ds.hessian(f, x, mode="forward"), by_reverse, rtol=1e-11, atol=1e-11)
     rows = [(ds.gradient(f, x + h * e) - ds.gradient(f, x - h * e)) / (2 * h) for e in np.eye(3)]
     np.testing.assert_allclose(by_reverse, rows, rtol=1e-6, atol=1e-6)
+
+
+def test_views_of_views_to_any_depth():
+    def f(x):
+        y = v = x * 1.0
+        for _ in range(1200):
+            v = v.T
+        v[0, 1] = x[0, 0] ** 2
+        y[1, 1] = 3.0 * v[0, 1]
+        return np.sum(y * v)
+
+    x = np.array([[3.0, 2.0], [5.0, 7.0]])
+    np.testing.assert_array_equal(ds.gradient(f, x, mode="reverse"), ds.gradient(f, x, mode="forward"))
+
+
+def test_threads_write_into_one_array():
+    x = np.arange(1.0, 9.0)
+
+    def f(x):
+        z = np.zeros_like(x)
+
+        def write(i):
+            z[i] = np.sin(x[i]) * x[i]
+
+        list(pool.map(write, range(len(x))))
+        return np.sum(z)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns within a line of Python
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(200):
+                for mode in ("forward", "reverse"):
+                    np.testing.assert_allclose(ds.gradient(f, x, mode=mode), np.sin(x) + x * np.cos(x), rtol=1e-14)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize("outer", ["forward", "reverse"])

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MissingRuleError
 from . import products, reductions, selection, statistics, structural  # noqa: F401, whose functions are methods below
-from .registry import NUMPY, Tracer, implements, primal
+from .registry import NUMPY, Tracer, implements, leaving, primal
 from .structural import finish
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -171,6 +172,12 @@ def _transpose(self: Any, *axes: Any) -> Any:
     return np.transpose(self, _several(axes) if axes else None)
 
 
+def _view(self: Any, dtype: Any = None, type: Any = None) -> Any:
+    if type is not None or (dtype is not None and np.dtype(dtype) != self.dtype):
+        raise MissingRuleError(leaving("x.view(dtype)", "use x.astype(dtype), or np.real(x) and np.imag(x)"))
+    return self[...]
+
+
 def _flatten(self: Any, order: Any = "C") -> Any:
     return np.copy(np.ravel(self, order))
 
@@ -192,6 +199,7 @@ for _name, _attribute in {
     "copy": lambda self, order="C": np.copy(self, order),
     "compress": lambda self, condition, axis=None, out=None: np.compress(condition, self, axis, out),
     "transpose": _transpose,
+    "view": _view,
     "flatten": _flatten,
     "sort": _sort,
     "fill": _fill,
