@@ -8,7 +8,7 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, primal, spread
+from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, of_dtype, primal, spread
 from .rules.structural import VIEWS, behind_directions, in_slot, plain_index, set_item
 
 # Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
@@ -37,7 +37,7 @@ class DualArray(Tracer):
     __slots__ = ("hold", "numba_type", "partials")
     partials: Any
     hold: int  # OWN, VIEWED or LENT
-    numba_type: Any  # what Numba takes it for, remembered by `kernels.arrays`
+    numba_type: Any  # what Numba takes it for, remembered by `kernels.arrays`; None: to be found again
 
     def __init__(self, value: Any, partials: Any, tag: int = 0) -> None:
         value = as_inexact(value, "value")
@@ -50,7 +50,7 @@ class DualArray(Tracer):
         if np.iscomplexobj(partials) and not np.iscomplexobj(value):
             raise DTypeError("partials are complex but the value is real; give the value a complex dtype")
         check_open(tag)
-        self.value, self.partials, self.tag, self.hold = value, partials, tag, VIEWED
+        self.value, self.partials, self.tag, self.hold = value, of_dtype(partials, value.dtype), tag, VIEWED
 
     @classmethod
     def wrap(cls, value: Any, partials: Any, tag: int, hold: int = OWN) -> DualArray:
@@ -82,8 +82,13 @@ class DualArray(Tracer):
         room for all that may be written there, numbers of an outer derivative among them."""
         self.settle().hold = VIEWED
         if own and isinstance(self.value, Tracer):
-            self.partials = _roomy(self.value, self.partials)
+            self._replace(self.value, _roomy(self.value, self.partials))
         return self
+
+    def _replace(self, value: Any, partials: Any) -> None:
+        """Take other parts, which Numba may take for something else."""
+        if value is not self.value or partials is not self.partials:
+            self.value, self.partials, self.numba_type = value, partials, None
 
     @classmethod
     def from_number(cls, number: Dual) -> DualArray:
@@ -194,8 +199,7 @@ class DualArray(Tracer):
         if not isinstance(primal(self.value), np.ndarray):
             self.value, self.partials = np.zeros_like(self.value) + value, np.zeros_like(self.partials) + partials
             return
-        self.value = _written(self.value, index, value)
-        self.partials = _written(self.partials, rows, partials)
+        self._replace(_written(self.value, index, value), _written(self.partials, rows, partials))
 
 
 def _written(x: Any, index: Any, v: Any) -> Any:

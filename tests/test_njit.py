@@ -599,6 +599,32 @@ def test_arrays_of_two_levels_meet_in_compiled_code():
     assert np.array_equal(ds.jacobian(slope, x, mode="forward"), [1.0, 1.0, 1.0])
 
 
+def written_between(x):
+    def inner(y):
+        z = y + 0.0
+        total = into(z, z)
+        z[0] = x[0] * y[0]
+        return total + into(z, z)
+
+    return ds.jacobian(inner, np.array([2.0, 3.0]), mode="forward")
+
+
+def viewed_between(x):
+    def inner(y):
+        total = into(y, y)
+        y[1:] *= y[:1]
+        return total + into(y, y)
+
+    return ds.jacobian(inner, x, mode="forward")
+
+
+@pytest.mark.parametrize("f", (written_between, viewed_between))
+def test_an_array_may_take_numbers_of_an_outer_level_between_two_calls(f):
+    x, h = np.array([5.0, 7.0]), 1e-6
+    differences = np.stack([(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(2)], axis=-1)
+    np.testing.assert_allclose(ds.jacobian(f, x, mode="forward"), differences, rtol=1e-7, atol=1e-7)
+
+
 def test_code_compiled_once_serves_every_derivative():
     f = njit(lambda x: x * np.sum(x))
     for _ in range(3):

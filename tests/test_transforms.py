@@ -332,6 +332,14 @@ def test_each_leaf_has_a_derivative_of_its_precision(mode):
     assert ds.jacobian(lambda x: x * 1j * z, x[0], mode=mode).dtype == np.complex64
 
 
+@pytest.mark.parametrize("dtype", (np.float32, np.float64, np.complex64, np.complex128))
+def test_partials_by_hand_take_the_precision_of_their_value(dtype):
+    x = ds.DualArray(np.array([1, 2], dtype), np.eye(2, dtype=np.float32))
+    assert x.partials.dtype == dtype
+    x[0] = x[1] * dtype(3j if x.dtype.kind == "c" else 3)
+    np.testing.assert_array_equal(x.partials[1], [x[0].value / 2, 1])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_foreign_byte_order_becomes_native(mode):
     G = ds.gradient(lambda x: np.sum(x * x), np.array([1.0, 2.0], dtype=">f8"), mode=mode)
