@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import operator
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -50,35 +51,52 @@ def get() -> Options:
     return _current.get()
 
 
-def check(**settings: Any) -> None:
-    """Raise ValueError for a setting that does not exist or a value that it does not take."""
+def whole_number(x: Any) -> int | None:
+    """An integer of Python or NumPy as Python's; None for anything else, truth values included."""
+    try:
+        return None if isinstance(x, bool) else operator.index(x)
+    except TypeError:
+        return None
+
+
+def checked(**settings: Any) -> dict[str, Any]:
+    """The settings as `Options` holds them; ValueError for one that does not exist or a value that it does not take."""
     for name, value in settings.items():
         if name in CHOICES:
             if value not in CHOICES[name]:
                 raise ValueError(f"option {name} must be one of {CHOICES[name]}, got {value!r}")
-        elif name == "threads":
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"option threads must be a positive integer or None, got {value!r}")
-        elif name == "max_bytes":
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"option max_bytes must be a positive integer, got {value!r}")
+        elif name in ("threads", "max_bytes"):
+            number = whole_number(value)
+            if (number is None or number < 1) and not (name == "threads" and value is None):
+                or_none = " or None" if name == "threads" else ""
+                raise ValueError(f"option {name} must be a positive integer{or_none}, got {value!r}")
+            settings[name] = number
         else:
             known = ", ".join(f.name for f in dataclasses.fields(Options))
             raise ValueError(f"no option {name!r}; the options are {known}")
+    return settings
 
 
 def resolve(**settings: Any) -> Options:
     """The settings in force, with those given (not None) in their place: what one call uses."""
     given = {name: value for name, value in settings.items() if value is not None}
-    if not given:
-        return get()
-    check(**given)
-    return dataclasses.replace(get(), **given)
+    return dataclasses.replace(get(), **checked(**given)) if given else get()
 
 
 @contextlib.contextmanager
 def options(**settings: Any) -> Iterator[Options]:
     """Change settings for a block; nested blocks add up, threads and coroutines each see their own.
+
+    algorithm   who computes the primal: "auto" (by size), "jacobi" (high relative accuracy), "lapack"
+    tangents    how forward mode differentiates an SVD: "closed-form", or "sweeps" (through every rotation)
+    ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", "subspace" (the caller
+                vouches that the result depends on the spectral subspaces only)
+    refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
+    nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
+    threads     threads for batches; None: as many as there are cores that the process may use
+    max_bytes   memory that the tangents carried at one time may take
+
+    Raises ValueError for a setting that does not exist or a value that it does not take.
 
     >>> import numpy as np, dualsvd as ds
     >>> with ds.options(tangents="sweeps"):
@@ -86,8 +104,7 @@ def options(**settings: Any) -> Iterator[Options]:
     array([[1., 0.],
            [0., 0.]])
     """
-    check(**settings)
-    token = _current.set(dataclasses.replace(get(), **settings))
+    token = _current.set(dataclasses.replace(get(), **checked(**settings)))
     try:
         yield get()
     finally:

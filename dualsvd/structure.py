@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +19,15 @@ def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
     {'W': 'a', 'layers': ['b', ('c',)]}
     """
     if isinstance(tree, dict):  # by key, in whatever order they were entered
-        order, keys = list(tree), sorted(tree, key=repr)
-        return _join([tree[key] for key in keys], lambda parts: {key: parts[keys.index(key)] for key in order})
+        keys = sorted(tree, key=repr)
+
+        def fill(parts: list[Any]) -> Any:
+            filled = copy.copy(tree)  # of its type and order
+            for key, part in zip(keys, parts):
+                filled[key] = part
+            return filled
+
+        return _join([tree[key] for key in keys], fill)
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return _join(list(tree), lambda parts: type(tree)(*parts))
     if isinstance(tree, (tuple, list)):
@@ -64,12 +72,14 @@ def leaves_like(pattern: Any, tree: Any) -> list[Any] | None:
 def describe(tree: Any) -> str:
     """The structure in words, with the shape of each leaf.
 
-    >>> describe({"W": 1.0, "b": (2.0, 3.0)})
-    '{W: (), b: ((), ())}'
+    >>> describe({"W": 1.0, "b": (2.0, [3.0]), "c": (4.0,)})
+    '{W: (), b: ((), [()]), c: ((),)}'
     """
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{key}: {describe(child)}" for key, child in tree.items()) + "}"
     if isinstance(tree, (tuple, list)):
         inside = ", ".join(describe(child) for child in tree)
-        return f"({inside})" if isinstance(tree, tuple) else f"[{inside}]"
+        if isinstance(tree, list):
+            return f"[{inside}]"
+        return f"({inside},)" if len(tree) == 1 else f"({inside})"
     return str(getattr(tree, "shape", ()))
