@@ -7,6 +7,7 @@ derivatives themselves are in the rules.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.registry import NeedsAllDirections, Tracer, as_inexact, level, of_dtype, primal
+from .rules.registry import NeedsAllDirections, Tracer, as_inexact, check_open, level, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
@@ -51,9 +52,10 @@ def _variables(tree: Any, name: str, own: bool = True) -> tuple[list[Any], Rebui
 
 def _position(argnum: int, arguments: Sequence[Any]) -> int:
     """The argument's number, counted from the front."""
-    if not isinstance(argnum, int) or not -len(arguments) <= argnum < len(arguments):
+    number = settings.whole_number(argnum)
+    if number is None or not -len(arguments) <= number < len(arguments):
         raise ShapeError(f"argnum must name one of the {len(arguments)} arguments, got {argnum!r}")
-    return argnum % len(arguments)
+    return number % len(arguments)
 
 
 def _of_argument(
@@ -71,16 +73,17 @@ def _of_argument(
 
 
 def _result(y: Any) -> Any:
-    """A value f returned, as an array; what is none is refused."""
+    """A constant f returned, as an array of its own; what is no array, or of a derivative that is over, is refused."""
     if isinstance(y, Tracer):
-        return y
+        check_open(y.tag)
+        return y.copy("K")
     try:
         array = np.asarray(y)
     except ValueError:
         array = np.empty((), dtype=object)
     if array.dtype.kind not in "iubfc":
         raise DTypeError(f"the function must return numbers or arrays of numbers, got {type(y).__name__}")
-    return array.astype(np.float64) if array.dtype.kind in "iub" else array
+    return array.astype(np.float64 if array.dtype.kind in "iub" else array.dtype)
 
 
 def _call(f: Callable[..., Any], variables: Sequence[Any]) -> Any:
@@ -134,9 +137,11 @@ def _owner(x: Any) -> Any:
     return x if base is None else base
 
 
-def _check_mode(mode: str) -> None:
+def _check(mode: str, chunk: int | None) -> None:
     if mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
+    if chunk is not None and (settings.whole_number(chunk) or 0) < 1:
+        raise ValueError(f"chunk must be a positive integer or None, got {chunk!r}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -192,8 +197,6 @@ def _chunks(leaves: Sequence[Any], chunk: int | None) -> Iterator[tuple[int, int
     if chunk is None:
         bytes_each = sum(primal(leaf).nbytes for leaf in leaves) * _TANGENTS_ALIVE
         chunk = max(1, settings.get().max_bytes // max(1, bytes_each))
-    elif not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk must be a positive integer or None, got {chunk!r}")
     return ((k, min(k + chunk, total)) for k in range(0, total, chunk))
 
 
@@ -351,6 +354,11 @@ def _prefers_forward(f: Any, mode: str) -> bool:
     return mode == "forward" or (mode == "auto" and hasattr(f, "py_func"))
 
 
+def _unless_forward(mode: str) -> contextlib.AbstractContextManager[None]:
+    """Around what reverse mode does: "auto" goes on with forward mode where a rule is missing on the way."""
+    return contextlib.suppress(MissingRuleError) if mode == "auto" else contextlib.nullcontext()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The public transforms
 
@@ -381,7 +389,8 @@ def gradient(
     """The gradient of a real scalar function by its argument `argnum`: the structure of that argument.
 
     x       an array, a number, or a nested tuple, list or dict of them; integers become float64
-    mode    "reverse" (one call and one pass backwards), "forward" (dual numbers), "auto" (reverse)
+    mode    "reverse" (one call and one pass backwards), "forward" (dual numbers), "auto" (reverse, or forward where f
+            calls compiled functions or rules that have no reverse mode)
     chunk   directions carried at a time in forward mode; the result does not depend on it
 
     For complex x the gradient G satisfies df = Re tr(G^H dx).
@@ -400,19 +409,20 @@ def gradient(
 def value_and_gradient(
     f: Callable[..., Any], x: Any, *args: Any, argnum: int = 0, mode: str = "auto", chunk: int | None = None
 ) -> tuple[Any, Any]:
-    """(f(x), gradient), from one pass. Arguments as those of `gradient`.
+    """(f(x), gradient), from one pass; a second one where "auto" finds no way in reverse. Arguments as in `gradient`.
 
     >>> value_and_gradient(lambda x: x**3, 2.0)
     (np.float64(8.0), np.float64(12.0))
     """
-    _check_mode(mode)
-    forward = _prefers_forward(f, mode)
-    of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum, own=forward)
-    if not forward:
-        recording = _Recording(of_leaves, leaves)
-        y = _scalar(_single(recording.y, "gradient"))
-        parts = _apart(recording.pull([np.ones((), dtype=primal(y).dtype)]), leaves)
-        return _tidy(y), rebuild([_tidy(part) for part in parts])
+    _check(mode, chunk)
+    if not _prefers_forward(f, mode):
+        of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum, own=False)
+        with _unless_forward(mode):
+            recording = _Recording(of_leaves, leaves)
+            y = _scalar(_single(recording.y, "gradient"))
+            parts = _apart(recording.pull([np.ones((), dtype=primal(y).dtype)]), leaves)
+            return _tidy(y), rebuild([_tidy(part) for part in parts])
+    of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
     is_complex = any(np.iscomplexobj(leaf) for leaf in leaves)
     y, J = _jacobian_forward(of_leaves, leaves, chunk, False, again=is_complex)
     _scalar(y)
@@ -447,7 +457,8 @@ def jacobian(
 ) -> Any:
     """The Jacobian of an array function by its argument `argnum`: shape f(x).shape + x.shape.
 
-    mode         "forward", "reverse", or "auto": reverse where the output is smaller than the input, else forward
+    mode         "forward", "reverse", or "auto": reverse where the output is smaller than the input, else forward, as
+                 where f calls compiled functions or rules that have no reverse mode
     chunk        directions carried at a time in forward mode; None: as many as `options(max_bytes=...)` allows
     out          an array to write the result into
     progress     show a progress bar (tqdm, where installed)
@@ -476,13 +487,14 @@ def value_and_jacobian(
     progress: bool = False,
     holomorphic: bool = False,
 ) -> tuple[Any, Any]:
-    """(f(x), Jacobian), from one pass. Arguments as those of `jacobian`.
+    """(f(x), Jacobian); "auto" learns the shape of f(x) from a pass of its own where it goes forward. Arguments as
+    those of `jacobian`.
 
     >>> import numpy as np
     >>> value_and_jacobian(lambda x: x * x, np.array([3.0]))
     (array([9.]), array([[6.]]))
     """
-    _check_mode(mode)
+    _check(mode, chunk)
     of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
     if any(np.iscomplexobj(leaf) for leaf in leaves) and not holomorphic:
         raise DTypeError(
@@ -490,13 +502,14 @@ def value_and_jacobian(
             "one, or take gradient, jvp or vjp, whose meaning for complex numbers is fixed"
         )
     if not _prefers_forward(f, mode):
-        recording = _Recording(of_leaves, leaves)
-        y = _single(recording.y, "jacobian")
-        whole = recording.whole_jacobian(out)
-        if whole is not None:
-            return _tidy(y), rebuild([whole])
-        if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
-            return _tidy(y), _deliver(_jacobian_reverse(recording, progress), rebuild, out)
+        with _unless_forward(mode):
+            recording = _Recording(of_leaves, leaves)
+            y = _single(recording.y, "jacobian")
+            whole = recording.whole_jacobian(out)
+            if whole is not None:
+                return _tidy(y), rebuild([whole])
+            if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
+                return _tidy(y), _deliver(_jacobian_reverse(recording, progress), rebuild, out)
     y, J = _jacobian_forward(of_leaves, leaves, chunk, progress)
     return _tidy(y), _deliver(_cut(_apart([J], ())[0], leaves), rebuild, out)
 
@@ -515,7 +528,7 @@ def hessian(
 ) -> Any:
     """The Hessian of a real scalar function of a real array: shape x.shape + x.shape.
 
-    mode    "auto": forward over reverse; "forward": forward over forward; "reverse": reverse over reverse
+    mode    "auto": forward over "auto" of `gradient`; "forward": forward over forward; "reverse": reverse over reverse
     chunk   directions carried at a time by the outer forward mode
 
     Raises ShapeError where f is not scalar or x is a structure, DTypeError for complex x (take `hvp`).
@@ -525,18 +538,17 @@ def hessian(
     array([[4., 2.],
            [2., 0.]])
     """
-    _check_mode(mode)
+    _check(mode, chunk)
     everything = (x, *args)
     variable = everything[_position(argnum, everything)]
     if isinstance(variable, (tuple, list, dict)):
         raise ShapeError("hessian takes one array; put the parts of a structure into one array, or take hvp")
     if np.iscomplexobj(variable):
         raise DTypeError("the Hessian is defined here for real variables; for complex ones take hvp along directions")
-    inner = "forward" if mode == "forward" or hasattr(f, "py_func") else "reverse"
     outer = "reverse" if mode == "reverse" else "forward"
 
     def slope(*arguments: Any) -> Any:
-        return gradient(f, *arguments, argnum=argnum, mode=inner)
+        return gradient(f, *arguments, argnum=argnum, mode=mode)
 
     return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=chunk)
 
@@ -629,9 +641,11 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
 
     `v` has the structure and shapes of x; so has the result.
 
+    Raises ShapeError where v does not match x or f is not scalar, DTypeError where f is not real, MissingRuleError for
+    a function without a rule.
+
     >>> import numpy as np
     >>> hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     array([ 6., 12.])
     """
-    inner = "forward" if hasattr(f, "py_func") else "reverse"
-    return jvp(lambda z: gradient(f, z, mode=inner), (x,), (v,))[1]
+    return jvp(lambda z: gradient(f, z), (x,), (v,))[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import subprocess
@@ -623,6 +624,20 @@ def test_an_array_may_take_numbers_of_an_outer_level_between_two_calls(f):
     x, h = np.array([5.0, 7.0]), 1e-6
     differences = np.stack([(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(2)], axis=-1)
     np.testing.assert_allclose(ds.jacobian(f, x, mode="forward"), differences, rtol=1e-7, atol=1e-7)
+
+
+scaled = njit(lambda x, a: a * x * x * x[0])
+
+
+def test_auto_goes_forward_wherever_a_function_is_compiled():
+    x = np.array([1.0, 2.0, 3.0])
+    J = 2.0 * (np.diag(2.0 * x) * x[0] + np.outer(x * x, [1.0, 0.0, 0.0]))
+    for f in (lambda x: scaled(x, 2.0), functools.partial(scaled, a=2.0)):
+        np.testing.assert_array_equal(ds.jacobian(f, x), J)
+        np.testing.assert_array_equal(ds.gradient(lambda x: f(x)[1], x), J[1])  # noqa: B023
+        H = ds.jacobian(lambda x: ds.gradient(lambda y: f(y)[1], x), x)  # noqa: B023
+        np.testing.assert_array_equal(H, [[0, 8, 0], [8, 4, 0], [0, 0, 0]])
+    assert ds.gradient(lambda t: product(t, t), 3.0) == 6.0
 
 
 def test_code_compiled_once_serves_every_derivative():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
+from collections import OrderedDict, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -366,6 +367,12 @@ def _kept_dual_after_the_end():
     return np.sin(kept[0])
 
 
+def _given_back_after_the_end(transform):
+    kept = []
+    ds.gradient(lambda x: (kept.append(x * 1.0), np.sum(x))[1], np.ones(2), mode="forward")
+    return transform(lambda x: kept[0])
+
+
 def _into_a_plain_array(x):
     out = np.zeros(2)
     out[0] = x[0]
@@ -390,7 +397,11 @@ BAD = {
     "object": (lambda: ds.gradient(np.sum, np.array([1, None])), ds.DTypeError, "object"),
     "strings": (lambda: ds.gradient(np.sum, np.array(["a"])), ds.DTypeError, "<U1"),
     "wrong tangent shape": (lambda: ds.jvp(np.sin, (ones,), (np.ones(3),)), ds.ShapeError, r"\(2,\).*\(3,\)"),
-    "wrong tangent structure": (lambda: ds.jvp(np.sin, (ones,), (ones, ones)), ds.ShapeError, "tangents"),
+    "wrong tangent structure": (
+        lambda: ds.jvp(np.sin, (ones,), (ones, ones)),
+        ds.ShapeError,
+        r"tangents .* shapes \(\(2,\),\), got \(\(2,\), \(2,\)\)",
+    ),
     "tangents not a tuple": (lambda: ds.jvp(np.sin, ones, ones), ds.ShapeError, "tuples"),
     "complex tangent": (lambda: ds.jvp(np.sin, (ones,), (ones * 1j,)), ds.DTypeError, "complex"),
     "wrong cotangent": (lambda: ds.vjp(np.sin, ones)[1](np.ones(3)), ds.ShapeError, "y_bar"),
@@ -407,8 +418,22 @@ BAD = {
     "np.zeros +=": (lambda: ds.gradient(_plain_array_plus_equals, ones), ds.MissingRuleError, "zeros_like"),
     "kept after the end": (_kept_after_the_end, ds.TagError, "already been computed"),
     "dual kept after the end": (_kept_dual_after_the_end, ds.TagError, "already been computed"),
+    "given back after the end": (
+        lambda: _given_back_after_the_end(lambda f: ds.jvp(f, (ones,), (ones,))),
+        ds.TagError,
+        r"test_transforms\.py.*already been computed",
+    ),
+    "given back after the end in reverse": (
+        lambda: _given_back_after_the_end(lambda f: ds.vjp(f, ones)),
+        ds.TagError,
+        "already been computed",
+    ),
     "unknown mode": (lambda: ds.gradient(np.sum, ones, mode="backward"), ValueError, "mode"),
     "zero chunk": (lambda: ds.jacobian(np.sin, ones, mode="forward", chunk=0), ValueError, "chunk"),
+    "zero chunk in reverse": (lambda: ds.gradient(np.sum, ones, mode="reverse", chunk=0), ValueError, "chunk"),
+    "True for a chunk": (lambda: ds.jacobian(np.sin, ones, chunk=True), ValueError, "chunk must .* got True"),
+    "True for an argnum": (lambda: ds.gradient(np.dot, ones, ones, argnum=True), ds.ShapeError, "argnum"),
+    "fraction of a thread": (lambda: ds.options(threads=1.5).__enter__(), ValueError, "threads"),
     "wrong out": (lambda: ds.jacobian(np.sin, ones, out=np.zeros(2)), ds.ShapeError, "out"),
     "wrong argnum": (lambda: ds.gradient(np.sum, ones, argnum=1), ds.ShapeError, "argnum"),
     "nothing to differentiate": (lambda: ds.gradient(lambda p: 1.0, {}), ds.ShapeError, "no array"),
@@ -428,6 +453,33 @@ def test_bad_input_gets_its_own_clear_error(name):
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_integers_of_numpy_are_integers():
+    f, two = lambda a, b: np.sum(a**2 * b), np.int64(2)
+    for mode in MODES:
+        by_b = ds.gradient(f, ones, 3 * ones, argnum=np.int8(1), chunk=two, mode=mode)
+        np.testing.assert_array_equal(by_b, ones)
+    with ds.options(threads=two, max_bytes=np.uint32(1 << 20)) as options:
+        assert (type(options.threads), type(options.max_bytes)) == (int, int)
+        a = np.stack([np.diag([3.0, 2.0])] * 8)
+        np.testing.assert_allclose(ds.svdvals(a), [[3.0, 2.0]] * 8, rtol=1e-14)
+
+
+def test_auto_goes_forward_where_reverse_cannot():
+    square = ds.custom_rule(lambda x: x**2, pushforward=lambda y, ops, t: 2 * ops[0] * t[0])
+    x = np.array([0.5, 2.0, 3.0])
+    for f in (square, lambda x: square(x)):
+        np.testing.assert_array_equal(ds.jacobian(f, x), np.diag(2 * x))
+        assert ds.value_and_gradient(f, 3.0) == (9.0, 6.0)
+    total = lambda x: np.sum(square(x) * x)  # noqa: E731
+    np.testing.assert_array_equal(ds.gradient(total, x), 3 * x**2)
+    np.testing.assert_array_equal(ds.jacobian(lambda x: ds.gradient(total, x), x), np.diag(6 * x))
+    np.testing.assert_array_equal(ds.hessian(total, x), np.diag(6 * x))
+    np.testing.assert_array_equal(ds.hvp(total, x, x), 6 * x**2)
+    for call in (ds.gradient, ds.hessian):
+        with pytest.raises(ds.MissingRuleError, match="mode='forward'"):
+            call(total, x, mode="reverse")
 
 
 def test_custom_rule_in_the_modes_given():
@@ -553,6 +605,24 @@ def test_results_are_the_callers_own(f, rng):
                     np.testing.assert_array_equal(now, before)
             x -= 1
             kept[k + 3] = x.copy()
+
+
+@pytest.mark.parametrize("mode", ("forward", "reverse"))
+def test_a_constant_result_is_the_callers_own(mode):
+    c = np.ones(3)
+    for y in (
+        ds.value_and_jacobian(lambda x: c, ones, mode=mode)[0],
+        ds.jvp(lambda x: {"c": c}, (ones,), (ones,))[0]["c"],
+    ):
+        y[:] = 9.0
+    assert np.array_equal(c, np.ones(3))
+
+    def outer(x):
+        y = ds.value_and_jacobian(lambda t: x, ones, mode=mode)[0]
+        y[:] = 9.0
+        return np.sum(x**2)
+
+    assert np.array_equal(ds.gradient(outer, c), 2 * c)
 
 
 @pytest.mark.parametrize("f", [np.exp, np.linalg.inv, lambda x: ds.svd(x).S, lambda x: x], ids=["exp", "inv", "S", "x"])
@@ -848,6 +918,10 @@ def test_fortran_order_is_kept_by_tangents():
 def test_dicts_belong_together_by_their_keys():
     y, pull = ds.vjp(lambda a: {"u": 2 * a, "v": 3 * a}, 1.0)
     assert list(y) == ["u", "v"]
+    for x in (OrderedDict(b=2.0, a=3.0), defaultdict(float, b=2.0, a=3.0)):
+        G = ds.gradient(lambda d: d["a"] * d["b"] + d.get("c", 0.0), x)
+        assert type(G) is type(x)
+        assert list(G.items()) == [("b", 3.0), ("a", 2.0)]
     assert pull({"v": 1.0, "u": 0.0})[0] == 3.0
     f = lambda d: 2 * d["a"] + 3 * d["b"]  # noqa: E731
     assert ds.jvp(f, ({"a": 1.0, "b": 1.0},), ({"b": 1.0, "a": 0.0},))[1] == 3.0
