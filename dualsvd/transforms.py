@@ -7,7 +7,6 @@ derivatives themselves are in the rules.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -354,11 +353,6 @@ def _prefers_forward(f: Any, mode: str) -> bool:
     return mode == "forward" or (mode == "auto" and hasattr(f, "py_func"))
 
 
-def _unless_forward(mode: str) -> contextlib.AbstractContextManager[None]:
-    """Around what reverse mode does: "auto" goes on with forward mode where a rule is missing on the way."""
-    return contextlib.suppress(MissingRuleError) if mode == "auto" else contextlib.nullcontext()
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The public transforms
 
@@ -417,11 +411,14 @@ def value_and_gradient(
     _check(mode, chunk)
     if not _prefers_forward(f, mode):
         of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum, own=False)
-        with _unless_forward(mode):
+        try:
             recording = _Recording(of_leaves, leaves)
             y = _scalar(_single(recording.y, "gradient"))
             parts = _apart(recording.pull([np.ones((), dtype=primal(y).dtype)]), leaves)
             return _tidy(y), rebuild([_tidy(part) for part in parts])
+        except MissingRuleError:
+            if mode == "reverse":
+                raise
     of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
     is_complex = any(np.iscomplexobj(leaf) for leaf in leaves)
     y, J = _jacobian_forward(of_leaves, leaves, chunk, False, again=is_complex)
@@ -502,7 +499,7 @@ def value_and_jacobian(
             "one, or take gradient, jvp or vjp, whose meaning for complex numbers is fixed"
         )
     if not _prefers_forward(f, mode):
-        with _unless_forward(mode):
+        try:
             recording = _Recording(of_leaves, leaves)
             y = _single(recording.y, "jacobian")
             whole = recording.whole_jacobian(out)
@@ -510,6 +507,9 @@ def value_and_jacobian(
                 return _tidy(y), rebuild([whole])
             if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
                 return _tidy(y), _deliver(_jacobian_reverse(recording, progress), rebuild, out)
+        except MissingRuleError:
+            if mode == "reverse":
+                raise
     y, J = _jacobian_forward(of_leaves, leaves, chunk, progress)
     return _tidy(y), _deliver(_cut(_apart([J], ())[0], leaves), rebuild, out)
 

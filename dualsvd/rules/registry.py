@@ -83,25 +83,34 @@ def _open_here() -> tuple[int, ...]:
     return stack
 
 
-def check_open(tag: int) -> None:
-    """Raise TagError for the number of a level that is over."""
-    if tag not in _chains:
+def check_open(tag: int) -> tuple[int, ...]:
+    """The tags of the levels around the one of that tag, and its own; TagError if it is over."""
+    try:
+        return _chains[tag]
+    except KeyError:
         raise TagError(
             f"a number of derivative {tag} was used at {caller()}, but that derivative has already been computed; "
             "return what you need from the function instead of storing it outside"
-        )
+        ) from None
 
 
 def depth_of(tag: int) -> int:
-    """How deep the level of that tag is nested: 0 for numbers made by hand, 1 for the outermost transform.
+    """How deep the level of that tag is nested: 0 for numbers made by hand, 1 for the outermost transform."""
+    if not tag:
+        return 0
+    chain = _chains.get(tag)
+    if chain is None or chain is not _stack.get():  # nearly all numbers are of the innermost level
+        chain = _known_here(tag)
+    return len(chain)
 
-    Compiled code knows a level by its depth, so here it must be the only one of that depth. A thread that knows of none
-    takes up the levels around the first numbers that it meets.
+
+def _known_here(tag: int) -> tuple[int, ...]:
+    """The levels around that tag, which must be those around this thread: compiled code tells levels by their depth.
+
+    A thread that knows of none takes up those of the first number that it meets.
     """
-    check_open(tag)
-    chain = _chains[tag]
-    depth, stack = len(chain), _stack.get()
-    if stack[depth - 1 : depth] != chain[-1:]:
+    chain = check_open(tag)
+    if _stack.get()[: len(chain)] != chain:
         here = _open_here()
         if chain[: len(here)] != here:
             raise TagError(
@@ -110,7 +119,7 @@ def depth_of(tag: int) -> int:
                 "with contextvars.copy_context().run(...), which tells it"
             )
         _stack.set(chain)
-    return depth
+    return chain
 
 
 def tag_at(depth: int) -> int:
