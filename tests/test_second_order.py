@@ -236,6 +236,25 @@ def test_taylor_with_one_sided_derivatives(a):
     assert (coarse <= 1e-10 * (1 + np.linalg.norm(d)) ** 3 / min(1, S[S > 1e-9].min(initial=1)) ** 2).all()
 
 
+@pytest.mark.parametrize(
+    ("digits", "rows", "columns", "bound"),
+    [(8, True, False, 1e-12), (30, True, False, 1e-12), (8, False, True, 2e-2), (30, False, True, 10)],
+    ids=["rows 1e8", "rows 1e30", "columns 1e8", "columns 1e30"],
+)
+def test_second_derivatives_of_graded_matrices_are_of_the_size_of_each_value(digits, rows, columns, bound):
+    """By rows right to many digits, by columns as far as the tiny components of V are known; never noise of s_1."""
+    down, across = cases.grading(4, 4, digits, rows, columns)
+    a, d = (cases.normal(4, 4, seed=seed) * down[:, None] * across for seed in (0, 1))
+    with ds.options(algorithm="jacobi"):
+        actual = ds.linalg.svdvals_second(a, d)
+    with mpmath.workdps(300):
+        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
+        h = mpmath.mpf(10) ** -90
+        low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
+        expected = [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
+    np.testing.assert_allclose(actual, expected, rtol=bound)
+
+
 def test_second_derivatives_of_a_stack_are_one_by_one(rng):
     stack = np.stack([rng.standard_normal((3, 3)), np.eye(3), np.diag([2.0, 2, 0]), np.zeros((3, 3))])
     d = rng.standard_normal(stack.shape)

@@ -6,7 +6,11 @@ R' = D^H U - V M^H:
 Values equal to s > 0 (columns 1, all others o) leave as s + t mu + t^2 nu / 2. The mu are the eigenvalues of Sy_11;
 within a group of equal mu, with eigenvectors Q, the nu are those of Q^H N Q,
 
-    N = 2 Sy_1o (s - S_o)^-1 Sy_o1 + 2 Sk_1: (s + S)^-1 Sk_1:^H + R_1^H R_1 / s + R'_1^H R'_1 / s                    (1)
+    N = 2 Sy_1o (s - S_o)^-1 Sy_o1 + 2 Sk_1: (s + S)^-1 Sk_1:^H + R_1^H R_1 / s + R'_1^H R'_1 / s
+      = 4 s Sy_1o (s^2 - S_o^2)^-1 Sy_o1 - 2 herm(M_1o (s + S_o)^-1 M_o1) + Sk_11 Sk_11^H / s + the same            (1)
+
+The second form does not cancel where s is far below S_o, and Sy and Sk are alike but for tiny parts. R is nothing but
+rounding if U is square, R' if V is.
 
 Null values (columns 0) are the singular values of t B - t^2 C, B = P D V_0, C = P D V_1 S_1^-1 U_1^H D V_0, P the
 projector on the complement of U_1. With B = x tau y^H: for equal tau > 0 the nu are the eigenvalues of
@@ -73,8 +77,13 @@ def second_of_one(factors: SVDResult, D: Any, at: Spectrum) -> Any:
         s = S[g].mean()
         o = np.ones(len(S), dtype=bool)
         o[g] = False
-        N = 2 * (Sy[g][:, o] / (s - S[o])) @ Sy[o][:, g] + 2 * (Sk[g] / (s + S)) @ adjoint(Sk[g])
-        N = N + (adjoint(R[:, g]) @ R[:, g] + adjoint(R_right[:, g]) @ R_right[:, g]) / s
+        crossed = M[g][:, o] / (s + S[o]) @ M[o][:, g]
+        N = 4 * s * (Sy[g][:, o] / (s - S[o]) / (s + S[o])) @ Sy[o][:, g] - crossed - adjoint(crossed)
+        N = N + Sk[g, g] @ adjoint(Sk[g, g]) / s
+        if len(U) > len(S):
+            N = N + adjoint(R[:, g]) @ R[:, g] / s
+        if len(V) > len(S):
+            N = N + adjoint(R_right[:, g]) @ R_right[:, g] / s
         mu, Q = np.linalg.eigh(Sy[g, g])
         result[g] = by_groups(mu[::-1], Q[:, ::-1], N, noise)
     return result
