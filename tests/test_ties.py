@@ -130,6 +130,33 @@ def test_one_direction_at_a_time_and_scaled_it_is_the_same(a):
         np.testing.assert_allclose(scaled, slope, rtol=0, atol=1e-13 * np.linalg.norm(d))
 
 
+@pytest.mark.parametrize(
+    "slopes",
+    [
+        pytest.param(lambda a, d: ds.jvp(ds.svdvals, (a,), (d,))[1], id="svdvals"),
+        pytest.param(lambda a, d: ds.jvp(lambda x: ds.svd(x).S, (a,), (d,))[1], id="svd"),
+        pytest.param(lambda a, d: ds.jvp(ds.opnorm, (a,), (d,))[1], id="opnorm"),
+        pytest.param(lambda a, d: ds.jvp(ds.nuclear_norm, (a,), (d,))[1], id="nuclear_norm"),
+        pytest.param(lambda a, d: ds.jvp(ds.linalg.eigvalsh, (a,), (d,))[1], id="eigvalsh"),
+        pytest.param(lambda a, d: ds.jvp(lambda x: ds.linalg.eigh(x).eigenvalues, (a,), (d,))[1], id="eigh"),
+        pytest.param(lambda a, d: ds.linearize(ds.svdvals, a)[1](d), id="linearize"),
+        pytest.param(lambda a, d: ds.svd_pushforward(*ds.svd(a), d)[1], id="svd_pushforward"),
+        pytest.param(ds.linalg.svdvals_second, id="svdvals_second"),
+    ],
+)
+def test_a_direction_that_is_not_finite_spoils_no_other_matrix(slopes):
+    """As at simple values, NaN stays with its matrix."""
+    matrices = [np.eye(3), np.zeros((3, 3)), np.diag([3.0, 2.0, 1.0]), np.diag([2.0, 2.0, 0.0])]
+    stack, d = np.repeat(np.stack(matrices), 2, axis=0), cases.normal(8, 3, 3)
+    expected = slopes(stack, d)
+    d[::2, 0, 1] = np.nan
+    actual = slopes(stack, d)
+    assert np.isnan(actual[::2]).all()
+    np.testing.assert_array_equal(actual[1::2], expected[1::2])
+    for a in matrices:
+        assert np.isnan(slopes(a, np.full((3, 3), np.nan))).all()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Several directions: lexicographic
 

@@ -37,7 +37,12 @@ from .ties import direction_noise
 def svdvals_second(a: Any, da: Any) -> Any:
     """The one-sided second derivative (..., r) of the ordered singular values of a (..., m, n) along da.
 
-    With it, S(A + t D) = S + t S' + t^2 S'' / 2 + o(t^2) for t > 0, in order, through ties and zeros of any kind.
+    With it, S(A + t D) = S + t S' + t^2 S'' / 2 + o(t^2) for t > 0, in order, through ties and zeros of any kind. NaN
+    along a direction that is not finite. Where algorithm="jacobi" serves a graded matrix, each has the size of its own
+    value, and its digits as far as the tiny components of the singular vectors are known.
+
+    Raises MissingRuleError for traced arrays, which have no third derivative here; ShapeError, DTypeError,
+    NonFiniteError, ConvergenceError. Source: Kato 1966, II.2.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.svdvals_second(np.diag([2.0, 1.0]), np.array([[0.0, 1.0], [1.0, 0.0]]))
@@ -54,10 +59,10 @@ def svdvals_second(a: Any, da: Any) -> Any:
     factors = svd_factors(scaled(finite, -e), options)
     at = spectrum(factors.S, options)
     D = scaled(da, -f)
-    result = np.empty_like(factors.S)
-    for index in np.ndindex(a.shape[:-2]):
-        one = SVDResult(*(x[index] for x in factors))
-        result[index] = second_of_one(one, D[index], at.of(index))
+    result = np.full_like(factors.S, np.nan)  # what is left along directions that are not finite
+    for index in np.argwhere(np.isfinite(D).all(axis=(-2, -1))).tolist():
+        i = tuple(index)
+        result[i] = second_of_one(SVDResult(*(x[i] for x in factors)), D[i], at.of(i))
     return spoil((scaled(result, (2 * f - e)[..., 0]),), bad)[0]
 
 

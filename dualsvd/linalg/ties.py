@@ -132,10 +132,10 @@ class UnitDirections:
 
 
 def next_direction(directions: Any, start: int, left: Any, right: Any) -> int | None:
-    """The number of the next direction to look at, or None."""
+    """The number of the next direction to look at, or None: none that is not finite, which has NaN for slopes."""
     if isinstance(directions, UnitDirections):
         return directions.next(start, left, right)
-    return start if start < len(directions) else None
+    return next((q for q in range(start, len(directions)) if np.isfinite(directions[q]).all()), None)
 
 
 def flipped(directions: Any) -> Any:
