@@ -120,8 +120,7 @@ def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) ->
     if not np.any(at.tied):
         return y, eigh_push(y, dA, at)
     eigh_meet_tie(y.eigenvalues, at, options)
-    if len(dA) > 1:  # as in svd_jvp
-        need_all_directions()
+    need_all_directions()
     y = eigh_turned(y, dA, at)
     dw, dQ = eigh_push(y, dA, at)
     message = eigh_lost(y, dA, at)

@@ -112,6 +112,7 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
         dy = spoil(dy, np.broadcast_to(bad, (N, *batch)))
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
+        need_all_directions()
         message = lost_directions(y, dA, at)
         if message is not None:
             return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))
@@ -120,10 +121,7 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
 
 def swept_slopes(a: Any, dA: Any, options: Options) -> Any:
     """The tangents of the singular values alone, carried through every rotation."""
-    y, (_, dS, _) = svd_sweeps(a, dA, options)
-    if np.any(spectrum(y.S, options).degenerate):
-        need_all_directions()
-    return dS
+    return svd_sweeps(a, dA, options)[1][1]
 
 
 def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:

@@ -250,8 +250,7 @@ def svd_jvp(
     at = svd_spectrum(y, options)
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
-        if len(da) > 1:  # one direction alone asks for the factors that follow it, whatever the others do
-            need_all_directions()
+        need_all_directions()
         y = follow_direction(y, da, at)
     dU, dS, dVh = svd_push(y, da, at)
     if graded(y, a, da, options):
