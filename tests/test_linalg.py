@@ -269,6 +269,16 @@ def test_gradient_of_the_determinant_is_the_matrix_of_cofactors_at_any_rank(rng,
     assert hessian[0, 1, 1, 0] == pytest.approx(-a[2, 2], abs=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3)], ids=str)
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_the_sign_of_a_complex_determinant_turns_alike_in_both_modes(rng, shape, dtype):
+    a = random(rng, shape, dtype)
+    f = lambda x: np.sum(np.real(np.linalg.slogdet(x)[0]))  # noqa: E731
+    forward, reverse = (ds.gradient(f, a, mode=mode) for mode in ("forward", "reverse"))
+    assert forward.dtype == reverse.dtype == dtype
+    np.testing.assert_allclose(reverse, forward, atol=200 * cases.eps(dtype) * np.abs(forward).max())
+
+
 def test_solve_takes_vectors_and_broadcasts_stacks(rng):
     a, b = random(rng, (3, 3), "float64") + 3 * np.eye(3), random(rng, (3,), "float64")
     np.testing.assert_allclose(ds.gradient(lambda b: np.sum(np.linalg.solve(a, b)), b), np.linalg.inv(a).sum(axis=0))
@@ -298,6 +308,7 @@ def test_every_norm_is_homogeneous_and_equal_in_both_modes(rng, order, shape):
     np.testing.assert_allclose(along_itself, y, rtol=1e-13)
     g = ds.gradient(lambda x: np.sum(ds.norm(x, order)), a)
     np.testing.assert_allclose(inner((g,), (a,)), np.sum(y), rtol=1e-13)
+    assert isinstance(ds.norm(a.reshape(-1, *a.shape[-2:])[0], order), np.float64)
     if not isinstance(order, tuple):
         np.testing.assert_allclose(y, np.linalg.norm(a, order, axis=(-2, -1)), rtol=1e-13)
 

@@ -151,7 +151,7 @@ def extreme_value(a: Any, which: str, options: Options) -> Any:
     if which == "largest" and by_top_pair(a, options):
         each = zip(top_pairs(a, options), stack(a))
         return as_values([p.sigma if p else singular_values(matrix, options)[0] for p, matrix in each], a)[()]
-    return singular_values(a, options)[..., 0 if which == "largest" else -1]
+    return singular_values(a, options)[..., 0 if which == "largest" else -1][()]
 
 
 def extreme_pushforward(y: Any, operands: Any, tangents: Any, *, which: str, options: Options | None = None) -> Any:
