@@ -296,6 +296,19 @@ def test_condition_number_and_rank_are_numpys(rng):
     assert np.linalg.matrix_rank(ds.DualArray(np.ones((3, 3)), np.ones((1, 3, 3)))) == 1
 
 
+@pytest.mark.parametrize("p", [None, -2, 1, -1, np.inf, "fro", "nuc"])
+@pytest.mark.parametrize("e", [-1000, -700, 700, 1000])
+def test_the_condition_number_knows_no_scale(rng, p, e):
+    """Nor do its derivatives, along directions of the size of the matrix, and along such as are beyond all measure."""
+    a, d = (np.round(random(rng, (3, 3), "float64") * 64) / 64 for _ in range(2))
+    small, cond = np.ldexp(a, e), lambda x: ds.linalg.cond(x, p)
+    y, slope = ds.jvp(cond, (a,), (d,))
+    for value in (ds.linalg.cond(small, p), ds.jvp(cond, (small,), (d,))[0]):
+        np.testing.assert_allclose(value, y, rtol=1e-13)
+    np.testing.assert_allclose(ds.jvp(cond, (small,), (np.ldexp(d, e),))[1], slope, rtol=1e-12)
+    np.testing.assert_allclose(ds.jvp(cond, (small,), (d,))[1], np.ldexp(slope, -e), rtol=1e-12)
+
+
 NORMS = [2, -2, "nuc", "fro", 1, -1, np.inf, -np.inf, ("schatten", 1), ("schatten", 3.5), ("schatten", np.inf)]
 
 
@@ -371,6 +384,22 @@ def test_empty_matrices_are_as_in_numpy(shape):
         pytest.param(np.linalg.inv, np.ones((2, 3)), np.linalg.LinAlgError, "square", id="NumPy's own error"),
         pytest.param(ds.linalg.inv, np.ones((2, 3)), ds.ShapeError, r"square.*\(2, 3\)", id="inverse of a rectangle"),
         pytest.param(ds.svdvals, np.array([[1.0, np.nan], [0, 1]]), ds.NonFiniteError, r"nan at \(0, 1\)", id="NaN"),
+        *(
+            pytest.param(
+                lambda a, p=p: ds.norm(a, p), np.full((2, 2), np.nan), ds.NonFiniteError, "nan", id=f"norm {p}"
+            )
+            for p in (None, "fro", 1, -1, np.inf, -np.inf, 2, "nuc")
+        ),
+        *(
+            pytest.param(ds.linalg.matrix_rank, a, ds.DTypeError, "a must hold", id=f"rank of {name}")
+            for name, a in {
+                "half precision": np.eye(2, dtype=np.float16),
+                "objects": np.eye(2, dtype=object),
+                "strings": [["a"]],
+                "None": None,
+                "a dict": {},
+            }.items()
+        ),
         pytest.param(lambda a: ds.low_rank(a, -1), np.eye(2), ds.ShapeError, "-1", id="negative rank"),
         pytest.param(lambda a: ds.norm(a, 7), np.eye(2), ValueError, "got 7", id="an order without a norm"),
         pytest.param(lambda a: ds.svdvals(a, ties="perhaps"), np.eye(2), ValueError, "perhaps", id="an unknown option"),
@@ -402,7 +431,8 @@ def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
     spoiled = a.copy()
     spoiled[1, 2, 0] = bad
     others = np.arange(count) != 1
-    for f in (ds.svdvals, lambda x: ds.svd(x).S, ds.nuclear_norm, ds.opnorm, ds.pinv):
+    norms = [lambda x, p=p: ds.norm(x, p) for p in ("fro", 1, -1)]
+    for f in (ds.svdvals, lambda x: ds.svd(x).S, ds.nuclear_norm, ds.opnorm, ds.pinv, *norms):
         with pytest.raises(ds.NonFiniteError, match="1 of"):
             f(spoiled)
         with ds.options(nonfinite="propagate"):
@@ -609,7 +639,9 @@ def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
     ]
     assert str(report).count("*") >= 2
     with ds.options(nonfinite="propagate"):
-        assert ds.linalg.diagnose(np.stack([np.eye(2), np.full((2, 2), np.nan)])).mask.tolist() == [True, True]
+        report = ds.linalg.diagnose(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
+    assert report.mask.tolist() == [True, True]
+    assert report.rank.tolist() == [2, 0] and report.deficient.tolist() == [False, True]
 
 
 def test_the_rule_of_spectral_functions_is_its_own_derivative(rng):

@@ -355,6 +355,8 @@ def test_a_near_tie_is_none():
         pytest.param(lambda x: ds.range_projector(x, 1), "sigma_1 = 2 and sigma_2 = 2", id="range_projector"),
         pytest.param(lambda x: ds.spectral_function(x, np.exp, np.exp), r"f\(0\) = 1", id="spectral_function"),
         pytest.param(ds.cond, "singular", id="cond"),
+        pytest.param(lambda x: ds.cond(x, "fro"), "singular", id="cond in the Frobenius norm"),
+        pytest.param(lambda x: ds.cond(x, 1), "singular", id="cond in the 1-norm"),
     ],
 )
 @pytest.mark.parametrize("mode", ["forward", "reverse"])

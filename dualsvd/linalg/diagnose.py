@@ -165,6 +165,7 @@ def diagnose(a: Any) -> SpectrumReport:
         at = spectrum(S, options)
         gap = gaps(S, at, m != n or np.iscomplexobj(a))
         rank = np.sum(~at.null, axis=-1)
+        rank = rank if bad is None else np.where(bad, 0, rank)[()]  # as matrix_rank counts them
         r = S.shape[-1]
         deficient = rank < r
         first, last, least = (np.ones(batch),) * 3

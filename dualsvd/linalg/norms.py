@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import DegenerateError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
 from ..settings import Options, get, resolve
-from .degeneracy import in_range, meet_tie, scaled, spectrum, tolerance, values_in_range
+from .degeneracy import in_range, meet_tie, power_of_two, scaled, spectrum, values_in_range
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
 from .factorise import factors_at, finite_part, remember, singular_values, svd_factors
@@ -257,9 +257,15 @@ def schatten_norm(a: Any, p: float) -> Any:
     return y
 
 
+def finite_or_nan(a: Any) -> Any:
+    """a; NonFiniteError, or NaN for all of a matrix that is not finite, as the norms by singular values have it."""
+    _, bad = finite_part(primal(a), get())
+    return a if bad is None else np.where(bad[..., None, None], np.nan, a)
+
+
 def frobenius_norm(a: Any) -> Any:
     """The Euclidean norm (...) of the entries of a (..., m, n)."""
-    a, e = in_range(as_matrix(a))
+    a, e = in_range(finite_or_nan(as_matrix(a)))
     y = VECTOR(np.reshape(a, (*np.shape(a)[:-2], math.prod(np.shape(a)[-2:]))))
     return y if e is None else scaled(y, e)
 
@@ -289,7 +295,7 @@ def norm(a: Any, ord: Any = None) -> Any:
     if ord == -2:
         return smallest_singular_value(a)
     if ord in (1, -1, np.inf, -np.inf):
-        sums = np.sum(np.abs(a), axis=-2 if abs(ord) == 1 else -1)
+        sums = np.sum(np.abs(finite_or_nan(a)), axis=-2 if abs(ord) == 1 else -1)
         return np.max(sums, axis=-1) if ord > 0 else np.min(sums, axis=-1)
     raise ValueError(
         f'ord must be None, "fro", "nuc", 1, -1, 2, -2, inf, -inf or ("schatten", p) for matrices, got {ord!r}'
@@ -324,19 +330,33 @@ def cond(a: Any, p: Any = None) -> Any:
     2.0
     """
     a = nonempty(a)
-    if not isinstance(a, Tracer):
-        return of_finite(lambda finite: np.linalg.cond(finite, p))(a)[()]
-    a, _ = in_range(a)
-    if p in (None, 2, -2):
-        top, bottom = opnorm(a), smallest_singular_value(a)
-        s1, sr = np.asarray(primal(top)), np.asarray(primal(bottom))
-        if np.any(sr <= tolerance(1.0, min(np.shape(a)[-2:]), s1.dtype) * s1):
+    if p not in (None, 2, -2):
+        a = scaled(a, -power_of_two(a))  # no sum, and no derivative of the inverse, then leaves the range
+        if not isinstance(a, Tracer):
+            return of_finite(lambda finite: np.linalg.cond(finite, p))(a)[()]
+        try:
+            return norm(a, p) * norm(inv(a), p)
+        except np.linalg.LinAlgError:
             raise DegenerateError(
-                f"the condition number has no derivative at a singular matrix (s_r = {np.min(sr):.1e}, s_1 = "
-                f"{np.max(s1):.1e}); differentiate opnorm(a) or norm(a, -2) instead"
-            )
-        return bottom / top if p == -2 else top / bottom
-    return norm(a, p) * norm(inv(a), p)
+                "the condition number has no derivative at a singular matrix, where it is infinite; differentiate "
+                f"norm(a, {p!r}) instead"
+            ) from None
+    if not isinstance(a, Tracer):
+        S = singular_values(a, get())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = S[..., -1] / S[..., 0] if p == -2 else S[..., 0] / S[..., -1]
+        return np.where(np.isnan(ratio) & ~np.isnan(S[..., 0]), np.inf, ratio)[()]  # 0 / 0 of zero matrices
+    a, _ = in_range(a)
+    top, bottom = opnorm(a), smallest_singular_value(a)
+    s1, sr = np.asarray(primal(top))[..., None], np.asarray(primal(bottom))[..., None]
+    r = min(np.shape(a)[-2:])
+    ends = np.where(np.arange(r) < r - 1, s1, sr)  # those between do not tell whether the last is null
+    if np.any(spectrum(ends, get()).null[..., -1]):
+        raise DegenerateError(
+            f"the condition number has no derivative at a singular matrix (s_r = {np.min(sr):.1e}, s_1 = "
+            f"{np.max(s1):.1e}); differentiate opnorm(a) or norm(a, -2) instead"
+        )
+    return bottom / top if p == -2 else top / bottom
 
 
 def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
@@ -346,7 +366,7 @@ def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
     >>> int(ds.linalg.matrix_rank(np.ones((3, 3))))
     1
     """
-    a = np.asarray(primal(a))
+    a = as_inexact(primal(a), "a")
     if a.ndim >= 2:
         a = finite_part(a, get())[0]  # an integer cannot be NaN: a matrix that is not finite counts as 0
     return np.linalg.matrix_rank(a, tol, hermitian, rtol=rtol)
