@@ -309,6 +309,17 @@ def test_the_condition_number_knows_no_scale(rng, p, e):
     np.testing.assert_allclose(ds.jvp(cond, (small,), (d,))[1], np.ldexp(slope, -e), rtol=1e-12)
 
 
+def test_a_graded_matrix_is_not_singular_where_every_value_has_its_digits():
+    """To scale the tiny column scales the least value alone: cond(A diag(1, 1 + t)) = cond(A) / (1 + t)."""
+    a = np.array([[1.0, 1e-30], [2.0, 3e-30]])
+    with ds.options(algorithm="jacobi"):
+        y, slope = ds.jvp(ds.linalg.cond, (a,), (a * [0, 1],))
+        assert y == ds.linalg.cond(a) == pytest.approx(5e30, rel=1e-14)
+    assert slope == pytest.approx(-y, rel=1e-14)
+    with pytest.raises(ds.DegenerateError, match="singular"):
+        ds.jvp(ds.linalg.cond, (a,), (a,))
+
+
 NORMS = [2, -2, "nuc", "fro", 1, -1, np.inf, -np.inf, ("schatten", 1), ("schatten", 3.5), ("schatten", np.inf)]
 
 

@@ -36,6 +36,9 @@ SPLIT = 64.0
 GAUGE = 1e4
 #: A matrix whose values span more than this is graded, where each derivative is to be right relative to itself.
 GRADED = 1e-2
+#: One that spans more than this would leave the dyads of a Jacobian less than half their digits along directions graded
+#: alike, and is worth what those digits cost there: a QR with n tangents for every row.
+BADLY_GRADED = 1e-8
 #: Outside this range of s_1 the reciprocals 1/s might leave the range of the numbers: scale by a power of two first.
 SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-100, 1e100)}
 

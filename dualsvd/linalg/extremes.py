@@ -21,11 +21,11 @@ from ..settings import Options, get
 from .degeneracy import Spectrum, meet_tie, spectrum
 from .divided_differences import Kept
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors
-from .kernel_rules import each_dyad, fusible, pull_fused, swept_slopes
+from .kernel_rules import each_dyad, fusible, graded, graded_slopes, pull_fused, swept_slopes
 from .lanczos import Leading
 from .matrices import dyads, inner, is_plain, operand_examples
 from .spectral_rule import SPECTRAL
-from .svd import turned_slopes
+from .svd import turned_slopes, value_slopes
 from .tops import Tops, by_top_pair, stack, top_pairs
 
 
@@ -70,7 +70,11 @@ def factored_slopes(a: Any, factors: SVDResult, dA: Any, which: str, options: Op
         return inner(gradient, dA)
     at = spectrum(factors.S, options)
     if not np.any(kinked(at, which)):
-        return inner(extreme_gradient(a, factors, which, options), dA)
+        slope = inner(extreme_gradient(a, factors, which, options), dA)
+        if which == "smallest" and graded(factors.S, a, dA, options):
+            sharp = graded_slopes(primal(a), primal(dA), value_slopes(factors, primal(dA)), options)[..., -1]
+            slope = slope - primal(slope) + sharp  # with outer tangents, if it has any
+        return slope
     meet_tie(factors.S, at, options)
     need_all_directions()
     return turned_slopes(a, factors, dA, options)[..., 0 if which == "largest" else -1]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..rules.registry import need_all_directions
+from ..rules.registry import need_all_directions, primal
 from ..settings import Options, get
-from .degeneracy import GRADED, meet_tie, spectrum
+from .degeneracy import BADLY_GRADED, GRADED, Spectrum, meet_tie, spectrum
 from .dispatch import way_for
 from .factorise import SVDResult, finite_part, spoil
 from .kernel_calls import (
@@ -124,23 +124,46 @@ def swept_slopes(a: Any, dA: Any, options: Options) -> Any:
     return svd_sweeps(a, dA, options)[1][1]
 
 
-def graded(y: SVDResult, a: Any, dA: Any, options: Options) -> bool:
+def graded(S: Any, a: Any, dA: Any, options: Options, span: float = GRADED) -> bool:
     """Whether accuracy relative to each value is asked for, and Re u^H dA v may not have it.
 
     The tiny components of u and v, which a graded dA multiplies by huge entries, are not known relative to themselves.
     """
-    return (
-        options.algorithm == "jacobi"
-        and is_plain(a, dA)
-        and bool(np.any(y.S[..., -1:] < GRADED * y.S[..., :1]))
-        and bool(np.isfinite(a).all())
-    )
+    if options.algorithm != "jacobi":
+        return False
+    traced, S = not is_plain(a, dA), primal(S)
+    if not np.any(S[..., -1:] < span * S[..., :1]) or not np.isfinite(primal(a)).all():
+        return False
+    return not (traced and np.any(spectrum(S, options).degenerate))  # an outer direction may have turned the tie
 
 
 def graded_slopes(a: Any, dA: Any, dS: Any, options: Options) -> Any:
-    """dS with tangents carried through a pivoted QR, and the derivative taken at the triangular factor."""
+    """dS with tangents carried through a pivoted QR, and the derivative taken at the triangular factor.
+
+    Of traced dS that is the primal; what outer derivatives make of Re u^H dA v stays.
+    """
+    if not is_plain(a, dA, dS):
+        plain = primal(dS)
+        return dS - plain + graded_slopes(primal(a), primal(dA), plain, options)
     double = np.result_type(a, np.float64)
     sharp = flat(np.array(dS, np.float64, order="C"), dS.shape[1:-1], 1, 1)
     directions = stack_of_directions(a.shape, double, dA)
     kernels().sharpen_slopes(stack_of(a.astype(double, copy=False)), directions, sharp, threads=threads(options))
     return sharp.reshape(dS.shape).astype(dS.dtype, copy=False)
+
+
+def graded_dyads(a: Any, S: Any, J: Any, at: Spectrum, options: Options) -> Any:
+    """The dyads J (..., r, m, n), with every entry the slope along it where that is worth it and no values meet; in
+    place, row after row."""
+    if not graded(S, a, a, options, BADLY_GRADED):
+        return J
+    if np.any(at.degenerate):
+        simple = ~at.degenerate
+        J[simple] = graded_dyads(a[simple], S[simple], J[simple], at.of(simple), options)
+        return J
+    n = a.shape[-1]
+    for k in range(a.shape[-2]):
+        D = np.zeros((n, *a.shape), a.dtype)
+        D[np.arange(n), ..., k, np.arange(n)] = 1
+        J[..., k, :] = np.moveaxis(graded_slopes(a, D, np.moveaxis(J[..., k, :], -1, 0), options), 0, -1)
+    return J

@@ -52,6 +52,7 @@ from .kernel_rules import (
     each_dyad,
     fusible,
     graded,
+    graded_dyads,
     graded_slopes,
     pull_fused,
     push_fused,
@@ -253,7 +254,7 @@ def svd_jvp(
         need_all_directions()
         y = follow_direction(y, da, at)
     dU, dS, dVh = svd_push(y, da, at)
-    if graded(y, a, da, options):
+    if graded(y.S, a, da, options):
         dS = graded_slopes(a, da, dS, options)
     return y, (dU, dS, dVh)
 
@@ -298,13 +299,13 @@ def svd_pushforward_rule(
     y: Any, operands: Any, tangents: Any, *, full_matrices: bool = False, options: Options | None = None
 ) -> tuple[Any, Any, Any]:
     """Tangents of factors that are given and cannot turn: the values get their derivative, the vectors what exists."""
-    factors, dA = SVDResult(*y), tangents[0]
-    at = svd_spectrum(factors, options or get())
+    factors, (a,), (dA,), options = SVDResult(*y), operands, tangents, options or get()
+    at = svd_spectrum(factors, options)
     dU, dS, dVh = svd_push(factors, dA, at)
     if np.any(at.degenerate):
-        meet_tie(factors.S, at, options or get())
+        meet_tie(factors.S, at, options)
         dS = svd_push(follow_direction(factors, dA, at), dA, at)[1]
-    return dU, dS, dVh
+    return dU, graded_slopes(a, dA, dS, options) if graded(factors.S, a, dA, options) else dS, dVh
 
 
 def svd_pullback_rule(
@@ -355,7 +356,7 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
         need_all_directions()
         factors = follow_direction(factors, dA, at)
     dS = value_slopes(factors, dA)
-    return graded_slopes(a, dA, dS, options) if graded(factors, a, dA, options) else dS
+    return graded_slopes(a, dA, dS, options) if graded(factors.S, a, dA, options) else dS
 
 
 def value_slopes(factors: SVDResult, dA: Any) -> Any:
@@ -368,7 +369,8 @@ def turned_slopes(a: Any, factors: SVDResult, dA: Any, options: Options) -> Any:
     """The slopes of all singular values in the basis that follows dA."""
     y = factors if is_plain(a) else SVD(a, options=options)
     at = svd_spectrum(y, options)
-    return value_slopes(follow_direction(y, dA, at) if np.any(at.degenerate) else y, dA)
+    dS = value_slopes(follow_direction(y, dA, at) if np.any(at.degenerate) else y, dA)
+    return graded_slopes(a, dA, dS, options) if graded(y.S, a, dA, options) else dS
 
 
 def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:
@@ -463,12 +465,13 @@ def svdvals_jacobian(
         factors = follow_entries(factors, at)
     U, S, Vh = factors
     if a.ndim == 2:
-        return each_dyad(U, Vh, out)
+        return graded_dyads(a, S, each_dyad(U, Vh, out), at, options)
     batch, (m, n), r = a.shape[:-2], a.shape[-2:], S.shape[-1]
     B = int(np.prod(batch))
     J = np.zeros((B, r, B, m, n), dtype=a.dtype)
     each = np.arange(B)
-    J[each, :, each] = (np.swapaxes(U, -1, -2)[..., :, :, None] * Vh[..., :, None, :]).reshape(B, r, m, n)
+    blocks = np.swapaxes(U, -1, -2)[..., :, :, None] * Vh[..., :, None, :]
+    J[each, :, each] = graded_dyads(a, S, blocks, at, options).reshape(B, r, m, n)
     return J.reshape((*batch, r, *batch, m, n))
 
 
@@ -498,7 +501,7 @@ def svd_jacobian(
         return None
     U, S, Vh = factors
     if part == 1:
-        return each_dyad(U, Vh, out)
+        return graded_dyads(a, S, each_dyad(U, Vh, out), at, options)
     shape = (*np.shape(y[part]), *np.shape(a))
     J = np.empty(shape, a.dtype) if out is None else out
     if part == 0:
@@ -562,7 +565,8 @@ def svd(
     cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
 
     algorithm   "auto" by size; "lapack"; "jacobi": small values, and their derivatives, to high relative accuracy
-                where rows and columns are badly scaled, at up to twice the time
+                where rows and columns are badly scaled, at up to twice the time (derivatives in forward mode and as a
+                Jacobian of the values; gradients in reverse mode are as exact as u v^H, and so are second derivatives)
     tangents    "closed-form" equations, or "sweeps": dual numbers carried through every rotation, the independent way
                 to the same result, several times slower; plain arrays in forward mode only
     ties        at repeated or zero values: "directional" as above, "raise", "warn", or "subspace", by which the caller
@@ -686,7 +690,9 @@ def svd_pushforward(
     dA has the shape of the matrix, or one more leading axis, a direction each, which the results, of the shapes of U, S
     and Vh, then have too. The gauge is Im(u_i^H du_i + v_i^H dv_i) = 0. At a tie dS is the derivative of the
     ordered values (lexicographic for several directions), and dU, dVh lack what lies inside the tie; `svd` on a
-    DualArray turns the basis first, so that nothing is lost. `out`: three arrays that receive the results.
+    DualArray turns the basis first, so that nothing is lost. Nor do factors alone tell the slopes of tiny values of a
+    badly scaled matrix to their own last digits, as `svd` does under algorithm="jacobi". `out`: three arrays that
+    receive the results.
 
     Raises ShapeError where shapes do not go together, DTypeError where dtypes do not.
 
