@@ -216,7 +216,7 @@ def _written(x: Any, index: Any, v: Any) -> Any:
 
 def _roomy(y: Any, dy: Any) -> Any:
     """The partials of a traced y as an array of its level, so that what is written to y finds room there too."""
-    room = isinstance(dy, Tracer) and dy.tag >= y.tag
+    room = dy.tag >= y.tag if isinstance(dy, Tracer) else not isinstance(dy, np.ndarray)  # tangents that do not exist
     return dy if room else dy + np.zeros_like(y, shape=(1,) * (y.ndim + 1))
 
 

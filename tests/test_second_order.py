@@ -277,6 +277,43 @@ def test_nested_dual_numbers_along_one_direction_give_it_too(name):
     np.testing.assert_allclose(nested, ds.linalg.svdvals_second(a, d), atol=1e-12 * np.linalg.norm(d) ** 2)
 
 
+@pytest.mark.parametrize(
+    ("f", "remedy"),
+    [
+        pytest.param(lambda x: (lambda U, S, Vh: U @ Vh)(*ds.svd(x)), "polar.*svdvals", id="svd"),
+        pytest.param(lambda x: (lambda U, S, Vh: U[:, :1] * S[:1])(*ds.svd(x, True)), "polar.*svdvals", id="full"),
+        pytest.param(lambda x: np.linalg.eigh(x @ x.T).eigenvectors, "eigvalsh", id="eigh"),
+        pytest.param(
+            lambda x: ds.linearize(lambda z: ds.svd(z).U, x)[1](np.ones(x.shape)), "polar.*svdvals", id="linearize"
+        ),
+        pytest.param(
+            lambda x: ds.svd_pushforward(*ds.svd(x), np.ones(x.shape))[0] ** 2, "polar.*svdvals", id="svd_pushforward"
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["identity", "pairs", "tied, tall"])
+def test_vectors_of_a_tie_that_an_outer_direction_splits_are_refused(name, f, remedy):
+    """They turn as 1 / gap, and no numbers can say that the parts of a composite cancel; values have no such parts."""
+    a = MATRICES[name]
+    d, e = direction(a, 1), direction(a, 2)
+    with pytest.raises(ds.DegenerateError, match=f"outer direction splits.*{remedy}"):
+        along(lambda x: along(f, x, d), a, e)
+    expected = along(lambda x: along(ds.svdvals, x, d), a, e)
+    values = {
+        "svd": lambda x: along(lambda z: ds.svd(z).S, x, d),
+        "linearize": lambda x: ds.linearize(lambda z: ds.svd(z).S, x)[1](d),
+        "svd_pushforward": lambda x: ds.svd_pushforward(*ds.svd(x), d)[1],
+    }
+    for way, slopes in values.items():
+        np.testing.assert_allclose(along(slopes, a, e), expected, atol=1e-12, err_msg=way)
+    square = lambda x: x @ x.T  # noqa: E731
+    np.testing.assert_allclose(
+        along(lambda x: along(lambda z: ds.linalg.eigh(square(z)).eigenvalues, x, d), a, e),
+        along(lambda x: along(lambda z: ds.linalg.eigvalsh(square(z)), x, d), a, e),
+        atol=1e-11,
+    )
+
+
 @pytest.mark.parametrize("p", [1.5, 3.0, 4.0])
 @pytest.mark.parametrize("order", [2, 3])
 def test_third_derivatives_of_fused_functions_by_nesting(p, order):

@@ -127,6 +127,11 @@ def refine_groups(at: Spectrum, partials: Any, size: float) -> Spectrum:
     return Spectrum(at.noise, group, null, joined.any(axis=-1))
 
 
+def parted(first: Spectrum, at: Spectrum) -> bool:
+    """Whether values that are tied or null, `first`, are so no more, `at`, after a motion: 1 / gap is then infinite."""
+    return bool(np.any(first.null & ~at.null) or np.any(same_group(first) & ~same_group(at)))
+
+
 def groups_of(group: Any) -> list[slice]:
     """The groups of one matrix as slices."""
     cuts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]

@@ -28,6 +28,7 @@ from .degeneracy import (
     groups_of,
     inverse_gaps,
     judge,
+    parted,
     refine_groups,
     same_group,
     tolerance,
@@ -36,7 +37,7 @@ from .factorise import EighResult, eigh_factors, recall, remember
 from .gauge import is_zero
 from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain
 from .svd import least_weights
-from .ties import Unresolved, follow
+from .ties import Unresolved, follow, split_by_outer
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
@@ -73,15 +74,22 @@ def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
 
 
 def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
-    """(dw, dQ) by (1)."""
+    """(dw, dQ) by (1); dQ is `Unresolved` where there is none."""
     w, Q = y
     M = adjoint(Q) @ dA @ Q
-    return np.real(diagonal(M)).copy(), Q @ (M * inverse_gaps(w, at))
+    first = eigen_spectrum(w)
+    dQ, message = Q @ (M * inverse_gaps(w, first)), eigh_lost(y, dA, at, first)
+    return np.real(diagonal(M)).copy(), dQ if message is None else Unresolved(dQ, message)
 
 
-def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
-    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
+def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | None:
+    """What to say if some direction asks for a part of the tangents of the vectors that does not exist, or an outer
+    one has made it infinite: at are the ties it left of the first ones."""
+    if not np.any(first.tied):
+        return None
     w, Q, dA = (primal(x) for x in (*y, dA))
+    if parted(first, at):
+        return split_by_outer("eigenvectors", tie_of(w, first), "eigvalsh")
     M = adjoint(Q) @ dA @ Q
     n = w.shape[-1]
     noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
@@ -117,14 +125,11 @@ def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) ->
     (a,), dA, options = operands, hermitian_part(tangents[0]), options or get()
     y = EighResult(*EIGH(a, options=options))
     at = eigh_left_tied(y)
-    if not np.any(at.tied):
-        return y, eigh_push(y, dA, at)
-    eigh_meet_tie(y.eigenvalues, at, options)
-    need_all_directions()
-    y = eigh_turned(y, dA, at)
-    dw, dQ = eigh_push(y, dA, at)
-    message = eigh_lost(y, dA, at)
-    return y, (dw, dQ if message is None else Unresolved(dQ, message))
+    if np.any(at.tied):
+        eigh_meet_tie(y.eigenvalues, at, options)
+        need_all_directions()
+        y = eigh_turned(y, dA, at)
+    return y, eigh_push(y, dA, at)
 
 
 def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any]:
@@ -134,9 +139,7 @@ def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options |
     dw, dQ = eigh_push(y, dA, at)
     if np.any(at.tied):
         eigh_meet_tie(y.eigenvalues, at, options or get())
-        message = eigh_lost(y, dA, at)
         dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
-        dQ = dQ if message is None else Unresolved(dQ, message)
     return dw, dQ
 
 

@@ -40,11 +40,13 @@ from .degeneracy import (
     inverse_values,
     meet_tie,
     out_of_range,
+    parted,
     power_of_two,
     same_group,
     scaled,
     spectrum,
     tolerance,
+    where_tied,
 )
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
 from .gauge import admit, is_zero
@@ -74,7 +76,16 @@ from .matrices import (
 )
 from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
-from .ties import Unresolved, complete_like, follow_direction, follow_entries, lost_directions, split, svd_spectrum
+from .ties import (
+    Unresolved,
+    complete_like,
+    follow_direction,
+    follow_entries,
+    lost_directions,
+    split,
+    split_by_outer,
+    svd_spectrum,
+)
 
 #: U, S, Vh and their cotangents, of which some may be None.
 Factored = tuple[Any, ...]
@@ -253,7 +264,7 @@ def svd_jvp(
         meet_tie(y.S, at, options)
         need_all_directions()
         y = follow_direction(y, da, at)
-    dU, dS, dVh = svd_push(y, da, at)
+    dU, dS, dVh = svd_push(y, da, at, options)
     if graded(y.S, a, da, options):
         dS = graded_slopes(a, da, dS, options)
     return y, (dU, dS, dVh)
@@ -285,14 +296,21 @@ def common_phase(y: SVDResult, U: Any, Vh: Any) -> Any:
     return np.where(near, z, 1) / np.where(near, np.abs(z), 1)
 
 
-def svd_push(y: SVDResult, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """The tangents of factors that already follow dA; those of the vectors are `Unresolved` where they cannot."""
-    dU, dS, dVh = push_full(*y, dA, at)
-    if np.any(at.degenerate):
-        message = lost_directions(y, dA, at)
-        if message is not None:
-            return Unresolved(dU, message), dS, Unresolved(dVh, message)
-    return dU, dS, dVh
+    dU, dS, dVh = push_traced(y, dA, at, options)
+    message = lost_directions(y, dA, at) if np.any(at.degenerate) else None
+    return (dU, dS, dVh) if message is None else (Unresolved(dU, message), dS, Unresolved(dVh, message))
+
+
+def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
+    """`push_full` for factors of any level: where an outer direction has split a tie, the vectors turn as 1 / gap."""
+    first = spectrum(y.S, options) if isinstance(y.S, Tracer) else at
+    if not parted(first, at):
+        return push_full(*y, dA, at)
+    dU, dS, dVh = push_full(*y, dA, first)
+    message = split_by_outer("singular vectors", where_tied(y.S, first), "svdvals")
+    return Unresolved(dU, message), dS, Unresolved(dVh, message)
 
 
 def svd_pushforward_rule(
@@ -301,10 +319,10 @@ def svd_pushforward_rule(
     """Tangents of factors that are given and cannot turn: the values get their derivative, the vectors what exists."""
     factors, (a,), (dA,), options = SVDResult(*y), operands, tangents, options or get()
     at = svd_spectrum(factors, options)
-    dU, dS, dVh = svd_push(factors, dA, at)
+    dU, dS, dVh = svd_push(factors, dA, at, options)
     if np.any(at.degenerate):
         meet_tie(factors.S, at, options)
-        dS = svd_push(follow_direction(factors, dA, at), dA, at)[1]
+        dS = svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
     return dU, graded_slopes(a, dA, dS, options) if graded(factors.S, a, dA, options) else dS, dVh
 
 
@@ -708,8 +726,8 @@ def svd_pushforward(
         raise ShapeError(f"dA must have the shape {shape} of the matrix, or (N, *{shape}), got {np.shape(dA)}")
     if np.shape(dA) == shape:
         single = None if out is None else tuple(x[None] if isinstance(x, np.ndarray) else x for x in out)
-        dU, dS, dVh = pushed_along(y, dA[None], single)
-        return out or (dU[0], dS[0], dVh[0])
+        dU, dS, dVh = (x if isinstance(x, Unresolved) else x[0] for x in pushed_along(y, dA[None], single))
+        return out or (dU, dS, dVh)
     return pushed_along(y, dA, out)
 
 
@@ -724,7 +742,7 @@ def pushed_along(y: SVDResult, dA: Any, out: Any) -> tuple[Any, Any, Any]:
         if whole:
             return deliver(dy, out)
     at = svd_spectrum(y, options)
-    dU, dS, dVh = push_full(*y, dA, at)
+    dU, dS, dVh = push_traced(y, dA, at, options)
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
         dS = push_full(*follow_direction(y, dA, at), dA, at)[1]

@@ -281,6 +281,15 @@ def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
     return residual is not None and bool(np.any(at.null & (residual > noise[..., 0])))
 
 
+def split_by_outer(vectors: str, where: str, values: str) -> str:
+    """What to say where vectors have no second derivative."""
+    return (
+        f"an outer direction splits {where}, where {vectors} have no second derivative; take a function that is smooth "
+        "there (polar, pinv, low_rank, range_projector, spectral_function, norms), whose second derivatives are exact, "
+        f"or the values alone ({values})"
+    )
+
+
 def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
     """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
     U, S, Vh, dA = (primal(x) for x in (*y, dA))
