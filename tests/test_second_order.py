@@ -277,6 +277,36 @@ def test_nested_dual_numbers_along_one_direction_give_it_too(name):
     np.testing.assert_allclose(nested, ds.linalg.svdvals_second(a, d), atol=1e-12 * np.linalg.norm(d) ** 2)
 
 
+@pytest.mark.parametrize("name", ["identity", "pairs", "tied, tall", "tied, wide", "complex tied"])
+def test_nested_dual_numbers_follow_what_first_order_leaves_tied(name):
+    """Along a direction without a Hermitian part on the ties, their values leave each other only at second order."""
+    a = KINKS[name]
+    d = cases.direction(a.shape, 1, a.dtype.name)
+    U, S, Vh = np.linalg.svd(a, full_matrices=False)
+    M = np.conj(U.T) @ d @ np.conj(Vh.T)
+    tied = np.abs(S[:, None] - S) < 1e-9
+    d = d - U @ np.where(tied, (M + np.conj(M.T)) / 2, 0) @ Vh
+    expected = ds.linalg.svdvals_second(a, d)
+    for f, values in (
+        (ds.svdvals, expected),
+        (lambda x: ds.svd(x).S, expected),
+        (ds.opnorm, expected[0]),
+        (lambda x: ds.norm(x, -2), expected[-1]),
+    ):
+        nested = along(lambda x, f=f: along(f, x, d), a, d)
+        np.testing.assert_allclose(nested, values, atol=1e-12 * np.linalg.norm(d) ** 2)
+
+
+def test_nested_dual_numbers_follow_eigenvalues_that_first_order_leaves_tied():
+    """Beside w = 2, 2, 1, 1 a block C with values s: the second derivatives are +-2 s^2 / (2 - 1)."""
+    C = cases.normal(2, 2)
+    a, d = np.diag([2.0, 2.0, 1.0, 1.0]), np.block([[np.zeros((2, 2)), C], [C.T, np.zeros((2, 2))]])
+    squares = np.linalg.svd(C, compute_uv=False) ** 2
+    for f in (ds.linalg.eigvalsh, lambda x: ds.linalg.eigh(x).eigenvalues):
+        nested = along(lambda x, f=f: along(f, x, d), a, d)
+        np.testing.assert_allclose(nested, 2 * np.concatenate([-squares, squares[::-1]]), atol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("f", "remedy"),
     [

@@ -37,7 +37,7 @@ from .factorise import EighResult, eigh_factors, recall, remember
 from .gauge import is_zero
 from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain
 from .svd import least_weights
-from .ties import Unresolved, follow, split_by_outer
+from .ties import Unresolved, follow, second_turn, split_by_outer
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
@@ -60,7 +60,7 @@ def eigh_left_tied(y: EighResult) -> Spectrum:
 
 def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
     """The factors with tied eigenvectors turned to follow the Hermitian dA (N, ..., n, n)."""
-    Q, dA = primal(y.eigenvectors), primal(dA)
+    Q, along, dA = primal(y.eigenvectors), dA, primal(dA)
     turned = Q.copy()
     dA = np.broadcast_to(dA, dA.shape[:1] + Q.shape)
     for index in np.argwhere(at.tied).tolist() if Q.ndim > 2 else [()]:
@@ -70,7 +70,9 @@ def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
             turned[i][:, g] = follow(block, block, -dA[(slice(None), *i)])[0]  # follow() sorts descending
     if is_plain(*y):
         return EighResult(y.eigenvalues, turned)
-    return EighResult(y.eigenvalues, y.eigenvectors @ (adjoint(Q) @ turned))
+    Q = y.eigenvectors @ (adjoint(Q) @ turned)
+    turn = second_turn(-(adjoint(Q) @ along @ Q), at)
+    return EighResult(y.eigenvalues, Q if turn is None else Q @ turn)
 
 
 def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from ..rules.registry import Tracer, primal
 from ..settings import Options
 from .degeneracy import SPLIT, Spectrum, groups_of, refine_groups, same_group, spectrum, tolerance, where_tied
 from .factorise import SVDResult, tail_of
-from .matrices import adjoint, is_plain, with_complement
+from .matrices import adjoint, diagonal, is_plain, with_complement
 
 
 def adapt(U: Any, Vh: Any, at: Spectrum, directions: Any) -> tuple[Any, Any]:
@@ -191,7 +191,7 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     """The factors y, thin or full, turned to follow dA where they are tied.
 
     What turns is decided on primals. Where an outer derivative traces y, it has turned its ties already, and sees a
-    constant rotation of what is still tied.
+    constant rotation of what is still tied; what dA leaves tied too follows the motion of its blocks (`second_turn`).
     """
     plain = SVDResult(*(primal(x) for x in y))
     U, U_perp, Vh, Vh_perp = split(*plain)
@@ -206,7 +206,43 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     turn_U, turn_V = adjoint(plain.U) @ new_U, new_Vh @ adjoint(plain.Vh)
     U = y.U @ turn_U + (new_U - plain.U @ turn_U)
     Vh = turn_V @ y.Vh + (new_Vh - turn_V @ plain.Vh)
+    left, _, right, _ = split(U, y.S, Vh)
+    turn = second_turn(adjoint(left) @ dA @ adjoint(right), at)
+    if turn is not None:
+        U, Vh = U @ beside_identity(turn, U.shape[-1]), adjoint(beside_identity(turn, Vh.shape[-2])) @ Vh
     return SVDResult(U, y.S, Vh)
+
+
+def second_turn(M: Any, at: Spectrum) -> Any:
+    """The rotation (..., r, r) of what is tied along all directions, M (N, ..., r, r) = U^H D V, to follow how outer
+    directions move those blocks; or None.
+
+    Values that leave s along A + t D only as t^2 nu / 2 have t nu for slopes there: nu are the eigenvalues of the
+    derivative of the block of M by t, and the vectors start from its eigenvectors.
+    """
+    if not hasattr(M, "partials"):
+        return None
+    plain = primal(M)
+    size = float(np.max(np.abs(plain), initial=0.0)) * plain.shape[-1]
+    left = refine_groups(at, np.real(diagonal(plain)), size)
+    if not np.any(left.tied):
+        return None
+    turn = np.broadcast_to(np.eye(plain.shape[-1], dtype=plain.dtype), plain.shape[1:]).copy()
+    moves: Any = np.reshape(primal(M.partials), (-1, *plain.shape[1:]))
+    for index in np.argwhere(left.tied).tolist():
+        i = tuple(index)
+        for g in groups_of(left.group[i]):
+            if not left.null[i][g.start]:
+                turn[i][:, g] = follow(turn[i][:, g], turn[i][:, g], moves[(slice(None), *i)])[0]
+    return turn
+
+
+def beside_identity(turn: Any, k: int) -> Any:
+    """A rotation (..., r, r) of the first r of k columns."""
+    r = turn.shape[-1]
+    whole = np.broadcast_to(np.eye(k, dtype=turn.dtype), (*turn.shape[:-2], k, k)).copy()
+    whole[..., :r, :r] = turn
+    return whole
 
 
 def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
