@@ -209,6 +209,15 @@ def test_vectors_along_several_directions_raise_when_used_and_only_then(a):
         np.sum(r.Vh)
 
 
+@pytest.mark.parametrize("f", [lambda x: ds.svd(x).U, lambda x: ds.linalg.eigh(x).eigenvectors], ids=["svd", "eigh"])
+def test_vectors_that_were_given_do_not_turn_for_one_direction_either(f):
+    """The factors of `linearize` are there before the direction is: what remains is to take both at once."""
+    a, d = np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]])
+    with pytest.raises(ds.DegenerateError, match=r"given in a basis.*jvp.*(svdvals|eigvalsh) for the values"):
+        ds.linearize(f, a)[1](d)
+    assert np.isfinite(ds.jvp(f, (a,), (d,))[1]).all()
+
+
 def test_one_direction_a_time_serves_smooth_composites_of_vectors():
     a = REAL["pairs 2 2 1 1"]
     by_vectors = ds.jacobian(lambda x: ds.svd(x).U @ ds.svd(x).Vh, a, mode="forward", chunk=1)

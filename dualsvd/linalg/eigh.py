@@ -37,7 +37,7 @@ from .factorise import EighResult, eigh_factors, recall, remember
 from .gauge import is_zero
 from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain
 from .svd import least_weights
-from .ties import Unresolved, follow, second_turn, split_by_outer
+from .ties import Unresolved, follow, second_turn, split_by_outer, unfollowed
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
@@ -97,10 +97,7 @@ def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | No
     noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
     if not np.any(same_group(at) & ~np.eye(w.shape[-1], dtype=bool) & (np.abs(M) > noise)):
         return None
-    return (
-        f"the eigenvectors have no derivative along {len(dA)} directions at once at {tie_of(w, at)}: no basis of the "
-        "tie follows all of them; carry one direction at a time (chunk=1, or jvp)"
-    )
+    return unfollowed("eigenvectors", tie_of(w, at), len(dA)) + ", or eigvalsh for the values"
 
 
 def tie_of(w: Any, at: Spectrum) -> str:

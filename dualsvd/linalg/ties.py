@@ -341,9 +341,20 @@ def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
         residual = np.max(np.abs(adjoint(U) @ dA - M @ Vh), axis=-1)
     if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
         return None
+    return unfollowed("singular vectors", where_tied(S, at), len(dA)) + (
+        ", or use a function that is smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms), "
+        "or svdvals for the values"
+    )
+
+
+def unfollowed(vectors: str, where: str, directions: int) -> str:
+    """What to say where the basis of a tie does not follow all directions."""
+    if directions > 1:
+        return (
+            f"the {vectors} have no derivative along {directions} directions at once at {where}: no basis of the tie "
+            "follows all of them; carry one direction at a time (chunk=1, or jvp)"
+        )
     return (
-        f"the singular vectors have no derivative along {len(dA)} direction{'s' * (len(dA) > 1)} at once at "
-        f"{where_tied(S, at)}: no basis "
-        "of the tie follows all of them; carry one direction at a time (chunk=1, or jvp), or use a function that is "
-        "smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms)"
+        f"the {vectors} were given in a basis of the tie that does not follow this direction, along which they have no "
+        f"derivative at {where}; take dualsvd.jvp of the whole function, which turns them first"
     )
