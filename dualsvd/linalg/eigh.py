@@ -273,7 +273,10 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
 
     Differentiable in both modes where eigenvalues are distinct; at ties forward mode along one direction is exact (the
     eigenvectors follow the direction), reverse mode raises GaugeError or DegenerateError unless the cotangent allows an
-    answer. Gauge: q_i^H dq_i = 0. Source: Magnus 1985, "On differentiating eigenvalues and eigenvectors".
+    answer. Gauge: q_i^H dq_i = 0.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Source: Magnus 1985, "On differentiating eigenvalues and eigenvectors".
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.eigh(np.array([[2.0, 0.0], [0.0, 1.0]])).eigenvalues
@@ -287,6 +290,8 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
 
     Forward mode gives the one-sided directional derivative at ties too, reverse mode the element of least norm of the
     generalised gradient.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties under ties="raise".
 
     >>> import numpy as np, dualsvd as ds
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])

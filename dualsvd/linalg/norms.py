@@ -274,7 +274,15 @@ def norm(a: Any, ord: Any = None) -> Any:
     """A norm (...) of the matrices a (..., m, n); ord as in NumPy, and ("schatten", p).
 
     2, -2: largest and smallest singular value; "nuc"; "fro" (None means this); 1, -1, inf, -inf: extreme sums of
-    moduli over columns and rows.
+    moduli over columns and rows. All have the units of a.
+
+    Differentiable: 2, -2 where that value is simple and positive; "nuc" and ("schatten", 1) where all are positive,
+    tied or not; "fro" and ("schatten", p), p > 1, but at zero matrices; 1, -1, inf, -inf where one sum is the extreme
+    and none of its entries is 0. Elsewhere, by singular values or "fro": forward mode gives the one-sided derivative
+    along a direction, reverse mode the subgradient of least norm (of -2 the like); by sums: what `np.max` and `np.abs`
+    give at ties and at 0.
+
+    Raises ValueError for another ord; ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> [float(ds.linalg.norm(np.diag([3.0, 4.0]), ord)) for ord in (2, -2, "nuc", "fro", ("schatten", 2))]
@@ -303,7 +311,18 @@ def norm(a: Any, ord: Any = None) -> Any:
 
 
 def vector_norm(x: Any, ord: Any = 2) -> Any:
-    """A norm of the last axis of x."""
+    """A norm (...) of the vectors x (..., n) along the last axis, in the units of x; ord as in NumPy.
+
+    Differentiable, for 1 < ord < inf, but at zero vectors (ord 1: entries 0; inf, -inf: where the extreme is tied or
+    0); there forward mode along one direction gives that of ord > 1 one-sided, and reverse mode a subgradient.
+
+    Raises ValueError for an ord that is no number, DegenerateError for a derivative of a negative order at an entry of
+    0; DTypeError.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.gradient(ds.linalg.vector_norm, np.array([3.0, 4.0]))
+    array([0.6, 0.8])
+    """
     x = as_inexact(x, "x")
     if ord is None or ord == 2:
         return VECTOR(x)
@@ -324,6 +343,8 @@ def cond(a: Any, p: Any = None) -> Any:
     """The condition number (...) in the norm p, as in NumPy; s_1 / s_r for p None or 2.
 
     Infinite at singular matrices, where it has no derivative: DegenerateError if one is asked for.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> float(ds.linalg.cond(np.diag([4.0, 2.0])))
@@ -360,7 +381,10 @@ def cond(a: Any, p: Any = None) -> Any:
 
 
 def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
-    """The number of singular values above a tolerance, as in NumPy: an integer, which carries no derivative.
+    """The number (...) of singular values of a (..., m, n) above a tolerance, as in NumPy: an integer, which carries no
+    derivative. tol is in the units of a, rtol in those of s_1.
+
+    Raises DTypeError, NonFiniteError.
 
     >>> import numpy as np, dualsvd as ds
     >>> int(ds.linalg.matrix_rank(np.ones((3, 3))))
