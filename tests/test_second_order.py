@@ -311,7 +311,7 @@ def test_nested_dual_numbers_follow_eigenvalues_that_first_order_leaves_tied():
     ("f", "remedy"),
     [
         pytest.param(lambda x: (lambda U, S, Vh: U @ Vh)(*ds.svd(x)), "polar.*svdvals", id="svd"),
-        pytest.param(lambda x: (lambda U, S, Vh: U[:, :1] * S[:1])(*ds.svd(x, True)), "polar.*svdvals", id="full"),
+        pytest.param(lambda x: (lambda U, S, Vh: U[:, 1:2] * S[:1])(*ds.svd(x, True)), "polar.*svdvals", id="full"),
         pytest.param(lambda x: np.linalg.eigh(x @ x.T).eigenvectors, "eigvalsh", id="eigh"),
         pytest.param(
             lambda x: ds.linearize(lambda z: ds.svd(z).U, x)[1](np.ones(x.shape)), "polar.*svdvals", id="linearize"
@@ -342,6 +342,20 @@ def test_vectors_of_a_tie_that_an_outer_direction_splits_are_refused(name, f, re
         along(lambda x: along(lambda z: ds.linalg.eigvalsh(square(z)), x, d), a, e),
         atol=1e-11,
     )
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["thin", "full"])
+@pytest.mark.parametrize("name", ["tied, tall", "one zero", "two zeros, tall", "two zeros, wide"])
+def test_vectors_beside_a_tie_that_an_outer_direction_splits_are_exact(name, full):
+    a = KINKS[name]
+    d, e = direction(a, 1), direction(a, 2)
+
+    def dyad(x: Any) -> Any:
+        U, S, Vh = ds.svd(x, full)
+        return U[:, :1] * S[:1] @ Vh[:1]
+
+    expected = along(lambda x: along(lambda z: ds.low_rank(z, 1), x, d), a, e)
+    np.testing.assert_allclose(along(lambda x: along(dyad, x, d), a, e), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("p", [1.5, 3.0, 4.0])

@@ -127,9 +127,9 @@ def refine_groups(at: Spectrum, partials: Any, size: float) -> Spectrum:
     return Spectrum(at.noise, group, null, joined.any(axis=-1))
 
 
-def parted(first: Spectrum, at: Spectrum) -> bool:
-    """Whether values that are tied or null, `first`, are so no more, `at`, after a motion: 1 / gap is then infinite."""
-    return bool(np.any(first.null & ~at.null) or np.any(same_group(first) & ~same_group(at)))
+def parted(first: Spectrum, at: Spectrum) -> Any:
+    """(..., r): the values that are tied or null, `first`, but no more, `at`, after a motion: 1 / gap is infinite."""
+    return (first.null & ~at.null) | (same_group(first) & ~same_group(at)).any(axis=-1)
 
 
 def groups_of(group: Any) -> list[slice]:

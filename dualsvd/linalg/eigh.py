@@ -81,7 +81,10 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
     M = adjoint(Q) @ dA @ Q
     first = eigen_spectrum(w)
     dQ, message = Q @ (M * inverse_gaps(w, first)), eigh_lost(y, dA, at, first)
-    return np.real(diagonal(M)).copy(), dQ if message is None else Unresolved(dQ, message)
+    if message is not None:
+        lost = parted(first, at)
+        dQ = Unresolved(dQ, message, lost[..., None, :] if lost.any() else None)
+    return np.real(diagonal(M)).copy(), dQ
 
 
 def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | None:
@@ -90,7 +93,7 @@ def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | No
     if not np.any(first.tied):
         return None
     w, Q, dA = (primal(x) for x in (*y, dA))
-    if parted(first, at):
+    if parted(first, at).any():
         return split_by_outer("eigenvectors", tie_of(w, first), "eigvalsh")
     M = adjoint(Q) @ dA @ Q
     n = w.shape[-1]

@@ -306,11 +306,16 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any
 def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """`push_full` for factors of any level: where an outer direction has split a tie, the vectors turn as 1 / gap."""
     first = spectrum(y.S, options) if isinstance(y.S, Tracer) else at
-    if not parted(first, at):
+    lost = parted(first, at)
+    if not lost.any():
         return push_full(*y, dA, at)
     dU, dS, dVh = push_full(*y, dA, first)
     message = split_by_outer("singular vectors", where_tied(y.S, first), "svdvals")
-    return Unresolved(dU, message), dS, Unresolved(dVh, message)
+    lost_U, lost_V = (
+        np.concatenate([lost, np.ones((*lost.shape[:-1], k - lost.shape[-1]), dtype=bool)], axis=-1)
+        for k in (np.shape(dU)[-1], np.shape(dVh)[-2])
+    )
+    return Unresolved(dU, message, lost_U[..., None, :]), dS, Unresolved(dVh, message, lost_V[..., :, None])
 
 
 def svd_pushforward_rule(

@@ -275,12 +275,16 @@ class Unresolved:
 
     Along one direction the vectors of a tie follow that direction. Along several at once no basis follows all, unless
     their blocks commute; the singular values still have their lexicographic derivative, the vectors have none.
+
+    `lost`, which broadcasts over `like`, tells what of it does not exist, if it is not all: the rest may be read.
     """
 
-    __slots__ = ("dtype", "message", "shape")
+    __slots__ = ("dtype", "known", "lost", "message", "shape")
 
-    def __init__(self, like: Any, message: str) -> None:
+    def __init__(self, like: Any, message: str, lost: Any = None) -> None:
         self.shape, self.dtype, self.message = np.shape(like), primal(like).dtype, message
+        self.known: Any = None if lost is None else like
+        self.lost = lost
 
     @property
     def ndim(self) -> int:
@@ -296,10 +300,18 @@ class Unresolved:
         stand_in = np.broadcast_to(np.zeros((), self.dtype), self.shape)
         return function(*(stand_in if x is self else x for x in args), **kwargs)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.lost is None or np.broadcast_to(self.lost, self.shape)[index].any():
+            self.refuse()
+        return self.known[index]
+
     def __repr__(self) -> str:
         return f"<unresolved tangent of shape {self.shape}>"
 
-    __array_ufunc__ = __array__ = __getitem__ = __iter__ = __len__ = __float__ = refuse
+    __array_ufunc__ = __array__ = __iter__ = __float__ = refuse
     __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __matmul__ = __rmatmul__ = __neg__ = refuse
 
 
