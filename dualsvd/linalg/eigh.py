@@ -79,7 +79,7 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
     """(dw, dQ) by (1); dQ is `Unresolved` where there is none."""
     w, Q = y
     M = adjoint(Q) @ dA @ Q
-    first = eigen_spectrum(w)
+    first = eigen_spectrum(w) if isinstance(w, Tracer) else at
     dQ, message = Q @ (M * inverse_gaps(w, first)), eigh_lost(y, dA, at, first)
     if message is not None:
         lost = parted(first, at)

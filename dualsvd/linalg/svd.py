@@ -306,8 +306,8 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any
 def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """`push_full` for factors of any level: where an outer direction has split a tie, the vectors turn as 1 / gap."""
     first = spectrum(y.S, options) if isinstance(y.S, Tracer) else at
-    lost = parted(first, at)
-    if not lost.any():
+    lost = None if first is at or not np.any(first.degenerate) else parted(first, at)
+    if lost is None or not lost.any():
         return push_full(*y, dA, at)
     dU, dS, dVh = push_full(*y, dA, first)
     message = split_by_outer("singular vectors", where_tied(y.S, first), "svdvals")
