@@ -260,7 +260,7 @@ def schatten_norm(a: Any, p: float) -> Any:
 def finite_or_nan(a: Any) -> Any:
     """a; NonFiniteError, or NaN for all of a matrix that is not finite, as the norms by singular values have it."""
     _, bad = finite_part(primal(a), get())
-    return a if bad is None else np.where(bad[..., None, None], np.nan, a)
+    return a if bad is None else a * np.where(bad, np.nan, 1).astype(primal(a).real.dtype)[..., None, None]
 
 
 def frobenius_norm(a: Any) -> Any:
