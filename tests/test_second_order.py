@@ -35,6 +35,7 @@ FUSED: dict[str, Callable[[Any], Any]] = {
     "range_projector": lambda x: ds.range_projector(x, 2 if min(x.shape) == 4 else 1),
     "threshold": lambda x: ds.singular_value_threshold(x, 0.3),
     "tanh": lambda x: ds.spectral_function(x, np.tanh, lambda s: 1 / np.cosh(s) ** 2),
+    "log": lambda x: ds.spectral_function(x, np.log, lambda s: 1 / s),
     "nuclear_norm": ds.nuclear_norm,
     "schatten": lambda x: ds.norm(x, ("schatten", 3)),
     "fro": lambda x: ds.norm(x, "fro"),
@@ -134,6 +135,8 @@ def precise(name: str, A: Any) -> Any:
             return rebuild(lambda s: max(s - mpmath.mpf(0.3), 0))
         case "tanh":
             return rebuild(mpmath.tanh)
+        case "log":
+            return rebuild(mpmath.log)
         case "nuclear_norm":
             return mpmath.matrix([[mpmath.fsum(S)]])
         case "schatten":
@@ -393,6 +396,42 @@ def test_divided_differences_of_user_functions_are_right_at_any_distance(points)
             for p in range(1, points):
                 table = [(b - a) / (mpmath.mpf(x[i + p]) - x[i]) for i, (a, b) in enumerate(itertools.pairwise(table))]
             assert abs(actual - float(table[0])) <= 2e-13 / math.factorial(points - 1), x
+
+
+#: f, its derivative, and f in mpmath; continued oddly they jump or bend at 0, and some do elsewhere
+UNEVEN = {
+    "constant": (np.ones_like, np.zeros_like, lambda x: mpmath.mpf(1)),
+    "square": (np.square, lambda s: 2 * s, lambda x: x**2),
+    "logarithm": (np.log, lambda s: 1 / s, mpmath.log),
+    "saturating": (lambda s: -np.expm1(-s / 100), lambda s: np.exp(-s / 100) / 100, lambda x: -mpmath.expm1(-x / 100)),
+    "corner": (lambda s: np.minimum(s, 1), lambda s: np.where(s < 1, 1.0, 0.0), lambda x: min(x, mpmath.mpf(1))),
+    "bend": (
+        lambda s: np.where(s < 1, s**3, 3 * s - 2),
+        lambda s: np.where(s < 1, 3 * s**2, 3.0),
+        lambda x: x**3 if x < 1 else 3 * x - 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("points", [2, 3, 4])
+@pytest.mark.parametrize("name", UNEVEN)
+def test_divided_differences_across_a_jump_or_a_bend_are_as_good_as_the_quotient(name, points):
+    from dualsvd.linalg.divided_differences import UserFunction, divided_differences
+
+    f, df, exactly = UNEVEN[name]
+    family, eps = UserFunction(f, df), float(np.finfo(float).eps)
+    grid = [-1.3, -0.385, -0.01, 0.0, 1e-4, 0.1, 0.998, 1.0005, 1.03, 2.5]
+    for x in itertools.combinations(grid, points):
+        signs = tuple(np.zeros((), dtype=int) for _ in x)
+        actual = divided_differences(family, tuple(np.array(v) for v in x), signs)
+        with mpmath.workdps(60):
+            table = [mpmath.sign(v) * exactly(abs(mpmath.mpf(v))) if v else mpmath.mpf(0) for v in x]
+            bound = [eps * abs(v) for v in table]
+            for p in range(1, points):
+                gaps = [mpmath.mpf(x[i + p]) - x[i] for i in range(points - p)]
+                table = [(b - a) / gap for gap, (a, b) in zip(gaps, itertools.pairwise(table))]
+                bound = [(a + b) / gap for gap, (a, b) in zip(gaps, itertools.pairwise(bound))]
+            assert abs(actual - float(table[0])) <= 4 * float(bound[0]), x
 
 
 @pytest.mark.parametrize("g", [lambda s: s**2, lambda s: s**4 + s**2, np.cos], ids=["squares", "quartic", "cosine"])

@@ -27,9 +27,10 @@ from .degeneracy import Spectrum
 #: quotient loses a factor 1/0.05 at most; five points of Gauss-Legendre leave (0.05/2)^10 of a function that varies on
 #: the scale of its argument.
 NEAR = 0.05
-#: Quadratures of four and five points that agree to eps^0.8 mean that the function is analytic on the whole interval,
-#: also across zero (tanh, not s^2 or sqrt), and that the five points are right to eps: the errors are rho^8 and rho^10.
-ANALYTIC = 0.8
+#: From second differences on a quotient is right to its bound, the errors of the lower differences by the gap. A
+#: quadrature that differs by more has missed a kink, or the jump at 0 of a function like s^2 when continued oddly.
+#: f may lose that many units of eps to cancellation, as log(1 + s) does; arguments closer than eps^0.5 show no kink.
+CANCELLED = 1e3
 
 
 def gauss_legendre(points: int) -> tuple[Any, Any]:
@@ -38,7 +39,9 @@ def gauss_legendre(points: int) -> tuple[Any, Any]:
     return 0.5 * (x + 1.0), 0.5 * w
 
 
-QUADRATURE, COARSE = gauss_legendre(5), gauss_legendre(4)
+#: Five points of Gauss-Legendre, and of Gauss-Lobatto, which looks at the ends: no jump of the slope hides from both.
+QUADRATURE = gauss_legendre(5)
+COARSE = 0.5 + 0.5 * np.array([-1, -((3 / 7) ** 0.5), 0, (3 / 7) ** 0.5, 1]), np.array([9, 49, 64, 49, 9]) / 180
 
 
 class Family:
@@ -47,11 +50,11 @@ class Family:
     pieces     a label per singular value: values of different labels lie on different pieces; on 0 f is zero
     nodes      the values at which f is taken: zeros of the factorisation as exact zeros
     value      f at nonnegative values of one piece
-    local      the divided difference of x (p + 1, ...) within one piece, where `near` says so, and its error
-    apart      the same where they are not near, and whether it is to be trusted; asked if the line is `one_piece`
+    local      the divided difference of x (p + 1, ...) within one piece, and its error; asked where `near` says so,
+               from second differences on everywhere if the line is `one_piece`
     """
 
-    one_piece = False  # whether f may be analytic on the whole line
+    one_piece = False  # whether f may be analytic on the whole line, or have kinks anywhere
 
     def pieces(self, S: Any, at: Spectrum) -> Any:
         raise NotImplementedError
@@ -66,9 +69,6 @@ class Family:
         return abs(high - low) <= NEAR * np.maximum(abs(low), abs(high))
 
     def local(self, x: Any, piece: Any) -> Any:
-        raise NotImplementedError
-
-    def apart(self, x: Any) -> tuple[Any, Any]:
         raise NotImplementedError
 
     def broken(self, S: Any, at: Spectrum) -> str | None:
@@ -183,8 +183,9 @@ class Smooth(Family):
         return self.slope(s, 0)
 
     def local(self, x: Any, piece: Any) -> Any:
-        """By quadrature; its error rho^10, as far as four points differ from five, by rho^8."""
-        fine, coarse = self.mean_slope(x, *QUADRATURE), self.mean_slope(x, *COARSE)
+        """By quadrature; its error rho^10, as far as the coarse rule differs from it, by rho^8."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # a node may fall on 0
+            fine, coarse = self.mean_slope(x, *QUADRATURE), self.mean_slope(x, *COARSE)
         size = np.maximum(np.abs(fine), np.abs(coarse))
         return fine, size * (np.abs(fine - coarse) / np.where(size == 0, 1, size)) ** 1.25
 
@@ -201,16 +202,6 @@ class Smooth(Family):
             sign = 1.0 if p % 2 else np.sign(at)  # of the odd continuation
             total = total + weight * sign * self.slope(abs(at), p)
         return total
-
-    def apart(self, x: Any) -> tuple[Any, Any]:
-        """By quadrature too, where four points agree with five.
-
-        Second and higher differences of small arguments, apart or on both sides of zero, cancel: f may vary on a scale
-        much larger than they are. Only the quadrature itself can tell.
-        """
-        fine, coarse = self.mean_slope(x, *QUADRATURE), self.mean_slope(x, *COARSE)
-        size = np.abs(self.slope(np.max(np.abs(x), axis=0), len(x) - 1))
-        return fine, np.abs(fine - coarse) <= np.finfo(x.dtype).eps ** ANALYTIC * size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +268,8 @@ def divided_differences(family: Family, x: tuple[Any, ...], pieces: tuple[Any, .
     order = np.argsort(X, axis=0, kind="stable")
     X, P = np.take_along_axis(X, order, axis=0), np.take_along_axis(P, order, axis=0)
     sign = np.where(P != 0, np.sign(P), np.sign(X))
-    column = sign * family.value(abs(X), abs(P))
+    somewhere = np.where(sign == 0, abs(X).max(axis=0), abs(X))  # f need not be defined at the 0 of a null space
+    column = sign * family.value(somewhere, abs(P))
     eps = np.finfo(X.dtype).eps
     error = eps * abs(column)
     for p in range(1, len(X)):
@@ -287,14 +279,17 @@ def divided_differences(family: Family, x: tuple[Any, ...], pieces: tuple[Any, .
         safe = np.where(gap > 0, gap, 1.0)
         column = np.where(gap > 0, (column[1:] - column[:-1]) / safe, 0.0)
         error = np.where(gap > 0, (error[1:] + error[:-1]) / safe, np.where(near, np.inf, 0.0))
-        if near.any():  # by whichever is more exact: f may bend, or have a kink, between two values that are not equal
-            window = np.stack([X[i : len(X) - p + i][near] for i in range(p + 1)])
-            value, its_error = family.local(window, P[:-p][near])
-            worse = its_error > error[near]
-            column[near] = np.where(worse, column[near], value)
-            error[near] = np.where(worse, error[near], its_error + eps * abs(value))
-        if p > 1 and family.one_piece and not near.all():
-            window = np.stack([X[i : len(X) - p + i][~near] for i in range(p + 1)])
-            value, sure = family.apart(window)
-            column[~near] = np.where(sure, value, column[~near])
+        unsure = family.one_piece and p > 1
+        asked = np.ones_like(near) if unsure else near
+        if asked.any():  # by whichever is more exact: f may vary on another scale than its arguments, bend or jump
+            window = np.stack([X[i : len(X) - p + i][asked] for i in range(p + 1)])
+            value, its_error = family.local(window, P[:-p][asked])
+            quotient, bound = column[asked], error[asked]
+            better = its_error <= bound
+            if unsure:
+                close = gap[asked] <= eps**0.5 * np.max(abs(window), axis=0)
+                better &= close | (abs(value - quotient) <= CANCELLED * bound)
+            better |= ~(gap[asked] > 0)
+            column[asked] = np.where(better, value, quotient)
+            error[asked] = np.where(better, its_error + eps * abs(value), bound)
     return column[0]
