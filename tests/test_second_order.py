@@ -146,14 +146,18 @@ def precise(name: str, A: Any) -> Any:
     raise KeyError(name)
 
 
+@pytest.mark.parametrize("smallest", [1.0, 0.0])
 @pytest.mark.parametrize("n", [2, 3, 4])
-def test_polar_factor_along_a_curve_of_rotations(n):
-    """polar(exp(tK)) = exp(tK) for skew K: D^2 polar [K, K] + D polar [K^2] = K^2 at the identity, all tied."""
-    K = cases.direction((n, n), 1)
-    K = K - K.T
+def test_polar_factor_along_a_curve_of_rotations(n, smallest):
+    """polar(exp(tK) A exp(tL)) = exp(tK) polar(A) exp(tL) for skew K, L, to second order: also where all values are
+    tied, and where one of them is zero but for rounding."""
+    K, L = (x - x.T for x in (cases.direction((n, n), 1), cases.direction((n, n), 2)))
+    turn = lambda x: K @ x + x @ L  # noqa: E731
     polar = FUSED["polar"]
-    second = along(lambda x: along(polar, x, K), np.eye(n), K)
-    np.testing.assert_allclose(second + along(polar, np.eye(n), K @ K), K @ K, atol=1e-13)
+    a = np.eye(n) if smallest else cases.spectrum(n, n, [*range(n, 1, -1), 0])
+    np.testing.assert_allclose(along(polar, a, turn(a)), turn(polar(a)), atol=1e-13)
+    second = along(lambda x: along(polar, x, turn(a)), a, turn(a))
+    np.testing.assert_allclose(second + along(polar, a, turn(turn(a))), turn(turn(polar(a))), atol=1e-13)
 
 
 @NAMED

@@ -409,6 +409,18 @@ def test_derivative_of_the_polar_factor_of_a_multiple_of_an_isometry_is_the_skew
     np.testing.assert_allclose(ds.jvp(lambda x: ds.polar(x)[0], (c * W,), (d,))[1], expected, atol=1e-14)
 
 
+@named(DEFICIENT)
+def test_what_zeros_leave_open_of_the_polar_factor_counts_as_zero(a):
+    """Also where they are zero to working accuracy only."""
+    Q, P = (np.linalg.qr(cases.direction((n, n), seed=n))[0] for n in a.shape)
+    d, least = direction(a), np.min(np.linalg.svd(a)[1], initial=np.inf, where=np.linalg.svd(a)[1] > 1e-10)
+    polar = lambda x: ds.polar(x)[0]  # noqa: E731
+    for x in (a, Q @ a @ P):
+        tangent = ds.jvp(polar, (x,), (d,))[1]
+        assert np.linalg.norm(tangent) <= 2 * np.linalg.norm(d) / least
+        assert inner(ds.vjp(polar, x)[1](d)[0], d) == pytest.approx(inner(tangent, d), abs=1e-12)
+
+
 @named({**TIED, "one zero": DEFICIENT["one zero"], "tied and zero": DEFICIENT["tied and zero"]})
 def test_defining_equations_hold_to_first_order(a):
     """Derivatives of A pinv(A) A = A (along directions that keep the rank), W^H W = I, A = W P, svt + clip = A."""

@@ -60,7 +60,7 @@ class Family:
         raise NotImplementedError
 
     def nodes(self, S: Any, at: Spectrum) -> Any:
-        return S
+        return np.where(at.null, S.dtype.type(0), S)
 
     def value(self, s: Any, piece: Any) -> Any:
         raise NotImplementedError
@@ -134,6 +134,9 @@ class Kept(Family):
         kept = self.kept(S, at)
         above = np.cumsum(kept, axis=-1) == 0  # larger than all that is kept
         return np.where(kept, 1, np.where(above & kept.any(axis=-1, keepdims=True), 2, 0))
+
+    def nodes(self, S: Any, at: Spectrum) -> Any:
+        return S if self.ratio is not None else super().nodes(S, at)  # the caller may keep what is null
 
     def value(self, s: Any, piece: Any) -> Any:
         one = np.ones_like(s)
@@ -235,9 +238,6 @@ class UserFunction(Smooth):
 
     def pieces(self, S: Any, at: Spectrum) -> Any:
         return np.zeros(S.shape, dtype=int)
-
-    def nodes(self, S: Any, at: Spectrum) -> Any:
-        return np.where(at.null, S.dtype.type(0), S)
 
     def slope(self, s: Any, q: int) -> Any:
         if q == 0:

@@ -52,7 +52,9 @@ def spectral_function(a: Any, f: Callable[[Any], Any], df: Callable[[Any], Any])
 def polar(a: Any) -> PolarResult:
     """The polar factors of a (..., m, n): the unitary U V^H (..., m, n) and the positive V S V^H (..., n, n).
 
-    Smooth where all singular values are positive, tied or not; what a zero value leaves open counts as 0.
+    Smooth where all singular values are positive, tied or not, and where one of a real square a is zero, as long as the
+    determinant of the unitary factor keeps its sign. At other zeros the null vectors, and with them that factor, are
+    one choice of many: the derivative is that of the rest, and what the zeros leave open counts as 0.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Kenney and Laub 1991.
 
