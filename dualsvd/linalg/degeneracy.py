@@ -39,8 +39,9 @@ GRADED = 1e-2
 #: One that spans more than this would leave the dyads of a Jacobian less than half their digits along directions graded
 #: alike, and is worth what those digits cost there: a QR with n tangents for every row.
 BADLY_GRADED = 1e-8
-#: Outside this range of s_1 the reciprocals 1/s might leave the range of the numbers: scale by a power of two first.
-SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-100, 1e100)}
+#: Outside this range of s_1 the reciprocals might leave the range of the numbers: scale by a power of two first. Inside
+#: it are 1/s^2 of single and 1/s^4 of double precision, those of a third derivative, for s down to the noise.
+SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-60, 1e100)}
 
 
 def tolerance(factor: float, r: int, dtype: np.dtype[Any]) -> float:
