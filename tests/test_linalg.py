@@ -412,6 +412,21 @@ def test_empty_matrices_are_as_in_numpy(shape):
             }.items()
         ),
         pytest.param(lambda a: ds.low_rank(a, -1), np.eye(2), ds.ShapeError, "-1", id="negative rank"),
+        pytest.param(lambda a: ds.linalg.singular_value_threshold(a, np.nan), np.eye(2), ValueError, "nan", id="tau"),
+        pytest.param(
+            lambda a: ds.spectral_function(a, lambda s: 1j * s, np.ones_like),
+            np.eye(2),
+            ds.DTypeError,
+            "f must.*complex128",
+            id="complex f",
+        ),
+        pytest.param(
+            lambda a: ds.gradient(lambda x: np.sum(ds.spectral_function(x, np.exp, lambda s: s[:1])), a),
+            np.eye(2),
+            ds.ShapeError,
+            r"df must.*\(1,\)",
+            id="too short a df",
+        ),
         pytest.param(lambda a: ds.norm(a, 7), np.eye(2), ValueError, "got 7", id="an order without a norm"),
         pytest.param(lambda a: ds.svdvals(a, ties="perhaps"), np.eye(2), ValueError, "perhaps", id="an unknown option"),
         pytest.param(
@@ -443,7 +458,8 @@ def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
     spoiled[1, 2, 0] = bad
     others = np.arange(count) != 1
     norms = [lambda x, p=p: ds.norm(x, p) for p in ("fro", 1, -1)]
-    for f in (ds.svdvals, lambda x: ds.svd(x).S, ds.nuclear_norm, ds.opnorm, ds.pinv, *norms):
+    all_of_it = [lambda x: ds.low_rank(x, 2), lambda x: ds.range_projector(x, 3)]
+    for f in (ds.svdvals, lambda x: ds.svd(x).S, ds.nuclear_norm, ds.opnorm, ds.pinv, *norms, *all_of_it):
         with pytest.raises(ds.NonFiniteError, match="1 of"):
             f(spoiled)
         with ds.options(nonfinite="propagate"):
@@ -452,8 +468,7 @@ def test_a_matrix_that_is_not_finite_spoils_no_other(rng, bad, count):
         expected, dexpected = ds.jvp(f, (a,), (da,))
         np.testing.assert_allclose(y[others], expected[others], atol=1e-13)
         np.testing.assert_allclose(dy[others], dexpected[others], atol=1e-10)
-        assert np.isnan(y[1]).all() and np.isnan(dy[1]).all()
-        assert np.isnan(g[1]).all() and np.isfinite(g[others]).all()
+        assert np.isnan(y[1]).all() and np.isnan(dy[1]).all() and np.isnan(g[1]).all() and np.isfinite(g[others]).all()
 
 
 SQUARE_ONLY = {

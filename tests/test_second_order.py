@@ -381,6 +381,15 @@ def test_third_derivatives_of_fused_functions_by_nesting(p, order):
     assert total(0.0) == pytest.approx(ds.norm(a, ("schatten", p)), rel=1e-11)
 
 
+@pytest.mark.parametrize("exponent", [-365, -329, 329])
+def test_second_derivatives_of_an_inverse_of_any_size(exponent):
+    """pinv(c A) = pinv(A) / c."""
+    a, c = cases.spectrum(3, 3, [1, 0.5, 1e-4]), 2.0**exponent
+    d = direction(a, 1)
+    expected, scaled = (ds.hvp(lambda x: np.sum(ds.pinv(x)), x, y) for x, y in ((a, d), (c * a, c * d)))
+    np.testing.assert_allclose(scaled * c * c, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Divided differences
 
@@ -404,7 +413,7 @@ def test_divided_differences_of_user_functions_are_right_at_any_distance(points)
 
 #: f, its derivative, and f in mpmath; continued oddly they jump or bend at 0, and some do elsewhere
 UNEVEN = {
-    "constant": (np.ones_like, np.zeros_like, lambda x: mpmath.mpf(1)),
+    "constant": (lambda s: 1.0, lambda s: 0.0, lambda x: mpmath.mpf(1)),
     "square": (np.square, lambda s: 2 * s, lambda x: x**2),
     "logarithm": (np.log, lambda s: 1 / s, mpmath.log),
     "saturating": (lambda s: -np.expm1(-s / 100), lambda s: np.exp(-s / 100) / 100, lambda x: -mpmath.expm1(-x / 100)),

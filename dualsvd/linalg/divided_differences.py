@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DTypeError, ShapeError
+from ..rules.registry import primal
 from .degeneracy import Spectrum
 
 #: Arguments closer than this, relative to the larger one, are averaged over instead of divided by their difference. The
@@ -228,6 +230,17 @@ class Power(Smooth):
         return np.where(kept, value, 0.0), np.where(kept, error, 0.0)
 
 
+def returned(name: str, y: Any, s: Any) -> Any:
+    """What a function of the user's made of the values s, as an array of their shape; a number stands for all."""
+    if np.iscomplexobj(primal(y)):
+        raise DTypeError(
+            f"{name} must return real numbers, got {primal(y).dtype}; split it into real and imaginary part"
+        )
+    if np.shape(y) not in ((), np.shape(s)):
+        raise ShapeError(f"{name} must return one number for each of its values {np.shape(s)}, got shape {np.shape(y)}")
+    return y if np.shape(y) == np.shape(s) else y + np.zeros_like(s)
+
+
 @dataclasses.dataclass(frozen=True)
 class UserFunction(Smooth):
     """A function of the user's, with its derivative; higher derivatives come from differentiating that."""
@@ -240,10 +253,9 @@ class UserFunction(Smooth):
         return np.zeros(S.shape, dtype=int)
 
     def slope(self, s: Any, q: int) -> Any:
-        if q == 0:
-            return self.f(s)
-        if q == 1:
-            return self.df(s)
+        if q < 2:
+            name, function = (("f", self.f), ("df", self.df))[q]
+            return returned(name, function(s), s)
         from ..transforms import jvp  # the derivative of a user's function is the business of the transforms
 
         return jvp(lambda t: self.slope(t, q - 1), (s,), (np.ones_like(s),))[1]
@@ -251,7 +263,7 @@ class UserFunction(Smooth):
     def broken(self, S: Any, at: Spectrum) -> str | None:
         if not np.any(at.null):
             return None
-        origin = float(np.asarray(self.f(np.zeros(1)))[0])
+        origin = float(self.slope(np.zeros(1), 0)[0])
         if origin == 0.0:
             return None
         i = tuple(np.argwhere(at.null)[0].tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from ..rules.registry import as_inexact, implements, of_dtype, primal
 from ..settings import get
 from .degeneracy import in_range, scaled
 from .divided_differences import Family, Kept, UserFunction
-from .factorise import finite_part, spoil
+from .factorise import finite_part
 from .matrices import adjoint, as_matrix, from_triangle, hermitian_part
 from .spectral_rule import SPECTRAL
 from .svd import svdvals
@@ -37,8 +38,12 @@ def homogeneous(a: Any, family: Family, degree: int) -> Any:
 def spectral_function(a: Any, f: Callable[[Any], Any], df: Callable[[Any], Any]) -> Any:
     """U f(S) V^H (..., m, n) for a function f of the singular values with derivative df, f(0) = 0 where any is zero.
 
-    f and df take and return arrays of values. Exact through ties, both modes, every order; second derivatives
-    differentiate df, which must then be written with NumPy functions that have rules.
+    f and df take and return real arrays of values, right relative to the value (expm1(s), not exp(s) - 1): second
+    derivatives divide by its square. Exact through ties, both modes, every order; second derivatives differentiate df,
+    which must then be written with NumPy functions that have rules. Kinks of f are allowed where no value lies.
+
+    Raises DegenerateError where a derivative is asked for, a value is zero and f(0) is not; DTypeError where f or df
+    returns complex numbers; ShapeError, NonFiniteError, ConvergenceError.
     Source: Noferini 2017, "A formula for the Frechet derivative of a generalized matrix function".
 
     >>> import numpy as np, dualsvd as ds
@@ -75,6 +80,8 @@ def pinv(a: Any, rcond: Any = None) -> Any:
     rcond None: the noise of the factorisation. At a rank-deficient a the derivative is that along directions that keep
     the rank (Golub and Pereyra 1973); it is exact through ties.
 
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.pinv(np.array([[2.0, 0.0], [0.0, 0.0]]))
     array([[0.5, 0. ],
@@ -86,9 +93,11 @@ def pinv(a: Any, rcond: Any = None) -> Any:
 
 
 def low_rank(a: Any, k: int) -> Any:
-    """The best approximation of a (..., m, n) by a matrix of rank k (Eckart, Young, Mirsky).
+    """The best approximation of rank k to a (..., m, n) (Eckart, Young, Mirsky), a itself if k >= min(m, n).
 
     Differentiable where s_k > s_{k+1}, through ties on either side; DegenerateError where the cut falls into a tie.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.low_rank(np.diag([3.0, 2.0]), 1)
@@ -97,7 +106,7 @@ def low_rank(a: Any, k: int) -> Any:
     """
     a = as_matrix(a)
     if of_rank(a, k):
-        return spoil((a * 1,), finite_part(primal(a), get())[1])[0]
+        return with_nan(a * 1, a)
     return homogeneous(a, Kept("identity", "first", k=k), 1)
 
 
@@ -107,6 +116,8 @@ def range_projector(a: Any, k: int) -> Any:
     Vectors of null values have no direction and are left out, unless k = m, where the span is all of the space.
     Differentiable where s_k > s_{k+1}, through ties on either side; DegenerateError where the cut falls into a tie, and
     where s_k = 0.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.range_projector(np.diag([3.0, 2.0]), 1)
@@ -123,8 +134,17 @@ def range_projector(a: Any, k: int) -> Any:
 
 def whole_space(a: Any) -> Any:
     """The identity (..., m, m), which no a (..., m, n) moves."""
-    bad, m = finite_part(primal(a), get())[1], np.shape(a)[-2]
-    return spoil((np.zeros_like(a, shape=(*np.shape(a)[:-1], m)) + np.eye(m, dtype=primal(a).dtype),), bad)[0]
+    m = np.shape(a)[-2]
+    return with_nan(np.zeros_like(a, shape=(*np.shape(a)[:-1], m)) + np.eye(m, dtype=primal(a).dtype), a)
+
+
+def with_nan(y: Any, a: Any) -> Any:
+    """y (..., p, q), with NaN for the matrices of a (..., m, n) that are not finite, and for their derivatives."""
+    bad = finite_part(primal(a), get())[1]
+    if bad is None:
+        return y
+    spoilt = np.where(bad, np.nan, 0).astype(primal(a).dtype)
+    return y + np.sum(spoilt[..., None, None] * a, axis=(-2, -1), keepdims=True)
 
 
 def singular_value_threshold(a: Any, tau: float) -> Any:
@@ -132,12 +152,17 @@ def singular_value_threshold(a: Any, tau: float) -> Any:
 
     Differentiable where no singular value equals tau; a value at tau counts as below it.
 
+    Raises ValueError where tau is NaN; ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Source: Cai, Candes and Shen 2010, "A singular value thresholding algorithm".
+
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.singular_value_threshold(np.diag([3.0, 2.0]), 2.5)
     array([[0.5, 0. ],
            [0. , 0. ]])
     """
     a, tau = as_matrix(a), float(tau)
+    if math.isnan(tau):
+        raise ValueError("tau must be a number, got nan")
     scaled_a, e = in_range(a)
     if e is None:
         return SPECTRAL(a, family=Kept("identity", "above", level=tau), options=get())
@@ -150,7 +175,7 @@ def of_rank(a: Any, k: int) -> bool:
     """Whether every matrix of that shape has rank k at most."""
     r = min(np.shape(a)[-2:])
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not k >= 0:
-        raise ShapeError(f"k must be a number of singular values, 0 to {r}, got {k!r}")
+        raise ShapeError(f"k must be a number of singular values, an integer >= 0 ({r} are all), got {k!r}")
     return k >= r
 
 
@@ -170,6 +195,11 @@ def _numpy_pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any
 @implements(np.linalg.lstsq)
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     """Least-squares solution of least norm, residuals, rank and singular values, as in NumPy.
+
+    The solution has the derivative of `pinv(a, cutoff) @ b`: at a rank-deficient a, that along directions that keep the
+    rank. Residuals and singular values have theirs; the rank is a number without one.
+
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.linalg.lstsq(np.array([[1.0], [1.0]]), np.array([1.0, 3.0]))[0]
