@@ -834,6 +834,36 @@ def test_refinement_leaves_what_is_zero_alone(steps, is_complex, rng):
         assert (S >= 0).all()
 
 
+#: what is differentiated, how often, and the same of mpmath's U, S, V
+NEAR_CUT = {
+    "low_rank": (lambda a, W: np.sum(W * ds.low_rank(a, 1)), 1, lambda U, S, V, W: pair(U, V, W) * S[0]),
+    "projector": (lambda a, W: np.sum(W * ds.range_projector(a, 1)), 1, lambda U, S, V, W: pair(U, U.T, W)),
+    "opnorm": (lambda a, W: ds.opnorm(a), 2, lambda U, S, V, W: S[0]),
+    "norm of order 2": (lambda a, W: ds.norm(a, 2), 2, lambda U, S, V, W: S[0]),
+    "low_rank, second": (lambda a, W: np.sum(W * ds.low_rank(a, 1)), 2, lambda U, S, V, W: pair(U, V, W) * S[0]),
+}
+
+
+def pair(U, V, W):
+    return sum(W[i, j] * U[i, 0] * V[0, j] for i in range(3) for j in range(3))
+
+
+@pytest.mark.parametrize("name", NEAR_CUT)
+def test_refinement_reaches_functions_that_cut_between_close_values(name, rng):
+    f, order, exactly = NEAR_CUT[name]
+    Q, P = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    a, (d, W) = (Q * [1, 1 - 1e-10, 0.3]) @ P, rng.standard_normal((2, 3, 3))
+    with mp.workdps(120):
+        h = mp.mpf(10) ** -40
+        A, D = mp.matrix(a.tolist()), mp.matrix(d.tolist())
+        low, here, high = (exactly(*mp.svd_r(A + t * h * D), W) for t in (-1, 0, 1))
+        exact = float((high - low) / (2 * h) if order == 1 else (high - 2 * here + low) / h**2)
+    along = lambda x: ds.jvp(lambda x: f(x, W), (x,), (d,))[1]  # noqa: E731
+    with ds.options(refine=2):
+        found = along(a) if order == 1 else ds.jvp(along, (a,), (d,))[1]
+    assert found == pytest.approx(exact, rel=1e-13)
+
+
 #: f, its derivative, and f in mpmath
 BENDING = {
     "kink": (lambda s: np.maximum(s - 1, 0), lambda s: np.where(s > 1, 1.0, 0.0), lambda x: max(x - 1, 0)),

@@ -46,6 +46,31 @@ QUADRATURE = gauss_legendre(5)
 COARSE = 0.5 + 0.5 * np.array([-1, -((3 / 7) ** 0.5), 0, (3 / 7) ** 0.5, 1]), np.array([9, 49, 64, 49, 9]) / 180
 
 
+@dataclasses.dataclass(slots=True)
+class Nodes:
+    """Signed arguments of f.
+
+    x        the numbers
+    piece    the label of the piece of f each lies on, with the sign of its argument
+    tail     what the numbers had below rounding, which their differences show, or None
+    """
+
+    x: Any
+    piece: Any
+    tail: Any = None
+
+    def __getitem__(self, index: Any) -> Nodes:
+        return Nodes(self.x[index], self.piece[index], None if self.tail is None else self.tail[index])
+
+    def __neg__(self) -> Nodes:
+        return Nodes(-self.x, -self.piece, None if self.tail is None else -self.tail)
+
+    def and_opposite(self) -> Nodes:
+        """These and, behind them in the last axis, their opposites."""
+        both = (None if y is None else np.concatenate([y, -y], axis=-1) for y in (self.x, self.piece, self.tail))
+        return Nodes(*both)
+
+
 class Family:
     """A function f of singular values, odd when continued to negative ones, analytic on pieces of the line.
 
@@ -273,35 +298,41 @@ class UserFunction(Smooth):
         )
 
 
-def divided_differences(family: Family, x: tuple[Any, ...], pieces: tuple[Any, ...]) -> Any:
-    """f[x_0 ... x_p] of broadcast signed arguments; a piece carries the sign of its argument."""
-    X = np.stack(np.broadcast_arrays(*x))
-    P = np.stack(np.broadcast_arrays(*pieces))
+def divided_differences(family: Family, *nodes: Nodes) -> Any:
+    """f[x_0 ... x_p] of broadcast arguments."""
+    X = np.stack(np.broadcast_arrays(*(node.x for node in nodes)))
+    P = np.stack(np.broadcast_arrays(*(node.piece for node in nodes)))
     order = np.argsort(X, axis=0, kind="stable")
+    T = None
+    if any(node.tail is not None for node in nodes):
+        tails = np.broadcast_arrays(*(np.zeros_like(node.x) if node.tail is None else node.tail for node in nodes))
+        T = np.take_along_axis(np.stack(tails), order, axis=0)
     X, P = np.take_along_axis(X, order, axis=0), np.take_along_axis(P, order, axis=0)
     sign = np.where(P != 0, np.sign(P), np.sign(X))
-    somewhere = np.where(sign == 0, abs(X).max(axis=0), abs(X))  # f need not be defined at the 0 of a null space
-    column = sign * family.value(somewhere, abs(P))
+    size = abs(X)
+    if family.one_piece:  # f need not be defined at the 0 of a null space
+        size = np.where(sign == 0, size.max(axis=0), size)
+    column = sign * family.value(size, abs(P))
     eps = np.finfo(X.dtype).eps
     error = eps * abs(column)
     for p in range(1, len(X)):
         low, high = X[:-p], X[p:]
         near = (P[:-p] == P[p:]) & family.near(low, high)
-        gap = high - low
-        safe = np.where(gap > 0, gap, 1.0)
-        column = np.where(gap > 0, (column[1:] - column[:-1]) / safe, 0.0)
-        error = np.where(gap > 0, (error[1:] + error[:-1]) / safe, np.where(near, np.inf, 0.0))
+        gap = high - low if T is None else (high - low) + (T[p:] - T[:-p])
+        apart = gap > 0
+        safe = np.where(apart, gap, 1.0)
+        column = np.where(apart, (column[1:] - column[:-1]) / safe, 0.0)
+        error = np.where(apart, (error[1:] + error[:-1]) / safe, np.where(near, np.inf, 0.0))
         unsure = family.one_piece and p > 1
         asked = np.ones_like(near) if unsure else near
         if asked.any():  # by whichever is more exact: f may vary on another scale than its arguments, bend or jump
             window = np.stack([X[i : len(X) - p + i][asked] for i in range(p + 1)])
             value, its_error = family.local(window, P[:-p][asked])
             quotient, bound = column[asked], error[asked]
-            better = its_error <= bound
+            better = ~(its_error > bound)
             if unsure:
-                close = gap[asked] <= eps**0.5 * np.max(abs(window), axis=0)
-                better &= close | (abs(value - quotient) <= CANCELLED * bound)
-            better |= ~(gap[asked] > 0)
+                far = gap[asked] > eps**0.5 * np.max(abs(window), axis=0)
+                better &= ~far | (abs(value - quotient) <= CANCELLED * bound)
             column[asked] = np.where(better, value, quotient)
             error[asked] = np.where(better, its_error + eps * abs(value), bound)
     return column[0]

@@ -28,10 +28,13 @@ from ..rules.elementwise import align
 from ..rules.registry import Rule
 from ..settings import Options, get
 from .degeneracy import judge, spectrum
-from .divided_differences import Family, Kept, UserFunction, divided_differences
-from .factorise import SVDResult, recall, remember, svd_factors
+from .divided_differences import Family, Kept, Nodes, UserFunction, divided_differences
+from .factorise import SVDResult, recall, remember, svd_factors, tail_of
 from .matrices import adjoint, dyads, matrix_examples
 from .tops import Tops, moved_dyads, top_dyads
+
+#: the eigenvalue of H in the null space beyond the singular vectors
+ZERO = Nodes(np.zeros(1, dtype=np.int8), np.zeros(1, dtype=np.int8))
 
 
 def spectral_function_of(
@@ -45,17 +48,17 @@ def spectral_function_of(
             return remember(y, factors)
         factors = factors.factors(a, options)
     factors = factors or svd_factors(a, options)
-    at = spectrum(factors.S, options)
-    nodes, pieces = family.nodes(factors.S, at), family.pieces(factors.S, at)
+    at = spectrum(factors.S, options, tail_of(factors.S, options))
+    nodes = Nodes(family.nodes(factors.S, at), family.pieces(factors.S, at), at.tail)
     if not directions:
-        y = dyads(factors.U, family.value(factors.S, pieces).astype(factors.S.dtype), factors.Vh)
+        y = dyads(factors.U, family.value(factors.S, nodes.piece).astype(factors.S.dtype), factors.Vh)
         return remember(y, factors)
     broken = family.broken(factors.S, at)
     if broken is not None:
         judge(DegenerateError, broken, options)
     derivative = first_derivative if len(directions) == 1 else higher_derivative
     with np.errstate(invalid="ignore"):  # NaN stays in its matrix of the stack
-        return remember(derivative(factors, nodes, pieces, directions, family), factors)
+        return remember(derivative(factors, nodes, directions, family), factors)
 
 
 def by_pairs(tops: Tops, a: Any, directions: Any) -> Any:
@@ -65,22 +68,21 @@ def by_pairs(tops: Tops, a: Any, directions: Any) -> Any:
     return moved_dyads(tops.pairs, a, directions[0]) if directions else top_dyads(tops.pairs, a)
 
 
-def first_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: Any, family: Family) -> Any:
+def first_derivative(factors: SVDResult, nodes: Nodes, directions: Any, family: Family) -> Any:
     """Equation (1)."""
     U, _, Vh = factors
     (D,) = directions
     m, r = U.shape[-2:]
     n = Vh.shape[-1]
-    rows, columns = (nodes[..., :, None], pieces[..., :, None]), (nodes[..., None, :], pieces[..., None, :])
-    same = divided_differences(family, (rows[0], columns[0]), (rows[1], columns[1])).astype(nodes.dtype)
-    opposite = divided_differences(family, (rows[0], -columns[0]), (rows[1], -columns[1])).astype(nodes.dtype)
+    rows, columns, dtype = nodes[..., :, None], nodes[..., None, :], nodes.x.dtype
+    same = divided_differences(family, rows, columns).astype(dtype)
+    opposite = divided_differences(family, rows, -columns).astype(dtype)
     UhD = adjoint(U) @ D
     M = UhD @ adjoint(Vh)
     half, flipped = M * 0.5, adjoint(M) * 0.5
     dF = U @ ((half + flipped) * same + (half - flipped) * opposite)
     if m != r or n != r:
-        zero = np.zeros(1, dtype=int)
-        outer = divided_differences(family, (nodes, zero), (pieces, zero)).astype(nodes.dtype)
+        outer = divided_differences(family, nodes, ZERO).astype(dtype)
         if m > r:
             dF = dF + (D @ adjoint(Vh) - U @ M) * outer[..., None, :]
         else:
@@ -88,7 +90,7 @@ def first_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: An
     return dF @ Vh
 
 
-def higher_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: Any, family: Family) -> Any:
+def higher_derivative(factors: SVDResult, nodes: Nodes, directions: Any, family: Family) -> Any:
     """The sum over all orders of the directions and all paths of eigenvectors of H = [[0, A], [A^H, 0]].
 
     Eigenvectors (u_i, +-v_i) / sqrt(2) are the nodes "r" of a path; the null space beyond them ("p": of the left
@@ -97,7 +99,7 @@ def higher_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: A
     U, _, Vh = factors
     (m, r), n = U.shape[-2:], Vh.shape[-1]
     edges = [edge_blocks(U, Vh, D) for D in directions]
-    x, piece = np.concatenate([nodes, -nodes], axis=-1), np.concatenate([pieces, -pieces], axis=-1)
+    both = nodes.and_opposite()
     ends = [("r", "r")] + ([("p", "r")] if m > r else [("r", "p")] if n > r else [])
     total: Any = 0.0
     for first, last in ends:
@@ -105,7 +107,7 @@ def higher_derivative(factors: SVDResult, nodes: Any, pieces: Any, directions: A
         for middle in itertools.product("rp" if m != n else "r", repeat=len(directions) - 1):
             path = (first, *middle, last)
             if ("p", "p") not in itertools.pairwise(path):
-                G = G + sum_over_path(path, edges, x, piece, family)
+                G = G + sum_over_path(path, edges, both, family)
         plus, minus = (slice(None, r), slice(r, None))
         if first == last:
             block = G[..., plus, plus] - G[..., plus, minus] + G[..., minus, plus] - G[..., minus, minus]
@@ -135,21 +137,16 @@ def edge_blocks(U: Any, Vh: Any, D: Any) -> dict[str, Any]:
     return blocks
 
 
-def sum_over_path(path: tuple[str, ...], edges: list[dict[str, Any]], x: Any, piece: Any, family: Family) -> Any:
+def sum_over_path(path: tuple[str, ...], edges: list[dict[str, Any]], nodes: Nodes, family: Family) -> Any:
     """sum over the inner nodes of f[x_0 ... x_k] (D_1)_01 (D_2)_12 ... , and over the orders of the directions."""
     k = len(path) - 1
     letters = "abcdefghij"[: k + 1]
     regular = [i for i, kind in enumerate(path) if kind == "r"]
-    arguments, labels = [], []
+    arguments = []
     for position, kind in enumerate(path):
-        if kind == "p":
-            arguments.append(np.zeros(1, dtype=x.dtype))
-            labels.append(np.zeros(1, dtype=int))
-        else:
-            axes = [slice(None) if i == position else None for i in regular]
-            arguments.append(x[(..., *axes)])
-            labels.append(piece[(..., *axes)])
-    f = divided_differences(family, tuple(arguments), tuple(labels)).astype(x.dtype)
+        axes = [slice(None) if i == position else None for i in regular]
+        arguments.append(ZERO if kind == "p" else nodes[(..., *axes)])
+    f = divided_differences(family, *arguments).astype(nodes.x.dtype)
     subscripts = ["..." + "".join(letters[i] for i in regular)]
     subscripts += ["..." + letters[i : i + 2] for i in range(k)]
     expression = ",".join(subscripts) + "->..." + letters[0] + letters[-1]
