@@ -23,12 +23,13 @@ import functools
 import importlib
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
 
-from .elementary import BY_NAME, TABLE, Row, compile_row, polygamma
+from .elementary import BY_NAME, EXTRA, TABLE, Row, array_function, compile_row
 from .errors import DTypeError, MissingRuleError, ShapeError, TagError
 
 __all__ = ["Dual"]
@@ -260,10 +261,10 @@ class Dual:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(hasattr(x, "__array_ufunc__") and not isinstance(x, (Dual, np.ndarray, np.generic)) for x in inputs):
             return NotImplemented
-        function = _UFUNCS.get(ufunc.__name__)
+        function = _OF_UFUNC.get(ufunc) or _beside_numpy(ufunc)
         if function is None or method != "__call__" or kwargs:
             raise MissingRuleError(
-                f"np.{ufunc.__name__}{'' if method == '__call__' else '.' + method} with arguments "
+                f"{_called(ufunc)}{'' if method == '__call__' else '.' + method} with arguments "
                 f"{sorted(kwargs)} has no rule for a Dual number; known are {', '.join(sorted(_UFUNCS))}"
             )
         arrays = [x for x in inputs if isinstance(x, np.ndarray) and x.ndim]
@@ -272,7 +273,7 @@ class Dual:
         if all(x.dtype == object for x in arrays):
             return np.frompyfunc(function, len(inputs), 1)(*(_boxed(x) if isinstance(x, Dual) else x for x in inputs))
         raise DTypeError(
-            f"np.{ufunc.__name__} of an array of {arrays[0].dtype} and a single Dual: such an array cannot hold "
+            f"{_called(ufunc)} of an array of {arrays[0].dtype} and a single Dual: such an array cannot hold "
             f"derivatives; make the array a DualArray, or loop over its elements"
         )
 
@@ -281,6 +282,18 @@ class Dual:
         if rule is None:
             raise MissingRuleError(f"np.{function.__name__} has no rule for a Dual number; a DualArray may have one")
         return rule(*args, **kwargs)
+
+
+def _beside_numpy(ufunc: Any) -> Callable[..., Any] | None:
+    """What serves a ufunc of SciPy's, or the one behind np.clip. Any other may be the user's, whatever its name."""
+    name = ufunc.__name__
+    known = name == "clip" or getattr(sys.modules.get("scipy.special"), name, None) is ufunc
+    return _UFUNCS.get(name) if known else None
+
+
+def _called(ufunc: Any) -> str:
+    name = ufunc.__name__
+    return f"np.{name}" if getattr(np, name, None) is ufunc else str(ufunc)
 
 
 def _show(part: Any) -> str:
@@ -351,6 +364,16 @@ def _linear(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @_linear
+def _of_numpy(x: Any) -> Any:
+    return np.asarray(x)[()]
+
+
+@_linear
+def _of_python(x: Any) -> Any:
+    return x.item() if isinstance(x, np.generic) else x
+
+
+@_linear
 def real(x: Any) -> Any:
     """The real part; a real number is its own."""
     return x.real
@@ -392,7 +415,7 @@ def is_complex(x: Any) -> bool:
 def _of_numbers(row: Row) -> Callable[..., Any]:
     """The function of a row at plain numbers: `math` for Python's, NumPy for others and where `math` has no answer."""
     in_math = getattr(math, row.math, None) if row.math else None
-    in_numpy = getattr(np, row.name, None)
+    in_numpy = array_function(row.name)
 
     def function(*arguments: Any) -> Any:
         staged = next((x for x in arguments if isinstance(x, Staged)), None)
@@ -402,12 +425,9 @@ def _of_numbers(row: Row) -> Callable[..., Any]:
             try:
                 return float(in_math(*arguments))
             except (ValueError, OverflowError):  # a pole or outside the domain: NumPy's inf or nan, and warning
-                if in_numpy is None:
-                    return math.nan
-        if in_numpy:
-            y = in_numpy(*arguments)
-            return y if any(isinstance(x, np.generic) for x in arguments) else y.item()
-        return type(arguments[-1])((in_math or polygamma)(*map(float, arguments)))
+                pass
+        y = in_numpy(*arguments)
+        return y if any(isinstance(x, np.generic) for x in arguments) else y.item()
 
     return function
 
@@ -427,11 +447,13 @@ def _of_duals(row: Row) -> Callable[..., Any]:
             got = ", ".join(map(repr, arguments))
             raise DTypeError(f"{row.name} has no complex derivative; got {got}: take .real and .imag apart")
         y = function(*inner)
-        terms = [
-            [slope(*inner, y) * p for p in x.partials]
-            for slope, x, c in zip(_SLOPES[row.name], arguments, carries, strict=True)
-            if c
-        ]
+        slopes = _SLOPES[row.name]
+        try:
+            factors = [slope(*inner, y) if c else None for slope, c in zip(slopes, carries, strict=True)]
+        except ZeroDivisionError:  # of Python's numbers, where NumPy's have an infinite slope
+            numbers = [*map(_of_numpy, inner), _of_numpy(y)]
+            factors = [_of_python(slope(*numbers)) if c else None for slope, c in zip(slopes, carries, strict=True)]
+        terms = [[f * p for p in x.partials] for f, x, c in zip(factors, arguments, carries, strict=True) if c]
         partials = terms[0] if len(terms) == 1 else [p + q for p, q in zip(*terms, strict=True)]
         return Dual(y, partials, top.tag)
 
@@ -515,6 +537,10 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     **{name: _of_primals(getattr(np, name)) for name in _DECISIONS + _LOGIC},
     "conjugate": conj,
     "clip": clip,
+}
+_OF_UFUNC: dict[Any, Callable[..., Any]] = {
+    **{f: _UFUNCS[f.__name__] for f in vars(np).values() if isinstance(f, np.ufunc) and f.__name__ in _UFUNCS},
+    **{of_arrays.ufunc: functions[name] for name, of_arrays in EXTRA.items()},
 }
 
 

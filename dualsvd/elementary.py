@@ -97,7 +97,7 @@ _ROWS = (
     # exponentials and logarithms
     _unary("exp", "y", ANY, complex=True, math="exp"),
     _unary("exp2", "ln2*y", ANY, complex=True, math="exp2"),
-    _unary("expm1", "y + 1", ANY, complex=True, math="expm1"),
+    _unary("expm1", "exp(x)", ANY, complex=True, math="expm1"),  # in y + 1 small ones cancel
     _unary("log", "1/x", POSITIVE, complex=True, math="log"),
     _unary("log2", "1/(ln2*x)", POSITIVE, complex=True, math="log2"),
     _unary("log10", "1/(ln10*x)", POSITIVE, complex=True, math="log10"),
@@ -193,30 +193,55 @@ _SHIFT = 16.0
 
 
 def polygamma(order: float, x: float) -> float:
-    """The derivative of order `order` + 1 (a whole number) of log(gamma(x)), for x not a pole.
+    """The derivative of order `order` + 1 (a whole number) of log(gamma(x)).
 
-    Recurrence up to x >= 16, then the asymptotic series (Abramowitz and Stegun 6.3.18, 6.4.11).
+    At a pole it is infinity, or NaN where the two sides differ. Recurrence up to x >= 16, then the asymptotic series
+    (Abramowitz and Stegun 6.3.18, 6.4.11).
 
     >>> round(polygamma(0, 1.0), 12)  # minus Euler's constant
     -0.577215664902
     """
     n = int(order)
     sign = 1.0 if n % 2 else -1.0  # (-1)^(n+1)
+    if x <= 0 and not x % 1.0 > 0:  # a pole, or -inf
+        return math.inf if n % 2 else math.nan
     factorial = 1.0
     for k in range(2, n + 1):
         factorial *= k
     total = 0.0
     while x < _SHIFT + n:
-        total += sign * factorial / x ** (n + 1)
+        term = sign * factorial
+        for _ in range(n + 1):  # x**(n + 1) would be zero for small x
+            term /= x
+        total += term
         x += 1.0
-    tail, rising, power = 0.0, factorial * (n + 1), x ** (n + 2)
+    r = 1.0 / x  # whose powers may vanish, where those of x would overflow
+    tail, rising, power = 0.0, factorial * (n + 1), r ** (n + 2)
     for k in range(len(_BERNOULLI)):  # B_2j/(2j)! (2j + n - 1)! / x^(2j + n), j = k + 1
-        tail += _BERNOULLI[k] * rising / power
+        tail += _BERNOULLI[k] * rising * power
         rising *= (2 * k + 2 + n) * (2 * k + 3 + n)
-        power *= x * x
+        power *= r * r
     if n == 0:
-        return total + math.log(x) - 0.5 / x - tail
-    return total + sign * (factorial / n / x**n + factorial / (2.0 * x ** (n + 1)) + tail)
+        return total + math.log(x) - 0.5 * r - tail
+    return total + sign * (factorial / n * r**n + factorial / 2.0 * r ** (n + 1) + tail)
+
+
+def gamma(x: float) -> float:
+    """math.gamma; where that raises an error, infinity or NaN as SciPy's."""
+    try:
+        return math.gamma(x)
+    except OverflowError:
+        return math.copysign(math.inf, x)
+    except ValueError:  # a pole, or -inf
+        return math.copysign(math.inf, x) if x == 0 else math.nan
+
+
+def lgamma(x: float) -> float:
+    """math.lgamma; infinity where that raises an error: at poles, and beyond the largest number."""
+    try:
+        return math.lgamma(x)
+    except (ValueError, OverflowError):
+        return math.inf
 
 
 def _over_arrays(function: Callable[..., float], name: str) -> Any:
@@ -225,10 +250,13 @@ def _over_arrays(function: Callable[..., float], name: str) -> Any:
 
     def over_arrays(*arguments: Any) -> Any:
         result = ufunc(*arguments)
+        if not isinstance(result, (float, np.ndarray)):  # of a number that has a rule of its own
+            return result
         kind = getattr(arguments[-1], "dtype", None)
         return np.asarray(result, dtype=np.float32 if kind == np.float32 else np.float64)[()]
 
     over_arrays.__name__ = name
+    over_arrays.ufunc = ufunc  # type: ignore[attr-defined]
     return over_arrays
 
 
@@ -236,8 +264,8 @@ def _over_arrays(function: Callable[..., float], name: str) -> Any:
 EXTRA = {
     "erf": _over_arrays(math.erf, "erf"),
     "erfc": _over_arrays(math.erfc, "erfc"),
-    "gamma": _over_arrays(math.gamma, "gamma"),
-    "lgamma": _over_arrays(math.lgamma, "lgamma"),
+    "gamma": _over_arrays(gamma, "gamma"),
+    "lgamma": _over_arrays(lgamma, "lgamma"),
     "polygamma": _over_arrays(polygamma, "polygamma"),
 }
 

@@ -6,6 +6,7 @@ import itertools
 import math
 import pickle
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from dualsvd.dual import Dual, depth, functions, primal
 from dualsvd.elementary import BY_NAME, TABLE
 from dualsvd.errors import DTypeError, MissingRuleError, ShapeError, TagError
+from dualsvd.forward import DualArray
+from dualsvd.rules.elementwise import ELEMENTWISE
 
 ROWS = [pytest.param(row, id=row.name) for row in TABLE.values()]
 EXACT = 4e-15  # an identity of a few operations near 1, float64
@@ -70,8 +73,43 @@ def test_numpy_and_methods_reach_the_same_function(row):
     expected = functions[row.name](*numbers)
     for name in [n for n, r in BY_NAME.items() if r is row and hasattr(np, n)]:
         assert parts(getattr(np, name)(*numbers)) == parts(expected)
+    assert parts(ELEMENTWISE[row.name](*numbers)) == parts(expected)
     if row.arity == 1:
         assert parts(getattr(numbers[0], row.name)()) == parts(expected)
+
+
+@pytest.mark.parametrize(
+    "name, x, value, slope",
+    [
+        pytest.param("gamma", 200.0, math.inf, math.inf, id="gamma beyond the largest number"),
+        pytest.param("gamma", 0.0, math.inf, math.nan, id="gamma at 0"),
+        pytest.param("gamma", -0.0, -math.inf, math.nan, id="gamma at -0"),
+        pytest.param("gamma", -1.0, math.nan, math.nan, id="gamma at a pole"),
+        pytest.param("gamma", -math.inf, math.nan, math.nan, id="gamma at -inf"),
+        pytest.param("lgamma", 0.0, math.inf, math.nan, id="lgamma at 0"),
+        pytest.param("lgamma", -1.0, math.inf, math.nan, id="lgamma at a pole"),
+        pytest.param("lgamma", math.inf, math.inf, math.inf, id="lgamma at inf"),
+        pytest.param("lgamma", 1e308, math.inf, math.log(1e308), id="lgamma beyond the largest number"),
+        pytest.param("expm1", -25.0, math.expm1(-25.0), math.exp(-25.0), id="expm1 far below 0"),
+        pytest.param("expm1", -700.0, -1.0, math.exp(-700.0), id="expm1 further below"),
+    ],
+)
+def test_where_values_end(name, x, value, slope):
+    """As SciPy has it, for a number and in arrays."""
+    with np.errstate(all="ignore"):
+        number, array = functions[name](Dual(x, (1.0,))), ELEMENTWISE[name](DualArray([x], [[1.0]]))
+    for found in ((number.value, number.partials[0]), (array.value[0], array.partials[0, 0])):
+        np.testing.assert_allclose(found, (value, slope), rtol=EXACT)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("x", [1e-200, 1e308])
+def test_polygamma_of_any_size(order, x):
+    """The leading term, order! / x^(order + 1) near 0 and (order - 1)! / x^order far away."""
+    sign, exponent = (1.0 if order % 2 else -1.0), order + 1 if x < 1 else order
+    with np.errstate(over="ignore"):
+        found = functions["polygamma"](order, x)
+    np.testing.assert_allclose(found, sign * math.prod([1 / x] * exponent), rtol=EXACT)
 
 
 @pytest.mark.parametrize("scalar", [float, np.float64, np.float32], ids=lambda t: t.__name__)
@@ -310,6 +348,11 @@ def test_numpy_functions_of_scalars():
 # ---- errors
 
 
+@numba.vectorize(["float64(float64)"])
+def square(x):  # a user's, with the name of NumPy's
+    return x + 1.0
+
+
 @pytest.mark.parametrize(
     "leave",
     [
@@ -335,6 +378,7 @@ def test_leaving_the_dual_numbers_is_refused(leave):
         ),
         pytest.param(lambda x: np.ones(3) * x, DTypeError, "make the array a DualArray", id="array times number"),
         pytest.param(lambda x: np.frexp(x), MissingRuleError, "np.frexp", id="ufunc without a rule"),
+        pytest.param(lambda x: square(x), MissingRuleError, "'square'. with arguments", id="another of that name"),
         pytest.param(lambda x: np.linalg.norm(x), MissingRuleError, "np.norm", id="function without a rule"),
         pytest.param(lambda x: np.add(x, x, out=np.zeros(())), MissingRuleError, "out", id="out="),
         pytest.param(lambda x: x + "1", TypeError, "unsupported operand", id="string"),
