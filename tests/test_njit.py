@@ -578,6 +578,40 @@ def slope(x):
     "f, expected",
     [
         pytest.param(lambda x: x * ds.derivative(lambda y: total(x, y), 1.0), 1.0, id="x D_y(x + y)"),
+@njit
+def written_over(x):
+    for i in range(1, len(x)):
+        x[i] += x[i - 1] * x[i]
+    return np.sum(x * x)
+
+
+def test_second_derivatives_of_a_function_that_writes_into_its_argument():
+    expected = ds.hessian(written_over.py_func, POINT)
+    assert np.allclose(ds.hessian(written_over, POINT, mode="forward"), expected, rtol=1e-12)
+    assert np.allclose(ds.hvp(written_over, POINT, POINT), expected @ POINT, rtol=1e-12)
+
+
+def test_a_function_that_another_calls_is_compiled_for_each_number():
+    """Code that was compiled for one number must not serve another that could be converted to it."""
+    square = njit(lambda a: a * a)
+
+    @njit
+    def total(x):
+        s = 0.0
+        for i in range(len(x)):
+            s += square(x[i])
+        return s
+
+    for n in (3, 2, 1):
+        x = np.arange(1.0, 1.0 + n)
+        assert np.array_equal(ds.gradient(total, x, mode="forward"), 2 * x)
+        assert np.array_equal(ds.hessian(total, x, mode="forward"), 2 * np.eye(n))
+        assert total(x) == np.sum(x * x)
+    for x in (np.complex128(3), np.float32(3), 3.0, 3):
+        dual = Dual(x, (1.0,))
+        assert_same((total((dual,)), total((x,))), (dual * dual, x * x))
+
+
         pytest.param(lambda x: x * ds.derivative(lambda y: product(x, y), 1.0), 2.0, id="x D_y(x y)"),
         pytest.param(lambda x: ds.derivative(lambda y: product(y, product(x, y)), 3.0), 6.0, id="D_y(x y^2)"),
         pytest.param(

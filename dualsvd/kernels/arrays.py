@@ -139,7 +139,7 @@ def array_type(x: DualArray) -> types.Type:
         return known
     if not x.value.shape:
         return _number_type(x, level)
-    x.views()
+    x.views(own=True)
     value, partials = (array_type(p) if isinstance(p, DualArray) else numba.typeof(p) for p in (x.value, x.partials))
     x.numba_type = DualArrayType(value, partials, x.directions, level)
     return x.numba_type

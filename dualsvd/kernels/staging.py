@@ -24,6 +24,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, errors, types
 from numba.core.cpu import CPUContext
+from numba.core.typeconv import Conversion
 from numba.extending import models, register_model
 
 from ..dual import Dual, Staged
@@ -73,9 +74,15 @@ class DualType(ScalarType):
         return (1 + self.count) * self.part.bitwidth
 
     def can_convert_from(self, typingctx: Any, other: types.Type) -> Any:
-        if isinstance(other, (DualType, types.Number)) and join(self, other) == self:
-            return typingctx.can_convert(lane_type(other), lane_type(self))
-        return None
+        """A constant can be taken for a dual, but is none: code compiled for it must win over code for duals."""
+        if not isinstance(other, (DualType, types.Number)):
+            return None
+        try:
+            holds = join(self, other) == self
+        except ShapeError:
+            holds = False
+        found = typingctx.can_convert(lane_type(other), lane_type(self)) if holds else None
+        return None if found is None else max(found, Conversion.safe)
 
     def unify(self, typingctx: Any, other: types.Type) -> types.Type | None:
         return join(self, other) if isinstance(other, (DualType, types.Number)) else None
