@@ -115,7 +115,7 @@ def construct(x):
 
 
 def powers(x):
-    return 2.0**x, 2**x, pow(3, x), x**2.5, x**x, (1 + 1j) ** x, x**2
+    return 2.0**x, 2**x, pow(3, x), x**2.5, x**x, (1 + 1j) ** x, x**2, x**True, x ** (x > 1), np.hypot(x > 1, x)
 
 
 def complex_numbers(z, x):
@@ -193,8 +193,24 @@ def test_containers_of_duals():
     assert_same((total, *pair, *numbers), (X2 * 3 + X2 * X2, X2, 1.0, X2, 2 * X2, X2 * X2))
 
 
+POLES = [("sqrt", 0.0), ("cbrt", 0.0), ("log", 0.0), ("reciprocal", 0.0), ("log1p", -1.0), ("arcsin", 1.0)]
+
+
+@pytest.mark.parametrize("name, pole", POLES)
+def test_an_infinite_slope_is_no_error(name, pole):
+    """Compiled, in Python, and in arrays alike: the function itself has a value there in every one of them."""
+    f = eval(f"lambda x: np.{name}(x)", {"np": np})
+    with np.errstate(all="ignore"):
+        of_array = f(DualArray(np.array([pole]), np.ones((1, 1))))
+        for y in (njit(f)(Dual(pole, (1.0,))), f(Dual(pole, (1.0,)))):
+            assert (y.value, y.partials[0]) == (of_array.value[0], of_array.partials[0, 0])
+            assert math.isinf(y.partials[0])
+
+
 @pytest.mark.parametrize("model", ["python", "numpy"])
 def test_division_by_zero_is_the_users_choice(model):
+    of_arrays = njit(error_model=model)(lambda a: a / np.zeros(4))(V)  # arrays have none
+    assert np.all(np.isinf(of_arrays.value)) and np.all(np.isinf(of_arrays.partials))
     divide = njit(error_model=model)(lambda x: 1.0 / x)
     if model == "numpy":
         assert divide(Dual(0.0, (1.0,))).value == math.inf

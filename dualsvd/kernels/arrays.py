@@ -48,7 +48,7 @@ from ..elementary import BY_NAME
 from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import VIEWED, DualArray
 from ..rules.registry import Tracer, depth_of, tag_at
-from .scalars import refusal, stage
+from .scalars import of_numbers, refusal, stage
 from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join
 
 #: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
@@ -739,24 +739,27 @@ def _broadcast(ndims: dict[str, int]) -> tuple[list[str], dict[str, str]]:
     return lines, entries
 
 
-def _register_elementwise(function: Callable[..., Any], rule: Callable[..., Any], arity: int) -> None:
+def _register_elementwise(
+    function: Callable[..., Any], rule: Callable[..., Any], arity: int, of_elements: Callable[..., Any] | None = None
+) -> None:
+    of_elements = of_elements or function
     if arity == 1:
 
         @overload_array(function)
         def unary(x0):
-            return _elementwise(function, rule, (x0,))
+            return _elementwise(of_elements, rule, (x0,))
 
     elif arity == 3:
 
         @overload_array(function)
         def ternary(x0, x1, x2):
-            return _elementwise(function, rule, (x0, x1, x2))
+            return _elementwise(of_elements, rule, (x0, x1, x2))
 
     else:
 
         @overload_array(function)
         def binary(x0, x1):
-            return _elementwise(function, rule, (x0, x1))
+            return _elementwise(of_elements, rule, (x0, x1))
 
 
 def _register_comparison(function: Callable[..., Any]) -> None:
@@ -811,13 +814,14 @@ def _refuse_of_values(name: str) -> None:
 
 
 for _name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
-    _register_elementwise(getattr(operator, _name), getattr(operator, _name), 2)
+    _in_numpy = {"truediv": np.divide}.get(_name)  # arrays divide by zero in every error model
+    _register_elementwise(getattr(operator, _name), of_numbers(getattr(operator, _name)), 2, _in_numpy)
     _register_in_place(_name)
 for _name in ("neg", "pos"):
     _register_elementwise(getattr(operator, _name), getattr(operator, _name), 1)
 _register_elementwise(abs, abs, 1)
 for _function, _row in {getattr(np, _n): _r for _n, _r in BY_NAME.items() if hasattr(np, _n)}.items():
-    _register_elementwise(_function, rules.functions[_row.name], _row.arity)
+    _register_elementwise(_function, of_numbers(rules.functions[_row.name]), _row.arity)
 for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conjugate, rules.conj)):
     _register_elementwise(_function, _rule, 1)
 _register_elementwise(np.where, rules.where, 3)

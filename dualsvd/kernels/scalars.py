@@ -53,10 +53,12 @@ from ..elementary import BY_NAME, Row
 from ..errors import DTypeError, DualSVDError, MissingRuleError, TagError
 from . import protocol
 from .staging import (
+    INTEGER,
     Complex,
     DualType,
     Emitter,
     Leaf,
+    Mask,
     MaskType,
     PackType,
     RowsType,
@@ -129,11 +131,11 @@ def stage(rule: Callable[..., Any], argument_types: tuple[types.Type, ...], typi
         raise refusal(type(error), str(error)) from None
 
 
-def lower(rule: Callable[..., Any]) -> Callable[..., Any]:
+def lower(rule: Callable[..., Any], checks_division: bool = False) -> Callable[..., Any]:
     """The code generator of a rule."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        emitter = Emitter(context.typing_context, context, builder)
+        emitter = Emitter(context.typing_context, context, builder, checks_division)
         result = rule(*(emitter.wrap(t, v) for t, v in zip(sig.args, values)))
         return emitter.unwrap(sig.return_type, result)
 
@@ -163,7 +165,16 @@ def compile_as(
 
     infer_global(function)(Template)
     for form in forms:
-        lower_builtin(function, *form)(lower(rule))
+        lower_builtin(function, *form)(lower(rule, function in _CHECKED))
+
+
+#: division in users' code as they write it; NumPy's functions divide by zero in every error model
+_CHECKED = (operator.truediv, operator.itruediv)
+
+
+def of_numbers(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule, with truth values taken for integers as Python takes them."""
+    return lambda *xs: rule(*(x.emitter.convert(x, INTEGER) if isinstance(x, Mask) else x for x in xs))
 
 
 def arity(function: Callable[..., Any]) -> int:
@@ -179,14 +190,14 @@ def _forms(arity: int) -> list[tuple[type[types.Type], ...]]:
 
 def _register_operators() -> None:
     for name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
-        compile_as(getattr(operator, name), getattr(operator, name), *_forms(2))
-        compile_as(getattr(operator, "i" + name), getattr(operator, name), *_forms(2))
+        compile_as(getattr(operator, name), of_numbers(getattr(operator, name)), *_forms(2))
+        compile_as(getattr(operator, "i" + name), of_numbers(getattr(operator, name)), *_forms(2))
     for name in ("lt", "le", "gt", "ge", "eq", "ne"):
         compile_as(getattr(operator, name), getattr(operator, name), *_forms(2))
     for name in ("neg", "pos"):
         compile_as(getattr(operator, name), getattr(operator, name), *_forms(1))
     compile_as(abs, abs, *_forms(1))
-    compile_as(pow, operator.pow, *_forms(2))
+    compile_as(pow, of_numbers(operator.pow), *_forms(2))
     compile_as(bool, lambda x: rules.primal(x) != 0, *_forms(1))
     compile_as(operator.not_, lambda x: rules.primal(x) == 0, *_forms(1))
     for arity in (2, 3, 4):
@@ -205,7 +216,7 @@ def _register_table() -> None:
         if function is not None
     }
     for function, row in names.items():
-        compile_as(function, rules.functions[row.name], *_forms(row.arity))
+        compile_as(function, of_numbers(rules.functions[row.name]), *_forms(row.arity))
     for name, decide in _DECISIONS.items():
         compile_as(getattr(np, name), decide, *_forms(1))
         compile_as(getattr(math, name), decide, *_forms(1))

@@ -616,14 +616,18 @@ def shuffle_places(lanes: Iterable[int]) -> ir.Constant:
 
 
 class Emitter:
-    """Records instructions into `builder`; without one it only finds types."""
+    """Records instructions into `builder`; without one it only finds types.
 
-    def __init__(self, typing: Any, context: Any = None, builder: Any = None) -> None:
+    `checks_division`: what is compiled is a user's operator, in which 1/0 is the user's choice (`error_model`).
+    """
+
+    def __init__(self, typing: Any, context: Any = None, builder: Any = None, checks_division: bool = False) -> None:
         self.typing, self.context, self.builder = typing, context, builder
         # Where the user has chosen flags Numba sets them, on instructions without any.
         self.fuses = isinstance(context, CPUContext) and not context.fastmath
 
     def record(self, t: types.Type, instructions: Callable[[Any], Any]) -> Leaf:
+        self.checks_division = checks_division
         return Leaf(self, t, None if self.builder is None else instructions(self.builder))
 
     def record_mask(self, origin: types.Type, instructions: Callable[[Any], Any]) -> Mask:
@@ -725,13 +729,14 @@ class Emitter:
     # -- instructions
 
     def arithmetic(self, operation: Callable[..., Any], instruction: str, a: Leaf, b: Leaf) -> Leaf:
-        """a op b at one type. Integers, and division of single numbers (1/0 is the user's choice), are Numba's.
+        """a op b at one type. Integers, and where it is checked the division of single values, are Numba's.
 
         Products and sums of tangents may be fused into one operation. Values may not, unless the user says so: with
         and without derivatives a function takes the same path to the last bit.
         """
         single, tangent = not isinstance(a.type, PackType), a.tangent or b.tangent
-        if isinstance(a.type, types.Integer) or (single and operation is operator.truediv):
+        checked = operation is operator.truediv and self.checks_division and single and not tangent
+        if isinstance(a.type, types.Integer) or checked:
             result = self.call(operation, a, b)
         else:
             flags = ("contract",) if tangent and self.fuses else ()
