@@ -234,6 +234,17 @@ def write_other_count(x):
     return out
 
 
+def select_by_two_axes(x):
+    a = np.ones((2, 2)) * x
+    return a[a > 1.0]
+
+
+def write_by_two_axes(x):
+    a = np.ones((2, 2)) * x
+    a[a > 1.0] = 0.0
+    return a
+
+
 def two_counts(x):
     return x * Dual(1.0, (1.0, 2.0, 3.0))
 
@@ -248,6 +259,13 @@ def two_counts(x):
         pytest.param(lambda x: float(x), MissingRuleError, "take .value to drop it", id="float"),
         pytest.param(lambda x: int(x), MissingRuleError, "take .value to drop it", id="int"),
         pytest.param(fill_zeros, MissingRuleError, "make it by np.zeros_like", id="write into np.zeros"),
+        pytest.param(select_by_two_axes, MissingRuleError, "ravel both arrays", id="mask of two axes"),
+        pytest.param(write_by_two_axes, MissingRuleError, "ravel both arrays", id="write by a mask of two axes"),
+        pytest.param(lambda x: np.sum(np.ones(2) * x, (0,)), MissingRuleError, "one integer", id="tuple of axes"),
+        pytest.param(lambda x: np.mean(np.ones(2) * x, (0,)), MissingRuleError, "one integer", id="mean over a tuple"),
+        pytest.param(
+            lambda x: np.zeros_like(np.ones(2) * x, np.complex128), DTypeError, "leave out the dtype", id="dtype"
+        ),
         pytest.param(lambda x: np.array([x, 2 * x]), MissingRuleError, "np.array cannot hold", id="np.array of duals"),
         pytest.param(lambda x: x * 1j < 2, DTypeError, "no order", id="order of complex numbers"),
         pytest.param(write_other_count, ShapeError, "equally many partials, got 2 and 3", id="write of other partials"),
@@ -347,11 +365,13 @@ def comparisons(a, b):
 
 
 def reductions(a):
-    return np.sum(a), a.sum(), np.mean(a), np.min(a), a.max(), np.sum(a, 0), np.sum(a, axis=1), np.prod(a), np.argmax(a)
+    extrema = np.min(a), a.max(), np.argmax(a), a.argmax(), a.argmin()
+    return np.sum(a), a.sum(), np.mean(a), np.sum(a, 0), np.sum(a, axis=1), np.prod(a), *extrema
 
 
 def more_reductions(a, v):
-    return np.mean(a, 0), a.mean(axis=-1), np.trace(a), np.outer(v, a[0]), np.outer(v, v.value)
+    of_one_axis = np.sum(v, 0), v.sum(axis=-1), np.mean(v, -1), np.sum(v, axis=None)
+    return *of_one_axis, np.mean(a, 0), a.mean(axis=-1), np.trace(a), np.outer(v, a[0]), np.outer(v, v.value)
 
 
 def products(a, v, m):
@@ -433,6 +453,8 @@ def test_without_directions_and_without_elements():
         pytest.param(lambda a: a + np.ones(5), ValueError, "do not broadcast", id="broadcast"),
         pytest.param(lambda a: a @ np.ones(5), ValueError, "inner axes", id="product"),
         pytest.param(lambda a: np.sum(a, 2), ValueError, "has 2 axes", id="axis"),
+        pytest.param(lambda a: np.sum(a[0], 7), ValueError, "has 1 axis", id="axis of one"),
+        pytest.param(lambda a: np.mean(a[0], axis=3), ValueError, "has 1 axis", id="axis of a mean"),
         pytest.param(lambda a: a.copy().__setitem__(0, np.ones(5)), None, None, id="write of another shape"),
     ],
 )
@@ -547,6 +569,40 @@ def test_hessian_of_a_compiled_function_nests_two_levels():
     assert np.allclose(ds.jacobian(gradient, POINT, mode="forward"), expected, rtol=1e-12)
 
 
+@njit
+def written_over(x):
+    for i in range(1, len(x)):
+        x[i] += x[i - 1] * x[i]
+    return np.sum(x * x)
+
+
+def test_second_derivatives_of_a_function_that_writes_into_its_argument():
+    expected = ds.hessian(written_over.py_func, POINT)
+    assert np.allclose(ds.hessian(written_over, POINT, mode="forward"), expected, rtol=1e-12)
+    assert np.allclose(ds.hvp(written_over, POINT, POINT), expected @ POINT, rtol=1e-12)
+
+
+def test_a_function_that_another_calls_is_compiled_for_each_number():
+    """Code that was compiled for one number must not serve another that could be converted to it."""
+    square = njit(lambda a: a * a)
+
+    @njit
+    def total(x):
+        s = 0.0
+        for i in range(len(x)):
+            s += square(x[i])
+        return s
+
+    for n in (3, 2, 1):
+        x = np.arange(1.0, 1.0 + n)
+        assert np.array_equal(ds.gradient(total, x, mode="forward"), 2 * x)
+        assert np.array_equal(ds.hessian(total, x, mode="forward"), 2 * np.eye(n))
+        assert total(x) == np.sum(x * x)
+    for x in (np.complex128(3), np.float32(3), 3.0, 3):
+        dual = Dual(x, (1.0,))
+        assert_same((total((dual,)), total((x,))), (dual * dual, x * x))
+
+
 def of_everything(x):
     """Views, products, sums and writes in one function, to be taken at nested numbers."""
     a = x.reshape((2, 2)).copy()
@@ -594,40 +650,6 @@ def slope(x):
     "f, expected",
     [
         pytest.param(lambda x: x * ds.derivative(lambda y: total(x, y), 1.0), 1.0, id="x D_y(x + y)"),
-@njit
-def written_over(x):
-    for i in range(1, len(x)):
-        x[i] += x[i - 1] * x[i]
-    return np.sum(x * x)
-
-
-def test_second_derivatives_of_a_function_that_writes_into_its_argument():
-    expected = ds.hessian(written_over.py_func, POINT)
-    assert np.allclose(ds.hessian(written_over, POINT, mode="forward"), expected, rtol=1e-12)
-    assert np.allclose(ds.hvp(written_over, POINT, POINT), expected @ POINT, rtol=1e-12)
-
-
-def test_a_function_that_another_calls_is_compiled_for_each_number():
-    """Code that was compiled for one number must not serve another that could be converted to it."""
-    square = njit(lambda a: a * a)
-
-    @njit
-    def total(x):
-        s = 0.0
-        for i in range(len(x)):
-            s += square(x[i])
-        return s
-
-    for n in (3, 2, 1):
-        x = np.arange(1.0, 1.0 + n)
-        assert np.array_equal(ds.gradient(total, x, mode="forward"), 2 * x)
-        assert np.array_equal(ds.hessian(total, x, mode="forward"), 2 * np.eye(n))
-        assert total(x) == np.sum(x * x)
-    for x in (np.complex128(3), np.float32(3), 3.0, 3):
-        dual = Dual(x, (1.0,))
-        assert_same((total((dual,)), total((x,))), (dual * dual, x * x))
-
-
         pytest.param(lambda x: x * ds.derivative(lambda y: product(x, y), 1.0), 2.0, id="x D_y(x y)"),
         pytest.param(lambda x: ds.derivative(lambda y: product(y, product(x, y)), 3.0), 6.0, id="D_y(x y^2)"),
         pytest.param(

@@ -424,6 +424,7 @@ def _getitem(A, i):
         return None
     if _is_element_index(A, i):
         return None  # see _ElementOf
+    _refuse_masks_of_axes(i)
     at = ", ".join(_subscripts(i, "i"))
     pair = _pair(A.count, A.level)
     if not _stand_apart(i):
@@ -445,10 +446,20 @@ def _stand_apart(i: types.Type) -> bool:
     return places[-1] - places[0] >= len(places)
 
 
+def _refuse_masks_of_axes(i: types.Type) -> None:
+    if any(isinstance(k, types.Array) and isinstance(k.dtype, types.Boolean) and k.ndim > 1 for k in _kinds(i)):
+        raise refusal(
+            MissingRuleError,
+            "Numba has no index arrays of truth values with several axes: ravel both arrays, x.ravel()[mask.ravel()], "
+            "or write a loop",
+        )
+
+
 @overload_array(operator.setitem)
 def _setitem(A, i, x):
     if not isinstance(A, DualArrayType) or not _is_operand(x) or _takes_elements(A, i, x):
         return None
+    _refuse_masks_of_axes(i)
     at = ", ".join(_subscripts(i, "i"))
     if any(isinstance(k, types.Array) for k in _kinds(i)):
         lines = _set_selected(A, at, x)
@@ -649,19 +660,34 @@ def _copy(a):
 # ---- new arrays like another one
 
 
+def _make_like(a: types.Type, dtype: Any, arguments: str, fill: str) -> Any:
+    if not isinstance(a, DualArrayType):
+        return None
+    if not _is_none(dtype):
+        raise refusal(DTypeError, "a new array has the numbers of the DualArray that it is like: leave out the dtype")
+    lines = ["out = allocate(a.shape)", fill, "return out"]
+    return from_source(_definition(arguments, lines), allocate=allocator(a.element, "zeros"))
+
+
 def _like(function: Callable[..., Any], fill: str) -> None:
     @overload_array(function)
-    def like(a, *more):
-        if not isinstance(a, DualArrayType):
-            return None
-        source = f"def f(a, *more):\n    out = allocate(a.shape)\n    {fill}\n    return out"
-        return from_source(source, allocate=allocator(a.element, "zeros"))
+    def like(a, dtype=None):
+        return _make_like(a, dtype, "a, dtype=None", fill)
 
 
 _like(np.zeros_like, "pass")
 _like(np.empty_like, "pass")
 _like(np.ones_like, "out[...] = 1")
-_like(np.full_like, "out[...] = more[0]")
+
+
+@overload_array(np.full_like)
+def _full_like(a, fill_value, dtype=None):
+    return _make_like(a, dtype, "a, fill_value, dtype=None", "out[...] = fill_value")
+
+
+def _is_none(t: Any) -> bool:
+    """Whether an argument was left out, or is None."""
+    return t is None or isinstance(t, (types.NoneType, types.Omitted))
 
 
 @overload_method(DualArrayType, "fill")
@@ -795,12 +821,16 @@ def _register_in_place(name: str) -> None:
 
 def _register_of_values(function: Callable[..., Any]) -> None:
     """Questions about the values alone."""
+    overload_array(function)(_of_values(function))
 
-    @overload_array(function)
+
+def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     def of_values(a):
         if isinstance(a, DualArrayType):
             return lambda a: function(a.value)
         return None
+
+    return of_values
 
 
 def _refuse_of_values(name: str) -> None:
@@ -861,17 +891,24 @@ def _sum_along(n: int) -> str:
     return _definition("a, axis=None", [*lines, f"raise ValueError('the array has {n} axes, and not that one')"])
 
 
+def _refuse_axes(axis: Any) -> None:
+    if not (_is_none(axis) or isinstance(axis, types.Integer)):
+        raise refusal(MissingRuleError, f"compiled, the axis of a sum or mean is one integer, got {axis}: sum twice")
+
+
 @overload_array(np.sum)
 @overload_method(DualArrayType, "sum")
 def _sum(a, axis=None):
     if not isinstance(a, DualArrayType):
         return None
+    _refuse_axes(axis)
     if isinstance(axis, types.Integer) and a.ndim > 1:
         return from_source(_sum_along(a.ndim), allocate=allocator(a.element, "zeros"))
     partials = "".join(f"np.sum(a.partials[{k}]), " for k in range(a.count))
-    return from_source(
-        f"def f(a, axis=None): return number(np.sum(a.value), ({partials}))", np=np, number=_number(a.element)
-    )
+    lines = [f"return number(np.sum(a.value), ({partials}))"]
+    if isinstance(axis, types.Integer):
+        lines.insert(0, "if axis != 0 and axis != -1: raise ValueError('the array has 1 axis, and not that one')")
+    return from_source(_definition("a, axis=None", lines), np=np, number=_number(a.element))
 
 
 @overload_array(np.mean)
@@ -879,6 +916,7 @@ def _sum(a, axis=None):
 def _mean(a, axis=None):
     if not isinstance(a, DualArrayType):
         return None
+    _refuse_axes(axis)
     if isinstance(axis, types.Integer):
         return lambda a, axis=None: np.sum(a, axis) / a.shape[axis]
     return lambda a, axis=None: np.sum(a) / a.size
@@ -933,6 +971,8 @@ def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Cal
     return overload_array(function)(extremum)
 
 
+for _function in (np.argmax, np.argmin):
+    overload_method(DualArrayType, _function.__name__)(_of_values(_function))
 overload_method(DualArrayType, "max")(_extremum(np.max, np.argmax))
 overload_method(DualArrayType, "min")(_extremum(np.min, np.argmin))
 
