@@ -547,8 +547,9 @@ def _remainder(a: Leaf, b: Leaf) -> Leaf:
 
 
 def _floor_divide(a: Leaf, b: Leaf) -> Leaf:
-    quotient = (a - _remainder(a, b)) / b  # whole but for rounding
-    return _rint(quotient)
+    r = a.emitter.function("fmod", (a, b))
+    quotient = (a - r) / b - ((r != 0) & ((r < 0) ^ (b < 0))).select(1, 0)  # whole but for rounding
+    return (b == 0).select(a / b, _rint(quotient))
 
 
 def _cbrt(x: Leaf) -> Leaf:
@@ -596,6 +597,9 @@ _NUMBA: dict[str, Callable[..., Any]] = {
     "floor_divide": operator.floordiv,
 }
 
+# CUDA has operators for these, which round a / b: 1.0 % 0.1 would be 0
+_ROUNDED_ELSEWHERE = ("remainder", "floor_divide")
+
 
 def _numba_functions(name: str) -> list[Callable[..., Any]]:
     """The functions under which Numba may know a row of the table at real numbers, best first."""
@@ -623,11 +627,11 @@ class Emitter:
 
     def __init__(self, typing: Any, context: Any = None, builder: Any = None, checks_division: bool = False) -> None:
         self.typing, self.context, self.builder = typing, context, builder
+        self.checks_division = checks_division
         # Where the user has chosen flags Numba sets them, on instructions without any.
         self.fuses = isinstance(context, CPUContext) and not context.fastmath
 
     def record(self, t: types.Type, instructions: Callable[[Any], Any]) -> Leaf:
-        self.checks_division = checks_division
         return Leaf(self, t, None if self.builder is None else instructions(self.builder))
 
     def record_mask(self, origin: types.Type, instructions: Callable[[Any], Any]) -> Mask:
@@ -895,7 +899,8 @@ class Emitter:
         if name == "polygamma":
             wide = [self.convert(x, types.float64) for x in xs]
             return self.convert(self._compiled(polygamma, types.float64, wide), xs[-1].type)
-        for function in _numba_functions(name):
+        on_cpu = self.context is None or isinstance(self.context, CPUContext)
+        for function in _numba_functions(name) if on_cpu or name not in _ROUNDED_ELSEWHERE else ():
             try:
                 return self.call(function, *xs)
             except (errors.TypingError, KeyError):  # KeyError: a ufunc that numba-cuda has a type of, and no code
