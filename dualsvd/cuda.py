@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from .dual import Dual as Dual
 from .errors import BackendError, ConvergenceError, DTypeError, NonFiniteError, ShapeError
 from .forward import DualArray
 from .linalg.degeneracy import meet_tie, spectrum
@@ -39,8 +38,9 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 
 #: What users' own kernels may call, and where it is. The texts of `jacobi` work on buffers: `buffer(array, kind)`
 #: makes numbers of a kind (`Kind("float64", (2,))`: Dual with two partials) of a flat array of reals in any memory.
+#: `Dual` is among them because `cuda.jit` does not load Numba's extensions, as `njit` does: one from here is known.
 PIECES = {
-    "scalars": ("Kind", "buffer"),
+    "scalars": ("Dual", "Kind", "buffer"),
     "jacobi": ("dots", "inner", "rotation", "rotate", "converge", "normalise", "complete", "primal_columns", "follow"),
 }
 
