@@ -124,7 +124,7 @@ def plain(x: Any, name: str, axes: tuple[int, ...], dtype: Any = None) -> Any:
         )
     else:
         x = np.asarray(x)
-        x = np.ascontiguousarray(x.astype(np.float64) if x.dtype.kind in "iub" else x)
+        x = np.ascontiguousarray(x, np.float64 if x.dtype.kind in "iub" else x.dtype.newbyteorder("="))
     if x.dtype.name not in DTYPES:
         raise DTypeError(
             f"{name} must hold {', '.join(DTYPES)} numbers, got {x.dtype}; convert it with .astype(np.float64)"

@@ -8,6 +8,7 @@ On a machine with an NVIDIA GPU this is the whole test of it:
 from __future__ import annotations
 
 import gc
+import warnings
 
 import numpy as np
 import pytest
@@ -316,6 +317,23 @@ def test_where_shared_memory_is_too_small_teams_work_in_global_memory(device, mo
     for x, expected in zip(ds.cuda.svd_dual(ds.DualArray(a, da[None])), moved):
         np.testing.assert_array_equal(x.partials, expected.partials)
     np.testing.assert_array_equal(ds.cuda.svd_vjp(a[generic], *(x[generic] for x in bars)), pulled)
+
+
+def test_the_order_of_bytes_does_not_matter(device):
+    a, da, _ = batch(3, 3, "float64", 14)
+    for x, expected in zip(ds.cuda.svd_jvp(a.astype(">f8"), da.astype(">f8")), ds.cuda.svd_jvp(a, da)):
+        np.testing.assert_array_equal(x, expected)
+
+
+def test_a_small_batch_is_no_reason_to_warn(device, monkeypatch):
+    from dualsvd.kernels.cuda import launches
+
+    class Warns:  # as numba-cuda does, in colour where that is installed
+        def __getitem__(self, configuration):
+            warnings.warn("\x1b[1mGrid size 1 will likely result in GPU under-utilization\x1b[0m", stacklevel=2)
+
+    monkeypatch.setattr(launches, "compiled", lambda kernel: Warns())
+    launches.launcher(None, 1, 32)
 
 
 def test_nothing_to_do_needs_no_launch(device):

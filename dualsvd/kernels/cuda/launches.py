@@ -29,7 +29,7 @@ def compiled(kernel: Callable[..., None]) -> Any:
 def launcher(kernel: Callable[..., None], blocks: int, threads: int, stream: Any = 0, shared: int = 0) -> Any:
     """The kernel, ready to launch. A batch may be small: numba-cuda's advice to launch more blocks is no help then."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Grid size")
+        warnings.filterwarnings("ignore", ".*Grid size")
         return compiled(kernel)[blocks, threads, stream, shared]
 
 
