@@ -434,9 +434,12 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
 #: Agreement that two ways may reach, in units of max(m, n) eps and of the condition s_1 / gap of the matrix.
 AGREEMENT = 100.0
 
+#: Of the directions: not one that matrices are likely to be drawn from, along which the vectors would not move.
+SEED = 0x5EED
+
 
 def cross_validate_device(
-    a: Any, *, rng: np.random.Generator | None = None, tol: float | None = None
+    a: Any, *, rng: np.random.Generator | int | None = None, tol: float | None = None
 ) -> ValidationReport:
     """Compare on the device: dual sweeps, closed form and adjoint with each other, and all with the CPU.
 
@@ -449,8 +452,10 @@ def cross_validate_device(
     host = fetch(plain(a, "a", (2, 3)), 0) if on_device(a) else np.asarray(a)
     if host.ndim < 2:
         raise ShapeError(f"a must be a matrix or a batch of matrices, got shape {host.shape}")
+    if not host.size:
+        raise ShapeError(f"there is nothing to compare in matrices of shape {host.shape}")
     a = plain(host.reshape(-1, *host.shape[-2:]), "a", (3,))
-    rng = rng or np.random.default_rng(0)
+    rng = np.random.default_rng(SEED if rng is None else rng)
     real = np.empty(0, a.dtype).real.dtype
     eps = float(np.finfo(real).eps)
     allowed = AGREEMENT * max(a.shape[1:]) * eps if tol is None else tol
@@ -459,16 +464,17 @@ def cross_validate_device(
         x = rng.standard_normal(shape)
         return (x + 1j * rng.standard_normal(shape) if a.dtype.kind == "c" else x).astype(a.dtype)
 
-    da = draw(*a.shape)
+    values = linalg.svdvals(a)
+    scale = np.where(values[:, :1] > 0, np.maximum(values[:, :1], np.finfo(real).tiny), 1).astype(real)
+    direction = draw(*a.shape)
+    da = direction * scale[:, :, None]  # as large as the matrix: nothing that follows over- or underflows
     U, S, Vh = svd(a)
     dU, dS, dVh = svd_jvp(a, da)
     at = spectrum(S, get())
     simple, condition = ~at.degenerate, conditions(S, a.shape)
-    values = linalg.svdvals(a)
-    scale = np.maximum(values[:, :1], np.finfo(real).tiny)
     rows = [
         row("device values, CPU values", worst((S - values) / scale), allowed),
-        row("U S Vh on the device, the matrix", worst((U * S[:, None, :] @ Vh - a) / scale[:, :, None]), allowed),
+        row("U S Vh on the device, the matrix", rebuilt(U, S, Vh, a, scale), allowed),
     ]
     if simple.any():
         some, k = (U[simple], S[simple], Vh[simple]), condition[simple]
@@ -480,17 +486,20 @@ def cross_validate_device(
         )
         pulled = svd_vjp(a[simple], *bars)
         forward, backward = paired(bars, closed), paired((pulled,), (da[simple],))
-        sizes = np.sqrt(paired(bars, bars) * paired(closed, closed))
+        sizes = sum(norms(bar) * norms(tangent) for bar, tangent in zip(bars, closed))
         rows.append(row("<y_bar, J v>, <J^T y_bar, v> on the device", worst((forward - backward) / sizes / k), allowed))
         on_cpu = linalg.svd_pullback(*some, *bars)
         of_one = pulled_back(pulled - on_cpu, bars, scale[simple]) / k**2
         rows.append(row("device adjoint, CPU adjoint", worst(of_one), allowed))
     if a.dtype.kind != "c":
         y = svd_dual(DualArray(a, da[None]))
-        swept = tuple(x.partials[0] for x in y)
-        rows.append(row("dS through the sweeps, closed form, on the device", worst(swept[1] - dS) / worst(da), allowed))
+        (U_, S_, Vh_), swept = (x.value for x in y), tuple(x.partials[0] for x in y)
+        rows.append(row("values of the dual sweeps, CPU values", worst((S_ - values) / scale), allowed))
+        rows.append(row("U S Vh of the dual sweeps, the matrix", rebuilt(U_, S_, Vh_, a, scale), allowed))
+        slopes = worst((swept[1] - dS) / scale) / worst(direction)
+        rows.append(row("dS through the sweeps, closed form, on the device", slopes, allowed))
         if simple.any():
-            signs = np.sign(np.sum(U * y.U.value, axis=1))[simple]
+            signs = np.sign(np.sum(U * U_, axis=1))[simple]
             turned = (swept[0][simple] * signs[:, None, :], swept[1][simple], swept[2][simple] * signs[:, :, None])
             rows.append(
                 row("dU, dVh through the sweeps, closed form", apart(turned, closed, k, scale[simple]), allowed)
@@ -515,13 +524,17 @@ def worst(x: np.ndarray) -> float:
     return float(np.max(np.abs(x), initial=0.0))
 
 
+def rebuilt(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, a: np.ndarray, scale: np.ndarray) -> float:
+    """How far U S Vh is from the matrix, relative to its norm."""
+    return worst(U * (S / scale)[:, None, :] @ Vh - a / scale[:, :, None])
+
+
 def apart(x: tuple[Any, ...], y: tuple[Any, ...], condition: np.ndarray, scale: np.ndarray) -> float:
-    """The largest difference of tangents in units of the condition, those of vectors as large as those of values."""
-    units = (scale[:, :, None], np.ones_like(scale), scale[:, :, None])
-    size = max(worst(dx * unit / condition.reshape(-1, *(1,) * (dx.ndim - 1))) for dx, unit in zip(y, units))
-    return max(
-        worst((dx - dy) * unit / (condition**2).reshape(-1, *(1,) * (dx.ndim - 1))) for dx, dy, unit in zip(x, y, units)
-    ) / max(size, np.finfo(scale.dtype).tiny)
+    """The largest difference of tangents in units of the condition, those of values in units of the largest one."""
+    units, k = (1, scale, 1), condition[:, None]
+    sizes = [worst((dx / unit).reshape(len(k), -1) / k) for dx, unit in zip(y, units)]
+    errors = [worst(((dx - dy) / unit).reshape(len(k), -1) / k**2) for dx, dy, unit in zip(x, y, units)]
+    return float(np.max(errors) / np.max([*sizes, np.finfo(scale.dtype).tiny]))  # in Python's max NaN may lose
 
 
 def pulled_back(A_bar: np.ndarray, bars: tuple[Any, ...], scale: np.ndarray) -> np.ndarray:
@@ -534,6 +547,13 @@ def paired(x: tuple[Any, ...], y: tuple[Any, ...]) -> np.ndarray:
     """Re tr(X^H Y) of each matrix, summed over the parts."""
     products = (np.real(np.conj(a) * b).reshape(len(a), -1) for a, b in zip(x, y))
     return np.sum(np.concatenate(list(products), axis=1), axis=1)
+
+
+def norms(x: np.ndarray) -> np.ndarray:
+    """The Frobenius norm of each matrix, of any size."""
+    x = x.reshape(len(x), -1)
+    largest = np.maximum(np.max(np.abs(x), axis=1), np.finfo(x.dtype).tiny)
+    return largest * np.linalg.norm(x / largest[:, None], axis=1)
 
 
 def gauge_free(y: tuple[Any, ...], U_bar: Any, S_bar: Any, Vh_bar: Any) -> tuple[Any, Any, Any]:

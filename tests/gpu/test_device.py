@@ -348,8 +348,34 @@ def test_the_device_validates_itself(device):
     a, _, _ = batch(3, 3, "float64", 14)
     report = ds.cuda.cross_validate_device(a)
     assert report.passed, str(report)
-    assert len(report.rows) == 7 and "have a tie" in str(report)
-    assert ds.cuda.cross_validate_device(np.arange(6.0).reshape(3, 2) ** 2).passed
+    assert len(report.rows) == 9 and "have a tie" in str(report)
+    assert ds.cuda.cross_validate_device(np.arange(6.0).reshape(3, 2) ** 2, rng=3).passed
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_the_device_validates_itself_on_matrices_of_any_size(scale, device):
+    report = ds.cuda.cross_validate_device(scale * np.random.default_rng(1).standard_normal((4, 3, 3)))
+    assert report.passed, str(report)
+    assert report.rows[3].name.startswith("<y_bar") and report.rows[3].error > 0  # compared, and not 0 / inf
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0 + 1e-9, np.nan])
+@pytest.mark.parametrize(("kernel", "part"), [("pushforward", k) for k in range(3)] + [("dual", k) for k in range(6)])
+def test_a_wrong_kernel_does_not_pass(kernel, part, factor, device, monkeypatch):
+    """Each result in turn is off, of matrices as the manual draws them."""
+    from numba import cuda
+
+    from dualsvd.kernels import cuda as kernels
+
+    right = getattr(kernels, kernel)
+
+    def wrong(*arguments):
+        results = list(right(*arguments))
+        results[part] = cuda.to_device(results[part].copy_to_host() * factor)
+        return tuple(results)
+
+    monkeypatch.setattr(kernels, kernel, wrong)
+    assert not ds.cuda.cross_validate_device(np.random.default_rng(0).standard_normal((3, 3, 3))).passed
 
 
 def test_the_command_checks_the_device(device, tmp_path, capsys):
@@ -378,8 +404,20 @@ def test_the_command_checks_the_device(device, tmp_path, capsys):
             "type float64 of its partner",
         ),
         (lambda: ds.cuda.svd_vjp(np.ones((1, 2, 2)), None, np.ones((1, 3)), None), ds.ShapeError, "S_bar must have"),
+        (lambda: ds.cuda.cross_validate_device(np.ones((0, 2, 2))), ds.ShapeError, "nothing to compare"),
     ],
-    ids=["no batch", "too large", "float16", "strings", "traced", "not traced", "direction", "types", "cotangent"],
+    ids=[
+        "no batch",
+        "too large",
+        "float16",
+        "strings",
+        "traced",
+        "not traced",
+        "direction",
+        "types",
+        "cotangent",
+        "no matrix",
+    ],
 )
 def test_wrong_input_is_told(call, error, message, device):
     with pytest.raises(error, match=message):
