@@ -25,6 +25,7 @@ from .linalg.factorise import SVDResult
 from .linalg.gauge import admit
 from .rules.registry import Tracer
 from .settings import get
+from .validation.limits import SEED
 from .validation.report import ValidationReport, row
 
 #: The largest side of a matrix.
@@ -433,9 +434,6 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
 
 #: Agreement that two ways may reach, in units of max(m, n) eps and of the condition s_1 / gap of the matrix.
 AGREEMENT = 100.0
-
-#: Of the directions: not one that matrices are likely to be drawn from, along which the vectors would not move.
-SEED = 0x5EED
 
 
 def cross_validate_device(

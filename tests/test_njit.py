@@ -343,7 +343,7 @@ def write_parts(a, w):
 def fills(a):
     b = np.empty_like(a)
     b[...] = a[0, 1]
-    c = np.zeros_like(a)
+    c = np.zeros_like(a, np.float64)
     c.fill(2.0)
     return np.zeros_like(a), np.ones_like(a), np.full_like(a, 2.5), np.full_like(a, a[0, 0]), b, c
 

@@ -49,7 +49,7 @@ from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import VIEWED, DualArray
 from ..rules.registry import Tracer, depth_of, tag_at
 from .scalars import of_numbers, refusal, stage
-from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join
+from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, lane_type
 
 #: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
 overload_array = functools.partial(overload, target="cpu")
@@ -663,8 +663,9 @@ def _copy(a):
 def _make_like(a: types.Type, dtype: Any, arguments: str, fill: str) -> Any:
     if not isinstance(a, DualArrayType):
         return None
-    if not _is_none(dtype):
-        raise refusal(DTypeError, "a new array has the numbers of the DualArray that it is like: leave out the dtype")
+    same = isinstance(dtype, types.DTypeSpec) and dtype.dtype == lane_type(a.element)
+    if not (same or _is_none(dtype)):
+        raise refusal(DTypeError, f"an array like a DualArray has its numbers, got {dtype}: leave out the dtype")
     lines = ["out = allocate(a.shape)", fill, "return out"]
     return from_source(_definition(arguments, lines), allocate=allocator(a.element, "zeros"))
 
