@@ -2,7 +2,7 @@
 
 A gap of g between singular values leaves singular vectors, and their derivatives, with an error of eps s_1 / g in any
 method that works in double precision. The matrix itself is exact, so the problem is not to blame: one step of Newton's
-method for U^H U = I, V^H V = I, U^H A V diagonal squares that error (Ogita and Aishima 2019, "Iterative refinement for
+method for U^H U = I, V^H V = I, U^H A V diagonal squares that error (Ogita and Aishima 2020, "Iterative refinement for
 singular value decomposition", here written as one linear solve a pair):
 
     R = I - U^H U,   Q = I - V^H V,   T = U^H A V,   s_i = T_ii / (1 - (R_ii + Q_ii) / 2)
