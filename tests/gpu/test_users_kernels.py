@@ -134,6 +134,7 @@ def test_on_the_device(user, rng, device):
         np.testing.assert_allclose(x.copy_to_host(), expected, rtol=AGREEMENT, atol=AGREEMENT)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # of NumPy, in the simulator
 def test_remainders_are_exact(device):
     """CUDA's own come from a rounded quotient: 1.0 % 0.1 would be 0."""
     from dualsvd.kernels.cuda import launcher
