@@ -24,6 +24,7 @@ from .transfer import (
     put,
     room,
     shared,
+    sides,
     take,
     tell,
     unload,
@@ -159,8 +160,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
     wide, m, n, planes = rows < columns, max(rows, columns), min(rows, columns), components(leaf)
     size, batch, anything = m * n * planes, len(S) // n, False
     A, Ar = shared(room(m * n, X, leaf), lane)
-    Ub, ur = shared(room(m * n, X, leaf), lane)
-    Vb, vr = shared(room(n * n, X, leaf), lane)
+    Ub, Vb = room(m * n, X, leaf), room(n * n, X, leaf)
     A0, K, L, Y = room(m * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf), room(n * n, X, leaf)
     D, W, R, Sb, H, info = (
         room(n, X, leaf), room(n, X, leaf), room(m, X, leaf), room(n, X, lane), room(m, X, lane), room(2, X, lane)
@@ -175,7 +175,7 @@ def graded(leaf, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         np.empty(n, np.int64),
     )
     order, places = np.empty(n, np.int64), np.empty(m, np.int64)
-    left, right = (vr, ur) if wide else (ur, vr)
+    left, right = sides(Ub, Vb, lane, wide)
     for b in range(begin, end):
         if largest(source, b * size, size) == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)

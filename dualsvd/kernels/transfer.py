@@ -102,6 +102,13 @@ def shared(A, kind):
 
 
 @inlined
+def sides(U, V, kind, wide):
+    """The reals of U and V of a tall matrix in the order of the factors in memory: left and right of S."""
+    u, v = seen_as(U, kind), seen_as(V, kind)
+    return (v, u) if wide else (u, v)
+
+
+@inlined
 def identity(V, n):
     """The identity in every lane."""
     identity_of_rows(V, n, n)
