@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import DualSVDError
+from .errors import DualSVDError, in_one_line
 
 DESCRIPTION = """\
 Derivatives through the singular value decomposition, in forward and reverse mode, and the proof that they agree.
@@ -100,10 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plots.check_target(given.plot)
         return int(given.run(given))
     except DualSVDError as error:
-        print(f"dualsvd: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dualsvd: {in_one_line(error)}", file=sys.stderr)
         return 2
     except MemoryError as error:
-        print(f"dualsvd: not enough memory: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dualsvd: not enough memory: {in_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

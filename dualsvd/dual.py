@@ -23,13 +23,12 @@ import functools
 import importlib
 import math
 import operator
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
 
-from .elementary import BY_NAME, EXTRA, TABLE, Row, array_function, compile_row
+from .elementary import BY_NAME, EXTRA, TABLE, Row, array_function, compile_row, is_of_scipy
 from .errors import DTypeError, MissingRuleError, ShapeError, TagError
 
 __all__ = ["Dual"]
@@ -285,10 +284,9 @@ class Dual:
 
 
 def _beside_numpy(ufunc: Any) -> Callable[..., Any] | None:
-    """What serves a ufunc of SciPy's, or the one behind np.clip. Any other may be the user's, whatever its name."""
+    """What serves a ufunc of SciPy's, or the one behind np.clip."""
     name = ufunc.__name__
-    known = name == "clip" or getattr(sys.modules.get("scipy.special"), name, None) is ufunc
-    return _UFUNCS.get(name) if known else None
+    return _UFUNCS.get(name) if name == "clip" or is_of_scipy(ufunc) else None
 
 
 def _called(ufunc: Any) -> str:

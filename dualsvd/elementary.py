@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -277,3 +278,8 @@ def array_function(name: str) -> Any:
     True
     """
     return EXTRA[name] if name in EXTRA else getattr(np, name)
+
+
+def is_of_scipy(ufunc: Any) -> bool:
+    """Whether a ufunc is SciPy's of its name: one of the user's may go by that name, and be another function."""
+    return getattr(sys.modules.get("scipy.special"), ufunc.__name__, None) is ufunc

@@ -45,3 +45,8 @@ class TagError(DualSVDError, RuntimeError):
 
 class DegeneracyWarning(UserWarning):
     """The result is one of several legal ones at a repeated or zero singular value."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, or its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, ShapeError
+from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, ShapeError, in_one_line
 from .rules.registry import as_inexact
 
 
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> list[Matrix]:
     except (ValueError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
         if isinstance(error, DualSVDError):
             raise
-        raise UnreadableFileError(f"{path}: {_one_line(error)}") from None
+        raise UnreadableFileError(f"{path}: {in_one_line(error)}") from None
     if not arrays:
         raise UnreadableFileError(f"{path}: the file holds no array")
     return [Matrix(name, _checked(name, array)) for name, array in arrays]
@@ -91,10 +91,6 @@ def _checked(name: str, array: Any) -> np.ndarray:
             "finite; replace or remove them"
         )
     return array
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
 from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, of_dtype, primal, spread
 from .rules.structural import VIEWS, behind_directions, in_slot, plain_index, set_item
+from .structure import tuple_like
 
 # Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
 # of x. It is copied before anything is written there, or a view taken that would have to see what is written later.
@@ -149,7 +150,7 @@ class DualArray(Tracer):
             return cls.carry(y, dy, directions, tag)
         if isinstance(y, tuple):
             outputs = [cls.carry(v, dv, directions, tag, VIEWED) for v, dv in zip(y, dy)]
-            return type(y)(*outputs) if hasattr(y, "_fields") else tuple(outputs)
+            return tuple_like(y, outputs)
         return cls.carry(y, dy, directions, tag, VIEWED)
 
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 from .errors import DualSVDError, MissingRuleError
 from .rules.registry import Operands, Rule, Tracer, check_open, fit, primal, spread
 from .rules.structural import VIEWS, get_item, plain_index, reshape, set_item, transpose
+from .structure import tuple_like
 
 Slot = tuple[int, int | None]  # where a traced value lives: its node, and which of the node's outputs (None: the one)
 
@@ -99,7 +100,7 @@ class Tape:
             node -= 1
         if isinstance(y, tuple):
             outputs = [TapeArray(v, self, (node, k)) for k, v in enumerate(y)]
-            return type(y)(*outputs) if hasattr(y, "_fields") else tuple(outputs)
+            return tuple_like(y, outputs)
         return TapeArray(y, self, (node, None))
 
     def pull(self, seeds: list[tuple[Slot, Any]], inputs: list[Slot]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Rebuild = Callable[[Sequence[Any]], Any]
@@ -28,9 +28,9 @@ def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
             return filled
 
         return _join([tree[key] for key in keys], fill)
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return _join(list(tree), lambda parts: type(tree)(*parts))
-    if isinstance(tree, (tuple, list)):
+    if isinstance(tree, tuple):
+        return _join(list(tree), lambda parts: tuple_like(tree, parts))
+    if isinstance(tree, list):
         return _join(list(tree), type(tree))
     return [tree], lambda leaves: leaves[0]
 
@@ -67,6 +67,11 @@ def leaves_like(pattern: Any, tree: Any) -> list[Any] | None:
             return None
         leaves += found
     return leaves
+
+
+def tuple_like(pattern: tuple[Any, ...], parts: Iterable[Any]) -> Any:
+    """The parts as a tuple of the type of another one, its names included."""
+    return type(pattern)(*parts) if hasattr(pattern, "_fields") else type(pattern)(parts)
 
 
 def describe(tree: Any) -> str:

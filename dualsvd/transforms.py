@@ -19,7 +19,7 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .linalg.outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.registry import NeedsAllDirections, Tracer, as_inexact, check_open, level, of_dtype, primal
+from .rules.registry import NeedsAllDirections, Tracer, as_inexact, as_numbers, check_open, level, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
@@ -76,12 +76,7 @@ def _result(y: Any) -> Any:
     if isinstance(y, Tracer):
         check_open(y.tag)
         return y.copy("K")
-    try:
-        array = np.asarray(y)
-    except ValueError:
-        array = np.empty((), dtype=object)
-    if array.dtype.kind not in "iubfc":
-        raise DTypeError(f"the function must return numbers or arrays of numbers, got {type(y).__name__}")
+    array = as_numbers(y, "the function")
     return array.astype(np.float64 if array.dtype.kind in "iub" else array.dtype)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..dual import Dual
 from ..errors import DTypeError, MissingRuleError, ShapeError
-from .registry import Examples, Operands, Rule, Tracer, leaving
+from ..structure import tuple_like
+from .registry import Examples, Operands, Rule, Tracer, as_numbers, leaving
 
 #: the rules made by `custom_rule` that are still in use; check_rules() covers them
 CUSTOM: weakref.WeakSet[Rule] = weakref.WeakSet()
@@ -70,7 +71,7 @@ def custom_rule(
 
     def pull(y_bar: Any, y: Any, operands: Operands, **params: Any) -> Operands:
         if isinstance(y, tuple):
-            y_bar = _like(y, (np.zeros_like(v) if bar is None else bar for v, bar in zip(y, y_bar)))
+            y_bar = tuple_like(y, (np.zeros_like(v) if bar is None else bar for v, bar in zip(y, y_bar)))
         y_bar, y, operands = map(_read_only, (y_bar, y, operands))
         bars = pullback(y_bar, y, operands, **params)  # type: ignore[misc]
         return _cotangents(bars, y, operands, f"the pullback of {name}")
@@ -115,15 +116,10 @@ def _is_traced(x: Any) -> bool:
     return isinstance(x, (Tracer, Dual))
 
 
-def _like(y: tuple[Any, ...], parts: Iterable[Any]) -> Any:
-    """The parts as a tuple of the type of y."""
-    return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
-
-
 def _read_only(x: Any) -> Any:
     """x, or the arrays in it, as views that nobody can write to: they are the tape's, or an operand's own."""
     if isinstance(x, tuple):
-        return _like(x, map(_read_only, x))
+        return tuple_like(x, map(_read_only, x))
     if type(x) is not np.ndarray:
         return x
     x = x.view()
@@ -144,7 +140,7 @@ def _outputs(y: Any, operands: Operands, name: str) -> Any:
             raise MissingRuleError(
                 leaving(f"a number of a derivative that {name} takes from outside", "make it an operand")
             )
-        numbers = _numbers(v, name)
+        numbers = as_numbers(v, name)
         v = v if isinstance(v, np.ndarray) else numbers[()]
         if isinstance(v, np.ndarray):
             if any(np.may_share_memory(v, x) for x in taken):
@@ -153,27 +149,14 @@ def _outputs(y: Any, operands: Operands, name: str) -> Any:
         return v
 
     if isinstance(y, (list, tuple)):
-        return _like(y, map(output, y)) if isinstance(y, tuple) else tuple(map(output, y))
+        return tuple_like(y, map(output, y)) if isinstance(y, tuple) else tuple(map(output, y))
     return output(y)
-
-
-def _numbers(x: Any, whose: str) -> Any:
-    """x as an array of numbers, or a traced one."""
-    if isinstance(x, Tracer):
-        return x
-    try:
-        array = np.asarray(x)
-    except ValueError:  # of unequal lengths
-        array = np.empty((), object)
-    if array.dtype.kind not in "iubfc":
-        raise DTypeError(f"{whose} must return arrays of numbers, got {type(x).__name__}")
-    return array
 
 
 def _fitting(derivative: Any, x: Any, whose: str, over: Iterable[Any] = ()) -> Any:
     """A derivative, if it has the shape of x, or of one of the arrays over which x was broadcast; a number is that of
     every element."""
-    derivative, shape = _numbers(derivative, whose), np.shape(x)
+    derivative, shape = as_numbers(derivative, whose), np.shape(x)
     if shape and derivative.shape == ():
         return np.broadcast_to(derivative, shape)
     if derivative.shape != shape and not any(_broadcasts(shape, v) for v in over if derivative.shape == np.shape(v)):

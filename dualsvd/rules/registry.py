@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
+from ..elementary import is_of_scipy
 from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError, TagError
 
 Operands = tuple[Any, ...]
@@ -326,6 +327,19 @@ def as_inexact(x: Any, name: str = "x") -> Any:
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
+def as_numbers(x: Any, whose: str) -> Any:
+    """What a function of the user's returned, as an array or a tracer; what holds no numbers is refused."""
+    if isinstance(x, Tracer):
+        return x
+    try:
+        array = np.asarray(x)
+    except ValueError:  # of unequal lengths
+        array = np.empty((), dtype=object)
+    if array.dtype.kind not in "iubfc":
+        raise DTypeError(f"{whose} must return numbers or arrays of numbers, got {type(x).__name__}")
+    return array
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Traced arrays
 
@@ -485,11 +499,8 @@ def leaving(what: str, remedy: str) -> str:
 
 
 def by_name(ufunc: Any, method: str) -> Callable[..., Any] | None:
-    """What serves a ufunc of SciPy (scipy.special.erf) that goes by a name of the table. A user's own may go by such a
-    name too, and be another function."""
-    name = ufunc.__name__
-    own = getattr(sys.modules.get("scipy.special"), name, None) is ufunc
-    return NUMPY.get(name) if own and method == "__call__" else None
+    """What serves a ufunc of SciPy (scipy.special.erf) that goes by a name of the table."""
+    return NUMPY.get(ufunc.__name__) if method == "__call__" and is_of_scipy(ufunc) else None
 
 
 def with_arguments(

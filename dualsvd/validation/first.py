@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError
+from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError, in_one_line
 from ..reverse import Tape
 from ..rules.registry import level
 from ..settings import options
@@ -134,7 +134,7 @@ class FirstOrder:
 
     def refuse(self, way: str, error: DualSVDError) -> None:
         self.refusals.append(error)
-        self.notes.append(f"{way} does not apply: {type(error).__name__}: {' '.join(str(error).split())}")
+        self.notes.append(f"{way} does not apply: {type(error).__name__}: {in_one_line(error)}")
 
     def compare(self) -> None:
         """Every way, every comparison; at a kink those that hold there."""

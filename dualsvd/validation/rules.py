@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import in_one_line
 from ..rules.custom import CUSTOM
 from ..rules.registry import RULES, Operands, Rule, as_inexact
 from .first import FirstOrder
@@ -49,7 +50,7 @@ def _check(rule: Rule, rng: np.random.Generator, notes: list[str]) -> Row:
             studies.append(_study(rule, operands, params, rng))
             studies[-1].compare()
     except Exception as error:  # of a user's function, which may raise anything
-        notes.append(f"{rule.name}: {type(error).__name__}: {' '.join(str(error).split())}")
+        notes.append(f"{rule.name}: {type(error).__name__}: {in_one_line(error)}")
         return row(rule.name, np.inf, 0.0)
     for study in studies:
         notes += [f"{rule.name}: {note}" for note in study.notes if f"{rule.name}: {note}" not in notes]
