@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ConvergenceError, NonFiniteError
 from ..rules.registry import primal
-from ..settings import Options
+from ..settings import Options, get
 from .degeneracy import power_of_two, same_group, scaled, spectrum
 from .dispatch import Wanted, Way, way_for
 from .kernel_calls import check_converged, kernels, stack_of, threads
@@ -54,6 +54,12 @@ def spoil(results: tuple[Any, ...], bad: Any) -> tuple[Any, ...]:
     if bad is None:
         return results
     return tuple(np.where(bad.reshape(bad.shape + (1,) * (x.ndim - bad.ndim)), np.nan, x) for x in results)
+
+
+def finite_or_nan(a: Any) -> Any:
+    """a; NonFiniteError, or NaN for all of a matrix that is not finite, as the norms by singular values have it."""
+    _, bad = finite_part(primal(a), get())
+    return a if bad is None else a * np.where(bad, np.nan, 1).astype(primal(a).real.dtype)[..., None, None]
 
 
 def svd_factors(a: Any, options: Options, full_matrices: bool = False, out: Any = None) -> SVDResult:

@@ -22,7 +22,7 @@ from ..settings import Options, get, resolve
 from .degeneracy import in_range, meet_tie, power_of_two, scaled, spectrum, values_in_range
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
-from .factorise import factors_at, finite_part, remember, singular_values, svd_factors
+from .factorise import factors_at, finite_or_nan, finite_part, remember, singular_values, svd_factors
 from .kernel_rules import swept_slopes
 from .matrices import as_matrix, inner, is_plain, operand_examples
 from .solve import inv, of_finite
@@ -255,12 +255,6 @@ def schatten_norm(a: Any, p: float) -> Any:
     if isinstance(a, Tracer) and zero.any():  # where the norm has a kink, it is that of the values' slopes
         y = np.where(zero, np.linalg.norm(svdvals(a), p, axis=-1), y)
     return y
-
-
-def finite_or_nan(a: Any) -> Any:
-    """a; NonFiniteError, or NaN for all of a matrix that is not finite, as the norms by singular values have it."""
-    _, bad = finite_part(primal(a), get())
-    return a if bad is None else a * np.where(bad, np.nan, 1).astype(primal(a).real.dtype)[..., None, None]
 
 
 def frobenius_norm(a: Any) -> Any:

@@ -139,9 +139,7 @@ def slogdet_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
     sign_bar, log_bar = y_bar
     c = log_bar
     if sign_bar is not None and np.iscomplexobj(operands[0]):
-        turn = (
-            np.real(np.conj(sign_bar) * 1j * y[0]) * 1j
-        )  # the other way round it may be Python's complex, without axes
+        turn = np.real(np.conj(sign_bar) * 1j * y[0]) * 1j  # 1j first may give a complex of Python's, without axes
         c = turn if c is None else c + turn
     return (None if c is None else c[..., None, None] * adjoint(slogdet_inverse(operands[0])),)
 

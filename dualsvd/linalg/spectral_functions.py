@@ -13,7 +13,7 @@ from ..rules.registry import as_inexact, implements, of_dtype, primal
 from ..settings import get
 from .degeneracy import in_range, scaled
 from .divided_differences import Family, Kept, UserFunction
-from .factorise import finite_part
+from .factorise import finite_or_nan
 from .matrices import adjoint, as_matrix, from_triangle, hermitian_part
 from .spectral_rule import SPECTRAL
 from .svd import svdvals
@@ -106,7 +106,7 @@ def low_rank(a: Any, k: int) -> Any:
     """
     a = as_matrix(a)
     if of_rank(a, k):
-        return with_nan(a * 1, a)
+        return finite_or_nan(a) * 1
     return homogeneous(a, Kept("identity", "first", k=k), 1)
 
 
@@ -135,16 +135,9 @@ def range_projector(a: Any, k: int) -> Any:
 def whole_space(a: Any) -> Any:
     """The identity (..., m, m), which no a (..., m, n) moves."""
     m = np.shape(a)[-2]
-    return with_nan(np.zeros_like(a, shape=(*np.shape(a)[:-1], m)) + np.eye(m, dtype=primal(a).dtype), a)
-
-
-def with_nan(y: Any, a: Any) -> Any:
-    """y (..., p, q), with NaN for the matrices of a (..., m, n) that are not finite, and for their derivatives."""
-    bad = finite_part(primal(a), get())[1]
-    if bad is None:
-        return y
-    spoilt = np.where(bad, np.nan, 0).astype(primal(a).dtype)
-    return y + np.sum(spoilt[..., None, None] * a, axis=(-2, -1), keepdims=True)
+    identity = np.zeros_like(a, shape=(*np.shape(a)[:-1], m)) + np.eye(m, dtype=primal(a).dtype)
+    x = finite_or_nan(a)
+    return identity if x is a else identity + np.sum(0 * x, axis=(-2, -1), keepdims=True)
 
 
 def singular_value_threshold(a: Any, tau: float) -> Any:

@@ -329,12 +329,15 @@ def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
     return residual is not None and bool(np.any(at.null & (residual > noise[..., 0])))
 
 
+#: what to take in place of the vectors, in messages
+SMOOTH = "a function that is smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms)"
+
+
 def split_by_outer(vectors: str, where: str, values: str) -> str:
     """What to say where vectors have no second derivative."""
     return (
-        f"an outer direction splits {where}, where {vectors} have no second derivative; take a function that is smooth "
-        "there (polar, pinv, low_rank, range_projector, spectral_function, norms), whose second derivatives are exact, "
-        f"or the values alone ({values})"
+        f"an outer direction splits {where}, where {vectors} have no second derivative; take {SMOOTH}, whose second "
+        f"derivatives are exact, or the values alone ({values})"
     )
 
 
@@ -353,10 +356,8 @@ def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
         residual = np.max(np.abs(adjoint(U) @ dA - M @ Vh), axis=-1)
     if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
         return None
-    return unfollowed("singular vectors", where_tied(S, at), len(dA)) + (
-        ", or use a function that is smooth there (polar, pinv, low_rank, range_projector, spectral_function, norms), "
-        "or svdvals for the values"
-    )
+    followed = unfollowed("singular vectors", where_tied(S, at), len(dA))
+    return f"{followed}, or use {SMOOTH}, or svdvals for the values"
 
 
 def unfollowed(vectors: str, where: str, directions: int) -> str:
