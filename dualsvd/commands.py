@@ -320,7 +320,7 @@ def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
                 linalg.svdvals(DualArray(x, np.stack([a] * count)))
 
     def products(x: np.ndarray) -> Any:
-        return jvp(lambda a: (a * a, a / a), (x,), (x,))
+        return jvp(lambda a: (a * a, a / a, 1 / a), (x,), (x,))
 
     far = np.logspace(0, -280, 5).astype(dtype)  # beyond what packs of rows hold at a time
     calls: dict[str, Callable[[], Any]] = {

@@ -766,3 +766,23 @@ def test_arguments_of_ufuncs(mode):
         return y + np.add(x, 1, dtype=np.float64)
 
     agree(ds.jacobian(f, x, mode=mode), np.diag((2 * x * mask + 1).ravel()).reshape(3, 4, 3, 4), REGROUPED)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "complex128"])
+@pytest.mark.parametrize("b", [-2, -1, -1.0, 0, 0.5, 1, 1.0, 1.5, 2, 2.0, 3], ids=repr)
+def test_powers_have_numpys_bits_and_their_slopes(b, dtype, mode):
+    """NumPy has functions of their own for some exponents of arrays."""
+    x = np.random.default_rng(2).uniform(0.5, 2, 5).astype(dtype)
+    x = x * np.exp(0.7j).astype(dtype) if dtype == "complex128" else x
+    v = np.ones_like(x)
+    power = lambda x: x**b  # noqa: E731
+    y, pull = ds.vjp(power, x)
+    value, slope = ds.jvp(power, (x,), (v,)) if mode == "forward" else (y, np.conj(pull(v)[0]))
+    bits = 4 * np.finfo(dtype).eps if dtype == "complex128" else 0  # of complex ones it takes fewer, by version
+    np.testing.assert_allclose(value, x**b, rtol=bits)
+    assert value.dtype == slope.dtype == x.dtype
+    rounding = 16 * np.finfo(dtype).eps  # of two powers
+    np.testing.assert_allclose(slope, b * x ** (b - 1.0), rtol=rounding)
+    second = ds.jvp(lambda x: ds.jvp(power, (x,), (v,))[1], (x,), (v,))[1]
+    np.testing.assert_allclose(second, b * (b - 1) * x ** (b - 2.0), rtol=4 * rounding, atol=4 * rounding)

@@ -24,26 +24,44 @@ from .caching import compiles, jit
 from .scalars import Kind
 from .texts import inlined
 
+#: Every bit as NumPy has it, so that no result depends on which way was taken: tangents are not fused (`staging`) where
+#: flags say what may be, and these, for functions that LLVM may approximate, mean nothing to products and quotients.
+TO_THE_BIT: Any = {"nogil": True, "fastmath": {"afn"}}
 
-@jit(nogil=True)
+
+@jit(**TO_THE_BIT)
 def multiply(kind, a, da, b, db, y, dy):
-    """y = a b and dy, along one direction. Returns whether all of it is finite."""
+    """y = a b and dy, along each direction. Returns whether all of it is finite."""
     finite = True
-    for i in range(len(y)):
-        z = Dual(a[i], (da[i],)) * Dual(b[i], (db[i],))
-        y[i], dy[i] = z.value, z.partials[0]
-        finite &= bounded(z)
+    for k in range(len(dy)):
+        for i in range(len(y)):
+            z = Dual(a[i], (da[k, i],)) * Dual(b[i], (db[k, i],))
+            y[i], dy[k, i] = z.value, z.partials[0]
+            finite &= bounded(z)
     return finite
 
 
-@jit(nogil=True)
+@jit(**TO_THE_BIT)
 def divide(kind, a, da, b, db, y, dy):
-    """y = a / b and dy, along one direction. Returns whether all of it is finite."""
+    """y = a / b and dy, along each direction. Returns whether all of it is finite."""
     finite = True
-    for i in range(len(y)):
-        z = Dual(a[i], (da[i],)) / Dual(b[i], (db[i],))
-        y[i], dy[i] = z.value, z.partials[0]
-        finite &= bounded(z)
+    for k in range(len(dy)):
+        for i in range(len(y)):
+            z = Dual(a[i], (da[k, i],)) / Dual(b[i], (db[k, i],))
+            y[i], dy[k, i] = z.value, z.partials[0]
+            finite &= bounded(z)
+    return finite
+
+
+@jit(**TO_THE_BIT)
+def divide_number(kind, b, db, y, dy, a):
+    """y = a / b of a number a, and dy, along each direction. Returns whether all of it is finite."""
+    finite = True
+    for k in range(len(dy)):
+        for i in range(len(y)):
+            z = a / Dual(b[i], (db[k, i],))
+            y[i], dy[k, i] = z.value, z.partials[0]
+            finite &= bounded(z)
     return finite
 
 
@@ -171,18 +189,24 @@ def extend(kind, W, V, H, beta, size, shrunk, independent):
     return True
 
 
-def in_one_pass(name: str, a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray) -> tuple[Any, Any] | None:
-    """The value of a product or quotient ("multiply", "divide") and its tangents along N directions, if all is finite.
-
-    a and b have one shape, da and db (N, *shape); all are of one type.
+def in_one_pass(name: str, dtype: np.dtype[Any]) -> Any:
+    """The product or quotient ("multiply", "divide", "divide_number") of dtype as a function: of arrays x of one shape,
+    each followed by its tangents (N, *shape) along one direction or more, and of a number where there is one; it
+    returns (y, dy), or None where not all is finite. None where Numba is told not to compile.
     """
     if not compiles():
         return None
-    y, dy, (kind, entry) = np.empty_like(a), np.empty_like(da), entry_of(KERNELS[name], a.dtype, (1,) * 6)
-    for along_a, along_b, along_y in zip(da, db, dy):
-        if not entry(kind, *(x.reshape(-1) for x in (a, along_a, b, along_b, y, along_y))):
-            return None
-    return y, dy
+    kernel, arrays, numbers = KERNELS[name]
+    kind, entry = entry_of(kernel, dtype, (1, 2) * (arrays + 1), (dtype.type,) * numbers)
+
+    def compute(x: np.ndarray, dx: np.ndarray, *others: Any) -> tuple[Any, Any] | None:
+        y, dy = np.empty_like(x), np.empty_like(dx)
+        operands = (x, dx, *others[: 2 * arrays - 2], y, dy)
+        if x.ndim != 1:
+            operands = tuple(z.reshape((len(dx), -1) if k % 2 else -1) for k, z in enumerate(operands))
+        return (y, dy) if entry(kind, *operands, *others[2 * arrays - 2 :]) else None
+
+    return compute
 
 
 def each_dyad(U: np.ndarray, Vh: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -209,7 +233,12 @@ def extend_basis(
     return H, bool(entry(kind, W, V, H, beta, size, shrunk, independent))
 
 
-KERNELS = {"multiply": multiply, "divide": divide}
+#: the kernel, and of how many arrays and numbers
+KERNELS: dict[str, tuple[Any, int, int]] = {
+    "multiply": (multiply, 2, 0),
+    "divide": (divide, 2, 0),
+    "divide_number": (divide_number, 1, 1),
+}
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dual import Dual
 from ..elementary import EXTRA, TABLE, Row, array_function, compile_row
 from .registry import (
     NUMPY,
@@ -58,28 +59,74 @@ def plus(dy: Any, term: Any, own: bool) -> Any:
     return np.add(dy, term, out=dy) if mine and dy.shape == term.shape and dy.dtype == term.dtype else dy + term
 
 
-def in_one_pass(name: str) -> Any:
-    """The value and tangents of two large arrays, by a kernel; None where they are small, or not as it takes them."""
+class OnePass:
+    """What costs memory and nothing else, by kernels that go through it once: the value and the tangents of a product,
+    or of a quotient, of contiguous arrays of real numbers that have one shape and one type. None for all other
+    operands, and where something is not finite: NumPy has warnings to give."""
 
-    def jvp(operands: Operands, tangents: Operands) -> Any:
+    __slots__ = ("kernels", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kernels: dict[Any, Any] = {}  # by dtype, as soon as they are loaded
+
+    def __call__(self, operands: Operands, tangents: Operands) -> Any:
         (a, b), (da, db) = operands, tangents
-        if type(a) is not np.ndarray or a.size < ONE_PASS or not type(b) is type(da) is type(db) is np.ndarray:
+        if not (b is a and db is da) and not alike(a, da, b, db):
             return None
-        if a.shape != b.shape or da.shape != db.shape or da.shape[1:] != a.shape or not len(da):
+        kernel = self.kernel(a, da)
+        if kernel is None or not (b.flags.c_contiguous and db.flags.c_contiguous):
             return None
-        kind, arrays = a.dtype.newbyteorder("="), (a, da, b, db)
-        if kind.char not in "fd" or not all(x.dtype == kind and x.flags.c_contiguous for x in arrays):
+        return kernel(a, da, b, db)
+
+    def kernel(self, x: Any, dx: Any) -> Any:
+        """The kernel for arrays like x and their tangents, or None."""
+        if not type(x) is type(dx) is np.ndarray:
             return None
-        from ..kernels import memory_bound  # brings in Numba
+        kernel = self.kernels.get(x.dtype)
+        if kernel is None:
+            if x.size < ONE_PASS or x.dtype.char not in "fd" or not x.dtype.isnative:
+                return None
+            from ..kernels import memory_bound  # brings in Numba
 
-        return memory_bound.in_one_pass(name, *arrays)
+            kernel = self.kernels[x.dtype] = memory_bound.in_one_pass(self.name, x.dtype)
+        fits = dx.dtype == x.dtype and dx.shape[1:] == x.shape and dx.size
+        return kernel if fits and x.flags.c_contiguous and dx.flags.c_contiguous else None
 
-    return jvp
+
+def alike(a: Any, da: Any, b: Any, db: Any) -> bool:
+    """Whether two operands and their tangents are plain arrays of one shape and one type."""
+    if not type(a) is type(b) is type(da) is type(db) is np.ndarray:
+        return False
+    return a.shape == b.shape and a.dtype == b.dtype and da.shape == db.shape and da.dtype == db.dtype
 
 
-#: rows that cost memory, and nothing else; from so many elements on kernels save more than they take to be called. To
-#: load them takes half a second, once.
-IN_ONE_PASS, ONE_PASS = ("multiply", "divide"), 1 << 14
+def square(operands: Operands, tangents: Operands) -> Any:
+    """The square as a product."""
+    return PRODUCT(operands * 2, tangents * 2)
+
+
+def quotient(operands: Operands, tangents: Operands) -> Any:
+    """The quotient of two arrays, or of one of Python's numbers and an array; without a kernel, of a `Dual` of arrays,
+    which has the quotient rule too."""
+    (a, b), (da, db) = operands, tangents
+    if type(a) is float or type(a) is int:
+        kernel = RECIPROCAL.kernel(b, db)
+        return None if kernel is None else kernel(b, db, a)
+    if not alike(a, da, b, db) or da.shape[1:] != a.shape:
+        return None
+    together = QUOTIENT(operands, tangents)
+    if together is not None:
+        return together
+    z = Dual(a, (da,)) / Dual(b, (db,))
+    return z.value, z.partials[0]
+
+
+#: From so many elements on these kernels save more than it takes to load Numba, half a second, once; small arrays have
+#: them after that.
+ONE_PASS = 1 << 13
+PRODUCT, QUOTIENT, RECIPROCAL = OnePass("multiply"), OnePass("divide"), OnePass("divide_number")
+IN_ONE_PASS: dict[str, Any] = {"multiply": PRODUCT, "divide": quotient, "square": square}
 
 
 def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
@@ -184,8 +231,8 @@ def elementwise(row: Row) -> Rule:
 
         return tuple(None if c == "0" else cotangent(slope, c) for slope, c in zip(slopes, constants))
 
-    jvp = in_one_pass(row.name) if row.name in IN_ONE_PASS else None
-    return Rule(row.name, array_function(row.name), pushforward, pullback, examples_of(row), jvp=jvp, fresh=True)
+    function, jvp = array_function(row.name), IN_ONE_PASS.get(row.name)
+    return Rule(row.name, function, pushforward, pullback, examples_of(row), jvp=jvp, fresh=True)
 
 
 def where(condition: Any, p: Any, q: Any) -> Any:
@@ -350,6 +397,16 @@ def _as_operand(x: Any) -> Any:
     return x
 
 
+_POWERS = {b: ELEMENTWISE[name] for b, name in ((-1, "reciprocal"), (0.5, "sqrt"), (1, "positive"), (2, "square"))}
+
+
+def power(self: Any, other: Any) -> Any:
+    """x ** b, where NumPy has quicker functions for some exponents of arrays."""
+    if type(other) in (int, float) and other in _POWERS and self.ndim:
+        return _POWERS[other](self)
+    return ELEMENTWISE["power"](self, _as_operand(other))
+
+
 def _install_operators() -> None:
     def binary(rule: Rule) -> tuple[Any, Any]:
         def forward(self: Any, other: Any) -> Any:
@@ -379,6 +436,7 @@ def _install_operators() -> None:
         setattr(Tracer, f"__{name}__", forward)
         setattr(Tracer, f"__r{name}__", reflected)
         setattr(Tracer, f"__i{name}__", in_place(rule))
+    Tracer.__pow__ = power  # type: ignore[attr-defined, operator]
     for name in _COMPARISONS:
         compare = getattr(operator, name)
         setattr(Tracer, f"__{name}__", comparison(compare))
