@@ -96,12 +96,27 @@ Factored = tuple[Any, ...]
 
 def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
     """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0."""
-    if out_of_range(S):
-        return push_scaled(U, S, Vh, dA, at)
-    if fusible(get(), U, Vh, dA) and at.absolute and at.tail is None:
+    return push_scaled(U, S, Vh, dA, at) if out_of_range(S) else push_in_range(U, S, Vh, dA, at)
+
+
+def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """The same with S and dA brought to order one by powers of two, which is exact."""
+    e, f = power_of_two(S[..., None]), power_of_two(dA)
+    dU, dS, dVh = push_in_range(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
+    return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
+
+
+def push_in_range(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
+    """The same by the kernels, block by block, or at once."""
+    if by_kernels(at, U, Vh, dA):
         return push_fused(U, S, Vh, dA)[0]
     found = block_cuts(U, Vh, dA, directions=len(dA)) if np.ndim(dA) == np.ndim(U) + 1 else []
     return push_blocks(U, S, Vh, dA, at, found) if found else push_products(U, S, Vh, dA, at)
+
+
+def by_kernels(at: Spectrum, U: Any, *others: Any) -> bool:
+    """Whether the kernels take what is left when ties have been seen to, with this spectrum."""
+    return fusible(get(), U, *others) and at.absolute and at.tail is None
 
 
 def push_blocks(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum, found: list[slice]) -> tuple[Any, Any, Any]:
@@ -139,31 +154,29 @@ def is_thin(y: Any) -> bool:
     return y[0].shape[-1] == y[1].shape[-1] == y[2].shape[-2]
 
 
-def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """The same with S and dA brought to order one by powers of two, which is exact."""
-    e, f = power_of_two(S[..., None]), power_of_two(dA)
-    dU, dS, dVh = push_thin(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
-    return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
-
-
 def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
     """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero."""
-    by_kernels = fusible(get(), U, Vh, U_bar, S_bar, Vh_bar) and at.absolute and at.tail is None
     if U_bar is None and Vh_bar is None:
-        return pull_fused(U, S, Vh, None, S_bar, None)[0] if by_kernels else dyads(U, S_bar, Vh)
-    if out_of_range(S):
-        e = power_of_two(S[..., None])
-        S, rescale = scaled(S, -e[..., 0]), -e
-        S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
-    else:
-        rescale = None
-    if by_kernels:
-        A_bar = pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)[0]
-        return A_bar if rescale is None else scaled(A_bar, rescale)
+        fused = by_kernels(at, U, Vh, S_bar)
+        return pull_fused(U, S, Vh, None, S_bar, None)[0] if fused else dyads(U, S_bar, Vh)
+    pull = pull_scaled if out_of_range(S) else pull_in_range
+    return pull(U, S, Vh, U_bar, S_bar, Vh_bar, at)
+
+
+def pull_scaled(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
+    """The same with S brought to order one by a power of two, which is exact."""
+    e = power_of_two(S[..., None])
+    S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
+    return scaled(pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at), -e)
+
+
+def pull_in_range(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
+    """The same by the kernels, block by block, or at once."""
+    if by_kernels(at, U, Vh, U_bar, S_bar, Vh_bar):
+        return pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)[0]
     parts = U, S, Vh, U_bar, S_bar, Vh_bar
-    found = block_cuts(*parts)
-    A_bar = pull_blocks(parts, at, found) if found else pull_products(parts, at)
-    return A_bar if rescale is None else scaled(A_bar, rescale)
+    found = block_cuts(U, Vh, S, U_bar, S_bar, Vh_bar)
+    return pull_blocks(parts, at, found) if found else pull_products(parts, at)
 
 
 def pull_blocks(parts: Factored, at: Spectrum, found: list[slice]) -> Any:
