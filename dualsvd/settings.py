@@ -21,17 +21,7 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """The settings in force; `options(...)` changes them for a block.
-
-    algorithm   who computes the primal: "auto" (by size), "jacobi" (high relative accuracy), "lapack"
-    tangents    who computes the tangents of an SVD: "closed-form" rules, or "sweeps" (carried through every rotation)
-    ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", or, in reverse mode,
-                "subspace": the caller vouches that the result depends on the spectral subspaces only
-    refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
-    nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
-    threads     threads for batches; None: as many as there are cores that the process may use
-    max_bytes   memory that the tangents carried at one time may take
-    """
+    """The settings in force, as `options` describes them."""
 
     algorithm: str = "auto"
     tangents: str = "closed-form"
@@ -88,9 +78,9 @@ def options(**settings: Any) -> Iterator[Options]:
     """Change settings for a block; nested blocks add up, threads and coroutines each see their own.
 
     algorithm   who computes the primal: "auto" (by size), "jacobi" (high relative accuracy), "lapack"
-    tangents    how forward mode differentiates an SVD: "closed-form", or "sweeps" (through every rotation)
-    ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", "subspace" (the caller
-                vouches that the result depends on the spectral subspaces only)
+    tangents    how forward mode differentiates an SVD: "closed-form" rules, or "sweeps" (through every rotation)
+    ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", or, in reverse
+                mode, "subspace": the caller vouches that the result depends on the spectral subspaces only
     refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
     nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
     threads     threads for batches; None: as many as there are cores that the process may use

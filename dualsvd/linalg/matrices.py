@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
+from ..rules.products import adjoint as adjoint
 from ..rules.registry import Tracer, as_inexact, primal
 
 
@@ -35,12 +36,6 @@ def as_square(a: Any, name: str = "a") -> Any:
 def is_plain(*operands: Any) -> bool:
     """Whether none of these is traced: the innermost level of all."""
     return not any(isinstance(x, Tracer) for x in operands)
-
-
-def adjoint(x: Any) -> Any:
-    """The conjugate transpose of the last two axes."""
-    x = np.swapaxes(x, -1, -2)
-    return np.conj(x) if np.iscomplexobj(x) else x
 
 
 def hermitian_part(a: Any) -> Any:

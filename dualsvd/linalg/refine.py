@@ -33,6 +33,8 @@ class Pair(NamedTuple):
 
 
 CLOSE = 1e-3  # gaps below this, relative to s_1, make a cluster: beyond it vectors start from 13 digits
+FIRST_ORDER = 1e-17  # what a step of the usual length leaves of orthogonality: less than a rounding, but not nothing
+ORTHONORMAL = 5  # steps to orthonormality at most: each squares what is missing, and five bring 0.3 below a rounding
 SPLITTER = 2.0**27 + 1.0  # Dekker 1971: cuts 53 bits into 26 and 26 with a sign between
 
 
@@ -85,10 +87,6 @@ def plus(A: Pair, b: Any) -> Pair:
     return Pair(high, low)
 
 
-#: What a step of the usual length leaves of orthogonality: less than a rounding, but not nothing.
-FIRST_ORDER = 1e-17
-
-
 def flip(A: Pair) -> Pair:
     """The conjugate transpose."""
     return Pair(*(np.conj(np.swapaxes(x, -1, -2)) for x in A))
@@ -115,11 +113,10 @@ def refine(A: Any, U: Any, S: Any, Vh: Any, steps: int, resolved: Any, null: Any
 
     float32 input is refined in double precision, which doubles its digits at once.
     """
-    dtype, exact = A.dtype, np.zeros(())
+    dtype = A.dtype
     wide = np.result_type(dtype, np.float64)
-    A, U, V = (Pair(x.astype(wide), exact) for x in (A, U, np.conj(np.swapaxes(Vh, -1, -2))))
-    U, V = Pair(U.high, np.zeros_like(U.high)), Pair(V.high, np.zeros_like(V.high))
-    A = Pair(A.high, np.zeros_like(A.high))
+    exact = (x.astype(wide) for x in (A, U, np.conj(np.swapaxes(Vh, -1, -2))))
+    A, U, V = (Pair(x, np.zeros_like(x)) for x in exact)
     for _ in range(steps):
         U, V = solve_clusters(A, U, V, S)
         (U, R), (V, Q) = newton_step(A, U, V, resolved, ~null)
@@ -131,7 +128,8 @@ def refine(A: Any, U: Any, S: Any, Vh: Any, steps: int, resolved: Any, null: Any
 
 
 def rayleigh(T: Pair, R: Any, Q: Any) -> Pair:
-    """s_i = T_ii / (1 - (R_ii + Q_ii) / 2), the singular values to the square of the error of the vectors."""
+    """s_i = T_ii / (1 - (R_ii + Q_ii) / 2), to first order in R and Q: the singular values to the square of the error
+    of the vectors."""
     high, low, r, q = (np.real(np.diagonal(x, axis1=-2, axis2=-1)) for x in (*T, R, Q))
     return plus(Pair(high, low), high * (r + q) * 0.5)
 
@@ -198,7 +196,7 @@ def orthonormal(Q: Pair) -> tuple[Pair, Any]:
     """Q made orthonormal again where the step was long, as it is beside small values (a step is right to first order);
     and I - Q^H Q."""
     R = off_identity(Q)
-    for _ in range(5):
+    for _ in range(ORTHONORMAL):
         if not np.abs(R).max(initial=0.0) > FIRST_ORDER:
             break
         Q = plus(Q, Q.high @ (R * 0.5))

@@ -164,9 +164,9 @@ def as_numpy_divides(slope: Any) -> Any:
     return divided
 
 
-def conjugate(slope: Any) -> Any:
-    """The conjugate of a complex slope; a real one stays as it is (np.conj would give Python's 2 a type of its own)."""
-    return np.conj(slope) if np.iscomplexobj(slope) else slope
+def conjugate(x: Any) -> Any:
+    """The conjugate of what is complex; what is real stays as it is (np.conj would give Python's 2 its own type)."""
+    return np.conj(x) if np.iscomplexobj(x) else x
 
 
 def examples_of(row: Row) -> Examples:

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DTypeError
 from .reductions import negative_axes, negative_axis
 from .registry import implements, linear
-from .structural import finish, operand
+from .structural import finish, operand, piece_along
 
 # The adjoint of the transform is the inverse without its scaling, and norm= says which of the two carries that
 _ADJOINT: dict[Any, Any] = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
@@ -42,7 +42,7 @@ def _resized(a: Any, n: int | None, axis: int) -> Any:
     if n is None or n == length:
         return a
     if n < length:
-        return a[(Ellipsis, slice(None, n), *(slice(None),) * (-1 - axis))]
+        return a[piece_along(axis, slice(None, n))]
     widths = [(0, n - length) if k - np.ndim(a) == axis else (0, 0) for k in range(np.ndim(a))]
     return np.pad(a, widths)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .elementwise import align
+from .elementwise import align, conjugate
 from .registry import Operands, Rule, implements, primal
 from .structural import finish, operand
 
@@ -18,13 +18,9 @@ from .structural import finish, operand
 # matmul
 
 
-def _adjoint(x: Any) -> Any:
-    """x^H, without a copy where x is real."""
-    return np.swapaxes(np.conj(x) if np.iscomplexobj(x) else x, -1, -2)
-
-
-def _conj(x: Any) -> Any:
-    return np.conj(x) if np.iscomplexobj(x) else x
+def adjoint(x: Any) -> Any:
+    """The conjugate transpose of the last two axes, without a copy where x is real."""
+    return conjugate(np.swapaxes(x, -1, -2))
 
 
 def _rows(x: Any) -> Any:
@@ -69,18 +65,18 @@ def _pull_matmul(y_bar: Any, y: Any, operands: Operands) -> tuple[Any, Any]:
     def a_bar() -> Any:
         """Y_bar B^H."""
         if np.ndim(b) == 1:
-            return y_bar[..., None] * _conj(b)
+            return y_bar[..., None] * conjugate(b)
         if np.ndim(a) == 1:
-            return (_conj(b) @ y_bar[..., None])[..., 0]
-        return y_bar @ _adjoint(b)
+            return (conjugate(b) @ y_bar[..., None])[..., 0]
+        return y_bar @ adjoint(b)
 
     def b_bar() -> Any:
         """A^H Y_bar."""
         if np.ndim(a) == 1:
-            return _conj(a) * y_bar if np.ndim(b) == 1 else _conj(a)[:, None] * y_bar[..., None, :]
+            return conjugate(a) * y_bar if np.ndim(b) == 1 else conjugate(a)[:, None] * y_bar[..., None, :]
         if np.ndim(b) == 1:
-            return np.ravel(y_bar) @ _conj(_rows(a))
-        return _adjoint(_rows(a)) @ _rows(y_bar) if np.ndim(b) == 2 else _adjoint(a) @ y_bar
+            return np.ravel(y_bar) @ conjugate(_rows(a))
+        return adjoint(_rows(a)) @ _rows(y_bar) if np.ndim(b) == 2 else adjoint(a) @ y_bar
 
     return a_bar, b_bar
 
@@ -200,7 +196,7 @@ def _pull_einsum(
 
     def x_bar(k: int) -> Any:
         kind = np.result_type(primal(operands[k]))
-        factors = [y_bar, *(_conj(x) for j, x in enumerate(operands) if j != k)]
+        factors = [y_bar, *(conjugate(x) for j, x in enumerate(operands) if j != k)]
         subscripts = [output, *(s for j, s in enumerate(inputs) if j != k)]
         fresh = iter(_unused("".join(inputs)))
         axes = ""
@@ -366,7 +362,7 @@ def _linalg_outer(x1: Any, x2: Any, /) -> Any:
 
 @implements(np.vdot)
 def _np_vdot(a: Any, b: Any, /) -> Any:
-    return _conj(np.ravel(operand(a))) @ np.ravel(operand(b))
+    return conjugate(np.ravel(operand(a))) @ np.ravel(operand(b))
 
 
 @implements(np.vecdot)
@@ -374,12 +370,12 @@ def _np_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     x1, x2 = operand(x1), operand(x2)
     if axis != -1:
         x1, x2 = np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1)
-    return (_conj(x1)[..., None, :] @ x2[..., None])[..., 0, 0]
+    return (conjugate(x1)[..., None, :] @ x2[..., None])[..., 0, 0]
 
 
 implements(np.linalg.vecdot)(_np_vecdot)
 implements(np.matvec)(lambda x1, x2, /: (operand(x1) @ operand(x2)[..., None])[..., 0])
-implements(np.vecmat)(lambda x1, x2, /: (_conj(operand(x1))[..., None, :] @ operand(x2))[..., 0, :])
+implements(np.vecmat)(lambda x1, x2, /: (conjugate(operand(x1))[..., None, :] @ operand(x2))[..., 0, :])
 
 
 @implements(np.kron)

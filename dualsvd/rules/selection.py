@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from ..errors import MissingRuleError
 from .elementwise import align
 from .registry import Operands, Rule, Tracer, implements, missing, primal, write_out
-from .structural import add_up, finish, get_item, operand, rearranging, set_item
+from .structural import add_up, finish, get_item, operand, piece_along, rearranging, set_item
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Joining and splitting
@@ -37,15 +37,10 @@ def _stack(*arrays: Any, axis: int) -> Any:
     return np.stack(arrays, axis=axis)
 
 
-def _along(axis: int, piece: Any) -> tuple[Any, ...]:
-    """The index that takes a piece of an axis counted from the end."""
-    return (Ellipsis, piece, *(slice(None),) * (-1 - axis))
-
-
 def _pull_concatenate(y_bar: Any, y: Any, operands: Operands, axis: int) -> tuple[Any, ...]:
     ends = np.cumsum([np.shape(x)[axis] for x in operands]).tolist()
     pieces = [slice(start, end) for start, end in zip([0, *ends], ends)]
-    return tuple(partial(get_item, y_bar, index=_along(axis, piece)) for piece in pieces)
+    return tuple(partial(get_item, y_bar, index=piece_along(axis, piece)) for piece in pieces)
 
 
 def _join_examples(same_shape: bool) -> Any:
@@ -75,7 +70,7 @@ stack = Rule(
     _stack,
     lambda y, operands, tangents, axis: np.stack(_all_tangents(tangents, operands), axis=axis),
     lambda y_bar, y, operands, axis: tuple(
-        partial(get_item, y_bar, index=_along(axis, k)) for k in range(len(operands))
+        partial(get_item, y_bar, index=piece_along(axis, k)) for k in range(len(operands))
     ),
     _join_examples(same_shape=True),
 )

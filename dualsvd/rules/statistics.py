@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MissingRuleError
 from .reductions import last_axes, negative_axes, negative_axis, restore
 from .registry import Tracer, derivative_dtype, implements, of_dtype, primal
-from .structural import add_up, finish, in_dtype, operand
+from .structural import add_up, finish, in_dtype, operand, piece_along
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Statistics
@@ -118,8 +118,7 @@ def _np_quantile(
     y = _beside_nan(rows, rows[..., low] + along * (rows[..., high] - rows[..., low]))
     y = np.moveaxis(y, range(-q.ndim, 0), range(q.ndim))
     if keepdims:
-        shape = [1 if k - a.ndim in axes else n for k, n in enumerate(a.shape)]
-        y = np.reshape(y, (*q.shape, *shape))
+        y = restore(y, a.ndim, axes, False)
     return finish(y, out)
 
 
@@ -223,9 +222,8 @@ def _np_diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: An
         if any(e is not None for e in ends)
         else a
     )
-    rest = (slice(None),) * (-1 - axis)
     for _ in range(n):
-        a = a[(..., slice(1, None), *rest)] - a[(..., slice(None, -1), *rest)]
+        a = a[piece_along(axis, slice(1, None))] - a[piece_along(axis, slice(None, -1))]
     return a
 
 

@@ -14,6 +14,11 @@ from ..errors import DTypeError
 from .registry import Operands, Rule, Tracer, implements, linear, primal, topmost, write_out
 
 
+def piece_along(axis: int, piece: Any) -> tuple[Any, ...]:
+    """The index that takes a piece of an axis counted from the end."""
+    return (Ellipsis, piece, *(slice(None),) * (-1 - axis))
+
+
 def finish(result: Any, out: Any = None, dtype: Any = None) -> Any:
     """The arguments `dtype` and `out` of a NumPy function."""
     if dtype is not None and np.result_type(result) != np.dtype(dtype):
