@@ -375,6 +375,28 @@ def test_fused_functions_say_where_they_are_not_smooth(f, where, mode):
         ds.gradient(lambda x: np.sum(f(x)), a, mode=mode)
 
 
+@pytest.mark.parametrize(
+    ("f", "mode"),
+    [
+        pytest.param(ds.svdvals, "forward", id="values"),
+        pytest.param(lambda x: ds.svd(x).U, "reverse", id="vectors"),
+        pytest.param(ds.linalg.eigvalsh, "forward", id="eigenvalues"),
+        pytest.param(lambda x: ds.linalg.eigh(x).eigenvectors, "reverse", id="eigenvectors"),
+        pytest.param(lambda x: ds.low_rank(x, 1), "reverse", id="a cut"),
+        pytest.param(lambda x: ds.spectral_function(x, np.exp, np.exp), "reverse", id="f(0) = 1"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("batch", "name"), [((), ""), ((2,), " of matrix 1"), ((2, 2), " of matrix (1, 1)")], ids=["one", "2", "2x2"]
+)
+def test_messages_name_the_matrix_of_a_stack(f, mode, batch, name, rng):
+    a = rng.standard_normal((*batch, 3, 3))
+    a[(-1,) * len(batch)] = np.diag([2.0, 2.0, 0.0])
+    with ds.options(ties="raise"), pytest.raises((ds.DegenerateError, ds.GaugeError)) as caught:
+        ds.gradient(lambda x: np.sum(np.cos(f(x))), a, mode=mode)
+    assert name in str(caught.value) and ("matrix" in str(caught.value)) == bool(name)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Fused primitives at ties: identities
 

@@ -24,7 +24,7 @@ from ..rules.registry import Tracer, primal
 from ..settings import Options
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Tolerances, each in units of r eps, where r is the number of singular values
+# Tolerances: TIE, SPLIT and GAUGE in units of r eps, where r is the number of singular values; the others as they stand
 
 # TIE is the kernels' own: singular values are computed to c r eps s_1 with c about 1 to 3; a smaller gap is noise.
 
@@ -174,7 +174,7 @@ def reciprocal(x: Any, excluded: Any) -> Any:
         return np.clip(np.divide(1, x, out=x), -top, top, out=x)
 
 
-def power_of_two(x: Any) -> Any:
+def largest_exponent(x: Any) -> Any:
     """Exponents e (..., 1, 1) such that |x| 2^-e has its largest entry in [1/2, 1); 0 for a zero matrix."""
     largest = np.max(np.abs(primal(x)), axis=(-2, -1), keepdims=True, initial=0.0)
     return np.frexp(np.where(np.isfinite(largest), largest, 1.0))[1]
@@ -253,13 +253,18 @@ def out_of_range(S: Any) -> bool:
 # What is said at a tie
 
 
+def of_matrix(index: tuple[int, ...]) -> str:
+    """' of matrix 3' or ' of matrix (3, 1)' of a stack, '' of a single matrix: for messages."""
+    return f" of matrix {index[0] if len(index) == 1 else index}" if index else ""
+
+
 def where_tied(S: Any, at: Spectrum) -> str:
-    """'sigma_1 = 2.0 and sigma_2 = 2.0 (gap 0.0e+00) of matrix 3': the first tie or zero, for messages."""
+    """'sigma_1 = 2 and sigma_2 = 2 (gap 0.0e+00) of matrix 3': the first tie or zero, for messages."""
     S = primal(S)
     bad = np.argwhere(np.atleast_1d(at.degenerate)).tolist()
     index = tuple(bad[0]) if bad else (0,) * max(S.ndim - 1, 1)
     s, group, null = (x if S.ndim == 1 else x[index] for x in (S, at.group, at.null))
-    matrix = "" if S.ndim == 1 else f" of matrix {index[0] if len(index) == 1 else index}"
+    matrix = of_matrix(() if S.ndim == 1 else index)
     for i in range(len(s) - 1):
         if group[i] == group[i + 1] and not null[i]:
             return f"sigma_{i + 1} = {s[i]:.6g} and sigma_{i + 2} = {s[i + 1]:.6g} (gap {s[i] - s[i + 1]:.1e}){matrix}"
@@ -268,7 +273,7 @@ def where_tied(S: Any, at: Spectrum) -> str:
     return f"sigma_{i + 1} = {s[i]:.1e}, which is zero to working accuracy{matrix}"
 
 
-def judge(kind: type[DualSVDError], message: str, options: Options, *, vouched: bool = False) -> None:
+def object_to(kind: type[DualSVDError], message: str, options: Options, *, vouched: bool = False) -> None:
     """Raise, warn, or pass over a cotangent that the derivative cannot take, as `ties` says.
 
     vouched: whether ties="subspace" (the caller vouches for the rest of the function) covers this case.
@@ -282,7 +287,7 @@ def judge(kind: type[DualSVDError], message: str, options: Options, *, vouched: 
 def meet_tie(S: Any, at: Spectrum, options: Options) -> None:
     """ties="raise" and ties="warn" in forward mode; the directional derivative needs no word."""
     if options.ties in ("raise", "warn") and np.any(at.degenerate):
-        judge(
+        object_to(
             DegenerateError,
             f"the singular values meet at {where_tied(S, at)}: only one-sided directional derivatives exist there; "
             'take ties="directional" for those, or a function that is smooth there (polar, pinv, low_rank, '

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..rules.registry import primal
-from .degeneracy import Spectrum
+from .degeneracy import Spectrum, of_matrix
 
 #: Arguments closer than this, relative to the larger one, are averaged over instead of divided by their difference. The
 #: quotient loses a factor 1/0.05 at most; five points of Gauss-Legendre leave (0.05/2)^10 of a function that varies on
@@ -195,7 +195,7 @@ class Kept(Family):
         low, high = S[(*i, self.k)], S[(*i, self.k - 1)]
         return (
             f"the cut after {self.k} singular values falls into a tie: sigma_{self.k} = {high:.6g} and "
-            f"sigma_{self.k + 1} = {low:.6g} (gap {high - low:.1e}){f' of matrix {i}' if i else ''}; choose another k"
+            f"sigma_{self.k + 1} = {low:.6g} (gap {high - low:.1e}){of_matrix(i)}; choose another k"
         )
 
 
@@ -293,8 +293,8 @@ class UserFunction(Smooth):
             return None
         i = tuple(np.argwhere(at.null)[0].tolist())
         return (
-            f"U f(S) V^H with f(0) = {origin:.3g} has no derivative where sigma_{i[-1] + 1} = {S[i]:.1e} is zero"
-            f"{f' of matrix {i[:-1]}' if i[:-1] else ''}: the sign of f jumps there; take f with f(0) = 0"
+            f"U f(S) V^H with f(0) = {origin:.3g} has no derivative where sigma_{i[-1] + 1} = {S[i]:.1e}"
+            f"{of_matrix(i[:-1])} is zero: the sign of f jumps there; take f with f(0) = 0"
         )
 
 

@@ -27,17 +27,17 @@ from .degeneracy import (
     eigen_spectrum,
     groups_of,
     inverse_gaps,
-    judge,
+    object_to,
+    of_matrix,
     parted,
-    refine_groups,
     same_group,
     tolerance,
 )
 from .factorise import EighResult, eigh_factors, recall, remember
 from .gauge import is_zero
-from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain
+from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain, with_diagonal
 from .svd import least_weights
-from .ties import Unresolved, follow, second_turn, split_by_outer, unfollowed
+from .ties import Unresolved, follow, left_by_outer, second_turn, split_by_outer, unfollowed
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
@@ -47,15 +47,7 @@ def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
 
 def eigh_left_tied(y: EighResult) -> Spectrum:
     """The ties that are left when outer derivatives have split some along their directions."""
-    w, Q = y
-    at = eigen_spectrum(w)
-    while isinstance(w, Tracer) and np.any(at.tied):
-        if hasattr(w, "partials"):
-            dw, dQ = (primal(getattr(x, "partials", np.zeros(1))) for x in (w, Q))
-            moving, turning, top = (float(np.max(np.abs(x), initial=0.0)) for x in (dw, dQ, primal(w)))
-            at = refine_groups(at, dw, moving + turning * top)
-        w, Q = (x.value if isinstance(x, Tracer) else x for x in (w, Q))
-    return at
+    return left_by_outer(eigen_spectrum(y.eigenvalues), *y)
 
 
 def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
@@ -104,17 +96,17 @@ def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | No
 
 
 def tie_of(w: Any, at: Spectrum) -> str:
-    """'eigenvalues 1 and 2, 2.0 and 2.0 (gap 0.0e+00)': the first tie, for messages."""
+    """'eigenvalues 1 and 2, 2 and 2 (gap 0.0e+00) of matrix 3': the first tie, for messages."""
     i = tuple(np.argwhere(np.diff(at.group, axis=-1) == 0)[0].tolist())
     low, high = w[i], w[(*i[:-1], i[-1] + 1)]
-    matrix = f" of matrix {i[:-1]}" if len(i) > 1 else ""
-    return f"eigenvalues {i[-1] + 1} and {i[-1] + 2}, {low:.6g} and {high:.6g} (gap {high - low:.1e}){matrix}"
+    gap = f"(gap {high - low:.1e}){of_matrix(i[:-1])}"
+    return f"eigenvalues {i[-1] + 1} and {i[-1] + 2}, {low:.6g} and {high:.6g} {gap}"
 
 
 def eigh_meet_tie(w: Any, at: Spectrum, options: Options) -> None:
     """ties="raise" and ties="warn" in forward mode."""
     if options.ties in ("raise", "warn"):
-        judge(
+        object_to(
             DegenerateError,
             f"{tie_of(primal(w), at)} meet: only one-sided directional derivatives exist there; "
             'take ties="directional" for those',
@@ -156,7 +148,7 @@ def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None 
     P = adjoint(Q) @ Q_bar
     G = (P - adjoint(P)) * 0.5 * inverse_gaps(w, at)
     if w_bar is not None:
-        G = G + w_bar[..., None, :] * np.eye(np.shape(w)[-1], dtype=primal(w).dtype)
+        G = with_diagonal(G, w_bar)
     return (Q @ G @ adjoint(Q),)
 
 
@@ -168,41 +160,52 @@ def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Opt
     if Q_bar is not None:
         P = adjoint(Q) @ Q_bar
         sizes, skew = np.max(np.abs(Q_bar), axis=-2, initial=0.0), np.abs(P - adjoint(P)) * 0.5
-        bad = np.argwhere(diagonal(skew) > limit * sizes)
-        if len(bad):
-            i = tuple(bad[0].tolist())
-            judge(
-                GaugeError,
-                f"the derivative depends on the arbitrary phase of eigenvector {i[-1] + 1}: |Im q^H q_bar| = "
-                f"{diagonal(skew)[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when q is multiplied "
-                "by a phase (q q^H, |q|, eigenvalues)",
-                options,
-            )
-    if not np.any(at.tied):
-        return
-    pairs = same_group(at) & ~np.eye(w.shape[-1], dtype=bool)
+        eigh_admit_phases(diagonal(skew), sizes, limit, options)
+    if np.any(at.tied):
+        eigh_admit_ties(tie_of(w, at), w_bar, skew, sizes, limit, at, options)
+
+
+def eigh_admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
+    """The phase of an eigenvector must not matter."""
+    bad = np.argwhere(skew > limit * sizes)
+    if len(bad):
+        i = tuple(bad[0].tolist())
+        object_to(
+            GaugeError,
+            f"the derivative depends on the arbitrary phase of eigenvector {i[-1] + 1}{of_matrix(i[:-1])}: "
+            f"|Im q^H q_bar| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when q is "
+            "multiplied by a phase (q q^H, |q|, eigenvalues)",
+            options,
+        )
+
+
+def eigh_admit_ties(
+    where: str, w_bar: Any, skew: Any, sizes: Any, limit: float, at: Spectrum, options: Options
+) -> None:
+    """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
+    pairs = same_group(at) & ~np.eye(sizes.shape[-1], dtype=bool)
     largest = np.max(sizes, axis=-1, initial=0.0)[..., None, None]
     if np.any(pairs & (skew > limit * largest)):
-        judge(
+        object_to(
             GaugeError,
-            f"the derivative depends on the arbitrary basis of the eigenvectors of {tie_of(w, at)}; use a function of "
-            "the projector on their space, or forward mode",
+            f"the derivative depends on the arbitrary basis of the eigenvectors of {where}; use a function of the "
+            "projector on their space, or forward mode",
             options,
         )
     if w_bar is not None:
         spread = np.abs(w_bar[..., :, None] - w_bar[..., None, :])
         if np.any(pairs & (spread > limit * np.max(np.abs(w_bar), axis=-1, initial=0.0)[..., None, None])):
-            judge(
+            object_to(
                 DegenerateError,
-                f"the ordered eigenvalues are not differentiable at {tie_of(w, at)}, and their cotangents differ; "
-                "use eigvalsh, which gives the least generalised gradient, or forward mode along one direction",
+                f"the ordered eigenvalues are not differentiable at {where}, and their cotangents differ; use "
+                "eigvalsh, which gives the least generalised gradient, or forward mode along one direction",
                 options,
             )
     if np.any(pairs.any(axis=-1) & (sizes > limit * largest[..., 0])):
-        judge(
+        object_to(
             DegenerateError,
-            f"the cotangent of the eigenvectors does not determine the derivative at {tie_of(w, at)}; use forward "
-            'mode, or vouch with ties="subspace" that the result depends on the invariant subspaces only',
+            f"the cotangent of the eigenvectors does not determine the derivative at {where}; use forward mode, or "
+            'vouch with ties="subspace" that the result depends on the invariant subspaces only',
             options,
             vouched=True,
         )

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConvergenceError, NonFiniteError
 from ..rules.registry import primal
 from ..settings import Options, get
-from .degeneracy import power_of_two, same_group, scaled, spectrum
+from .degeneracy import largest_exponent, same_group, scaled, spectrum
 from .dispatch import Wanted, Way, way_for
 from .kernel_calls import check_converged, kernels, stack_of, threads
 from .matrices import adjoint, with_complement
@@ -91,7 +91,7 @@ def refined(a: Any, factors: SVDResult, options: Options) -> SVDResult:
     r = factors.S.shape[-1]
     U, Vh = factors.U[..., :, :r], factors.Vh[..., :r, :]
     at = spectrum(factors.S, options)
-    e = power_of_two(a)
+    e = largest_exponent(a)
     y = refine(scaled(a, -e), U, scaled(factors.S, -e[..., 0]), Vh, options.refine, ~same_group(at), at.null)
     S, tail = scaled(y.S, e[..., 0]), scaled(y.tail, e[..., 0])
     U, Vh = y.U, y.Vh
@@ -189,7 +189,7 @@ def eigh_factors(a: Any, options: Options) -> EighResult:
 
 def jacobi_eigh(a: Any, options: Options) -> tuple[Any, Any]:
     """w, Q by one-sided Jacobi on A + c I with c above |A|: positive definite, so that V holds the eigenvectors."""
-    n, e = a.shape[-1], power_of_two(a)
+    n, e = a.shape[-1], largest_exponent(a)
     a = scaled(a, -e)
     rows, frobenius = np.abs(a).sum(axis=-1).max(axis=-1, initial=0.0), np.linalg.norm(a, axis=(-2, -1))
     shift = (1.125 * np.minimum(rows, frobenius))[..., None, None].astype(a.real.dtype)  # what is added costs digits

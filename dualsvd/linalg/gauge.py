@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import DegenerateError, GaugeError
 from ..rules.registry import primal
 from ..settings import Options
-from .degeneracy import GAUGE, Spectrum, groups_of, judge, tolerance
+from .degeneracy import GAUGE, Spectrum, groups_of, object_to, of_matrix, tolerance
 from .factorise import SVDResult
 from .matrices import adjoint, diagonal, is_plain
 from .ties import split
@@ -56,7 +56,7 @@ def admit(y: SVDResult, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum, optio
     if np.iscomplexobj(U):
         admit_phases(diagonal(skew), sizes, limit, options)
     if degenerate:
-        admit_ties(y, u_bar, S_bar, v_bar, skew, sizes, limit, at, options)
+        admit_ties(y, S_bar, skew, sizes, limit, at, options)
 
 
 def admit_free(Q: Any, bar: Any, limit: float, name: str, options: Options) -> None:
@@ -64,7 +64,7 @@ def admit_free(Q: Any, bar: Any, limit: float, name: str, options: Options) -> N
     P = adjoint(Q) @ bar
     skew, size = np.abs(P - adjoint(P)) * 0.5, np.max(np.abs(bar), initial=0.0)
     if np.any(skew > limit * size):
-        judge(
+        object_to(
             GaugeError,
             f"the derivative depends on the arbitrary basis of the free columns of {name} (full_matrices=True): "
             f"|sk(Q^H Q_bar)| = {skew.max():.1e} of {size:.1e}; use a function of the projector Q Q^H, or "
@@ -77,67 +77,66 @@ def admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
     """A common phase of u_i and v_i must not matter."""
     bad = np.argwhere(skew > limit * sizes)
     if len(bad):
-        i = tuple(bad[0])
-        judge(
+        i = tuple(bad[0].tolist())
+        object_to(
             GaugeError,
-            f"the derivative depends on the arbitrary phase of the singular vectors {i[-1] + 1}: "
+            f"the derivative depends on the arbitrary phase of the singular vectors {i[-1] + 1}{of_matrix(i[:-1])}: "
             f"|Im(u^H u_bar + v^H v_bar)| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when "
             "u and v are multiplied by a common phase (u v^H, |u|, singular values)",
             options,
         )
 
 
-def admit_ties(
-    y: SVDResult,
-    u_bar: Any,
-    S_bar: Any,
-    v_bar: Any,
-    skew: Any,
-    sizes: Any,
-    limit: float,
-    at: Spectrum,
-    options: Options,
-) -> None:
+def admit_ties(y: SVDResult, S_bar: Any, skew: Any, sizes: Any, limit: float, at: Spectrum, options: Options) -> None:
     """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
-    S = primal(y.S)
+    S, U, Vh = (primal(x) for x in (y.S, y.U, y.Vh))
+    one_passes = U.shape[-2] == Vh.shape[-1] and not np.iscomplexobj(U)  # a single zero, which is smooth with its sign
     for index in np.argwhere(at.degenerate).tolist() if S.ndim > 1 else [()]:
         i = tuple(index)
-        matrix = f" of matrix {i[0] if len(i) == 1 else i}" if i else ""
         for g in groups_of(at.group[i]):
-            null = bool(at.null[i][g.start])
-            k = g.stop - g.start
-            harmless = null and k == 1 and np.shape(y.U)[-2] == np.shape(y.Vh)[-1] and not np.iscomplexobj(primal(y.U))
-            if harmless or (k == 1 and not null):
+            null, k = bool(at.null[i][g.start]), g.stop - g.start
+            if k == 1 and (one_passes or not null):
                 continue
             names = f"sigma_{g.start + 1}" + (f" ... sigma_{g.stop}" if k > 1 else "")
             gap = S[i][g.start] - S[i][g.stop - 1]
-            what = f"{names} = {S[i][g.start]:.6g} (gap {gap:.1e}){matrix}"
-            s_bar = np.zeros(k) if S_bar is None else S_bar[i][g]
+            what = f"{names} = {S[i][g.start]:.6g} (gap {gap:.1e}){of_matrix(i)}"
             size = sizes[i][g]
-            block = skew[i][g, g]
-            worst = float(np.max(block, initial=0.0))
-            if k > 1 and not null and worst > limit * float(np.max(size)):
-                judge(
-                    GaugeError,
-                    f"the derivative depends on the arbitrary basis of the singular vectors of {what}: "
-                    f"|sk(U^H U_bar + V^H V_bar)| = {worst:.1e} of {np.max(size):.1e} within the tie; {REMEDY}",
-                    options,
-                )
-            spread = float(np.max(s_bar) - np.min(s_bar)) if not null else float(np.max(np.abs(s_bar)))
-            if spread > limit * max(float(np.max(np.abs(s_bar))), float(np.max(size))):
-                judge(
-                    DegenerateError,
-                    f"the ordered singular values are not differentiable at {what}, and their cotangents "
-                    f"{'differ' if not null else 'are not zero'} there ({', '.join(f'{x:.3g}' for x in s_bar[:4])}"
-                    f"{', ...' if k > 4 else ''}); for a subgradient use opnorm, nuclear_norm or svdvals; with "
-                    f"singular vectors in the function too, {REMEDY}",
-                    options,
-                )
+            if not null:
+                admit_basis(what, skew[i][g, g], size, limit, options)
+            if S_bar is not None:
+                admit_values(what, S_bar[i][g], size, null, limit, options)
             if np.any(size > limit * np.max(sizes[i])):
-                judge(
+                object_to(
                     DegenerateError,
                     f"the cotangent of the singular vectors does not determine the derivative at {what}: the part of "
                     f"the tied block that it leaves out may be of order one; {REMEDY}",
                     options,
                     vouched=True,
                 )
+
+
+def admit_basis(what: str, skew: Any, sizes: Any, limit: float, options: Options) -> None:
+    """The basis of one tie must not matter."""
+    worst, size = float(np.max(skew, initial=0.0)), float(np.max(sizes))
+    if worst > limit * size:
+        object_to(
+            GaugeError,
+            f"the derivative depends on the arbitrary basis of the singular vectors of {what}: "
+            f"|sk(U^H U_bar + V^H V_bar)| = {worst:.1e} of {size:.1e} within the tie; {REMEDY}",
+            options,
+        )
+
+
+def admit_values(what: str, s_bar: Any, sizes: Any, null: bool, limit: float, options: Options) -> None:
+    """The values of one tie must have equal cotangents, those of zeros none."""
+    largest = float(np.max(np.abs(s_bar)))
+    spread = largest if null else float(np.max(s_bar) - np.min(s_bar))
+    if spread > limit * max(largest, float(np.max(sizes))):
+        object_to(
+            DegenerateError,
+            f"the ordered singular values are not differentiable at {what}, and their cotangents "
+            f"{'are not zero' if null else 'differ'} there ({', '.join(f'{x:.3g}' for x in s_bar[:4])}"
+            f"{', ...' if len(s_bar) > 4 else ''}); for a subgradient use opnorm, nuclear_norm or svdvals; with "
+            f"singular vectors in the function too, {REMEDY}",
+            options,
+        )

@@ -137,6 +137,11 @@ def graded(S: Any, a: Any, dA: Any, options: Options, span: float = GRADED) -> b
     return not (traced and np.any(spectrum(S, options).degenerate))  # an outer direction may have turned the tie
 
 
+def sharpened(S: Any, a: Any, dA: Any, dS: Any, options: Options) -> Any:
+    """dS, each right relative to itself where the matrix is graded and accuracy of that kind is asked for."""
+    return graded_slopes(a, dA, dS, options) if graded(S, a, dA, options) else dS
+
+
 def graded_slopes(a: Any, dA: Any, dS: Any, options: Options) -> Any:
     """dS with tangents carried through a pivoted QR, and the derivative taken at the triangular factor.
 

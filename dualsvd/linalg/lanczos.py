@@ -48,7 +48,7 @@ from .operators import SEED, Array, Operator, conj
 BLOCK = 2
 #: the probability that the certificate is wrong, over the draw of the start, for the worst of matrices
 FAILURE = 1e-6
-#: default tolerance in units of eps, some times above what (2) allows
+#: default tolerance in units of eps, a few times what (2) allows
 TOLERANCE = 16384
 #: the same in eps of the array, where that is in single precision and the work in double
 TOLERANCE_GIVEN = 16
@@ -160,7 +160,7 @@ def relative_tolerance(operator: Operator, tol: float | None) -> float:
 # The process
 
 
-class Unresolved(NamedTuple):
+class GaveUp(NamedTuple):
     """How far the process came when its steps were used up."""
 
     sigma: float
@@ -300,7 +300,7 @@ def orthonormal_rows(W: Array, V: Array, Q: Array, R: Array) -> None:
 
 def krylov(
     operator: Operator, tol: float | None = None, u0: Any = None, start: Array | None = None
-) -> Leading | Unresolved:
+) -> Leading | GaveUp:
     """Steps until sigma is certified; looks at the spectrum of T only where the last looks foretell success.
 
     `start`, rows of the shorter side's length, replaces the random start; its likely part is then its caller's concern.
@@ -315,13 +315,13 @@ def krylov(
     basis = Basis(V1, steps, operator.by_two)
     looks: list[tuple[int, float]] = []
     look, bound, ritz = FIRST_LOOK, math.inf, Ritz(0.0, 0.0, np.ones(1))
+    basis.extend(operator.gram(basis.last()))
+    noise = EXHAUSTED * operator.eps * math.sqrt(n) * float(np.linalg.norm(basis.T[: basis.b, : basis.b]))
     while True:
-        basis.extend(operator.gram(basis.last()))
         beta = length(basis.beta)
-        if basis.k == 1:
-            noise = EXHAUSTED * operator.eps * math.sqrt(n) * float(np.linalg.norm(basis.T[: basis.b, : basis.b]))
         exhausted = beta <= noise
-        if not (exhausted or basis.k == look or basis.k == steps):
+        if not (exhausted or basis.k in (look, steps)):
+            basis.extend(operator.gram(basis.last()))
             continue
         if not math.isfinite(beta):
             raise NonFiniteError(f"the operator's products are not finite after {basis.k} steps")
@@ -342,8 +342,9 @@ def krylov(
         looks.append((basis.k, missing))
         if basis.k == steps or (operator.X is not None and hopeless(looks, steps)):
             sigma = math.ldexp(math.sqrt(top), operator.exponent)
-            return Unresolved(sigma, bound * sigma, basis.k)
+            return GaveUp(sigma, bound * sigma, basis.k)
         look = min(next_look(looks), steps)
+        basis.extend(operator.gram(basis.last()))
 
 
 def hopeless(looks: list[tuple[int, float]], steps: int) -> bool:

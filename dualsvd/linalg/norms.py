@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import DegenerateError, ShapeError
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
 from ..settings import Options, get, resolve
-from .degeneracy import in_range, meet_tie, power_of_two, scaled, spectrum, values_in_range
+from .degeneracy import in_range, largest_exponent, meet_tie, scaled, spectrum, values_in_range
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
 from .factorise import factors_at, finite_or_nan, finite_part, remember, singular_values, svd_factors
@@ -346,7 +346,7 @@ def cond(a: Any, p: Any = None) -> Any:
     """
     a = nonempty(a)
     if p not in (None, 2, -2):
-        a = scaled(a, -power_of_two(a))  # no sum, and no derivative of the inverse, then leaves the range
+        a = scaled(a, -largest_exponent(a))  # no sum, and no derivative of the inverse, then leaves the range
         if not isinstance(a, Tracer):
             return of_finite(lambda finite: np.linalg.cond(finite, p))(a)[()]
         try:

@@ -28,7 +28,7 @@ import numpy as np
 from ..errors import MissingRuleError, ShapeError
 from ..rules.registry import missing
 from ..settings import get
-from .degeneracy import Spectrum, groups_of, power_of_two, scaled, spectrum
+from .degeneracy import Spectrum, groups_of, largest_exponent, scaled, spectrum
 from .factorise import SVDResult, finite_part, spoil, svd_factors
 from .matrices import adjoint, as_matrix, is_plain
 from .ties import direction_noise
@@ -55,7 +55,7 @@ def svdvals_second(a: Any, da: Any) -> Any:
         raise ShapeError(f"da must have the shape {a.shape} of a, got {da.shape}")
     options = get()
     finite, bad = finite_part(a, options)
-    e, f = power_of_two(finite), power_of_two(da)
+    e, f = largest_exponent(finite), largest_exponent(da)
     factors = svd_factors(scaled(finite, -e), options)
     at = spectrum(factors.S, options)
     D = scaled(da, -f)

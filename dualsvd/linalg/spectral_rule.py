@@ -27,7 +27,7 @@ from ..errors import DegenerateError
 from ..rules.elementwise import align
 from ..rules.registry import Rule
 from ..settings import Options, get
-from .degeneracy import judge, spectrum
+from .degeneracy import object_to, spectrum
 from .divided_differences import Family, Kept, Nodes, UserFunction, divided_differences
 from .factorise import SVDResult, recall, remember, svd_factors, tail_of
 from .matrices import adjoint, dyads, matrix_examples
@@ -55,7 +55,7 @@ def spectral_function_of(
         return remember(y, factors)
     broken = family.broken(factors.S, at)
     if broken is not None:
-        judge(DegenerateError, broken, options)
+        object_to(DegenerateError, broken, options)
     derivative = first_derivative if len(directions) == 1 else higher_derivative
     with np.errstate(invalid="ignore"):  # NaN stays in its matrix of the stack
         return remember(derivative(factors, nodes, directions, family), factors)

@@ -38,10 +38,10 @@ from .degeneracy import (
     inverse_gaps,
     inverse_sums,
     inverse_values,
+    largest_exponent,
     meet_tie,
     out_of_range,
     parted,
-    power_of_two,
     same_group,
     scaled,
     spectrum,
@@ -53,11 +53,10 @@ from .gauge import admit, is_zero
 from .kernel_rules import (
     each_dyad,
     fusible,
-    graded,
     graded_dyads,
-    graded_slopes,
     pull_fused,
     push_fused,
+    sharpened,
     slopes_fused,
     svd_sweeps,
     swept_slopes,
@@ -101,7 +100,7 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
 
 def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
     """The same with S and dA brought to order one by powers of two, which is exact."""
-    e, f = power_of_two(S[..., None]), power_of_two(dA)
+    e, f = largest_exponent(S[..., None]), largest_exponent(dA)
     dU, dS, dVh = push_in_range(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
     return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
 
@@ -165,7 +164,7 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
 
 def pull_scaled(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
     """The same with S brought to order one by a power of two, which is exact."""
-    e = power_of_two(S[..., None])
+    e = largest_exponent(S[..., None])
     S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
     return scaled(pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at), -e)
 
@@ -278,9 +277,7 @@ def svd_jvp(
         need_all_directions()
         y = follow_direction(y, da, at)
     dU, dS, dVh = svd_push(y, da, at, options)
-    if graded(y.S, a, da, options):
-        dS = graded_slopes(a, da, dS, options)
-    return y, (dU, dS, dVh)
+    return y, (dU, sharpened(y.S, a, da, dS, options), dVh)
 
 
 def swept_factors(a: Any, dA: Any, full_matrices: bool, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
@@ -341,7 +338,7 @@ def svd_pushforward_rule(
     if np.any(at.degenerate):
         meet_tie(factors.S, at, options)
         dS = svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
-    return dU, graded_slopes(a, dA, dS, options) if graded(factors.S, a, dA, options) else dS, dVh
+    return dU, sharpened(factors.S, a, dA, dS, options), dVh
 
 
 def svd_pullback_rule(
@@ -390,9 +387,7 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if np.any(at.degenerate):
         meet_tie(y, at, options)
         need_all_directions()
-        factors = follow_direction(factors, dA, at)
-    dS = value_slopes(factors, dA)
-    return graded_slopes(a, dA, dS, options) if graded(factors.S, a, dA, options) else dS
+    return followed_slopes(factors, a, dA, at, options)
 
 
 def value_slopes(factors: SVDResult, dA: Any) -> Any:
@@ -402,11 +397,16 @@ def value_slopes(factors: SVDResult, dA: Any) -> Any:
 
 
 def turned_slopes(a: Any, factors: SVDResult, dA: Any, options: Options) -> Any:
-    """The slopes of all singular values in the basis that follows dA."""
+    """`followed_slopes` at the level of a, from the factors of its primal."""
     y = factors if is_plain(a) else SVD(a, options=options)
-    at = svd_spectrum(y, options)
-    dS = value_slopes(follow_direction(y, dA, at) if np.any(at.degenerate) else y, dA)
-    return graded_slopes(a, dA, dS, options) if graded(y.S, a, dA, options) else dS
+    return followed_slopes(y, a, dA, svd_spectrum(y, options), options)
+
+
+def followed_slopes(factors: SVDResult, a: Any, dA: Any, at: Spectrum, options: Options) -> Any:
+    """The slopes of all singular values in the basis that follows dA."""
+    if np.any(at.degenerate):
+        factors = follow_direction(factors, dA, at)
+    return sharpened(factors.S, a, dA, value_slopes(factors, dA), options)
 
 
 def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None = None) -> tuple[Any]:

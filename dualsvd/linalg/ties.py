@@ -255,14 +255,17 @@ def complete_like(Q: Any, old: Any, at: Spectrum) -> Any:
 
 def svd_spectrum(y: SVDResult, options: Options) -> Spectrum:
     """The ties that are left when outer derivatives have split some along their directions."""
-    U, S, Vh = y
-    at = spectrum(S, options, tail_of(S, options))
-    while isinstance(S, Tracer) and np.any(at.degenerate):
-        if hasattr(S, "partials"):
-            dU, dS, dVh = (primal(getattr(x, "partials", np.zeros(1))) for x in (U, S, Vh))
-            turning, also, moving, top = (float(np.max(np.abs(x), initial=0.0)) for x in (dU, dVh, dS, primal(S)))
-            at = refine_groups(at, dS, max(turning, also) * top + moving)
-        U, S, Vh = (x.value if isinstance(x, Tracer) else x for x in (U, S, Vh))
+    return left_by_outer(spectrum(y.S, options, tail_of(y.S, options)), y.S, y.U, y.Vh)
+
+
+def left_by_outer(at: Spectrum, *factors: Any) -> Spectrum:
+    """What is left of the ties `at` of values, the first of these factors, when outer derivatives have split some."""
+    while isinstance(factors[0], Tracer) and np.any(at.degenerate):
+        if hasattr(factors[0], "partials"):
+            moves, *turns = (primal(getattr(x, "partials", np.zeros(1))) for x in factors)
+            moving, top, *turning = (float(np.max(np.abs(x), initial=0.0)) for x in (moves, primal(factors[0]), *turns))
+            at = refine_groups(at, moves, moving + max(turning) * top)
+        factors = tuple(x.value if isinstance(x, Tracer) else x for x in factors)
     return at
 
 
