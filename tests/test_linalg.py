@@ -428,6 +428,17 @@ def test_empty_matrices_are_as_in_numpy(shape):
             id="too short a df",
         ),
         pytest.param(lambda a: ds.norm(a, 7), np.eye(2), ValueError, "got 7", id="an order without a norm"),
+        *(
+            pytest.param(lambda a, p=p: ds.norm(a, p), np.eye(2), ValueError, says, id=f"norm of order {p}")
+            for p, says in {("schatten",): "'schatten'", ("ky fan", 2): "ky fan", ("schatten", 0.5): "p >= 1"}.items()
+        ),
+        pytest.param(
+            lambda a: ds.linalg.vector_norm(a, ("schatten", 3)), np.ones(2), ValueError, "number", id="vector"
+        ),
+        pytest.param(lambda a: ds.linalg.lstsq(a, np.ones(4)), np.ones((3, 2)), ds.ShapeError, "3 rows", id="long b"),
+        pytest.param(lambda a: ds.linalg.lstsq(a, 1.0), np.ones((3, 2)), ds.ShapeError, "3 rows", id="b a number"),
+        pytest.param(lambda a: ds.linalg.lstsq(a, a), np.ones((2, 3, 3)), ds.ShapeError, "pinv", id="lstsq of a stack"),
+        pytest.param(lambda a: ds.linalg.matrix_power(a, 1.5), np.eye(2), TypeError, "integer, got 1.5", id="power"),
         pytest.param(lambda a: ds.svdvals(a, ties="perhaps"), np.eye(2), ValueError, "perhaps", id="an unknown option"),
         pytest.param(
             lambda a: ds.svd_pushforward(*ds.svd(a), np.ones((3, 2))),

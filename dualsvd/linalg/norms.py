@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, ShapeError
+from ..rules.reductions import last_axes, negative_axes, restore
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
 from ..settings import Options, get, resolve
 from .degeneracy import in_range, largest_exponent, meet_tie, scaled, spectrum, values_in_range
@@ -284,10 +285,9 @@ def norm(a: Any, ord: Any = None) -> Any:
     """
     a = as_matrix(a)
     if isinstance(ord, tuple):
-        kind, p = ord
-        if kind != "schatten":
+        if len(ord) != 2 or ord[0] != "schatten":
             raise ValueError(f'ord must be ("schatten", p) if it is a tuple, got {ord!r}')
-        return schatten_norm(a, p)
+        return schatten_norm(a, ord[1])
     if ord is None or ord == "fro":
         return frobenius_norm(a)
     if ord == "nuc":
@@ -328,7 +328,7 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
         return np.sum(primal(x) != 0, axis=-1).astype(np.abs(primal(x)).dtype)
     if ord == 1:
         return np.sum(np.abs(x), axis=-1)
-    if isinstance(ord, str):
+    if isinstance(ord, (str, tuple)):
         raise ValueError(f"ord must be a number for vectors, got {ord!r}")
     return VECTOR(x, p=ord)
 
@@ -397,36 +397,23 @@ def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
 @implements(np.linalg.norm)
 def _numpy_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     ndim = np.ndim(x)
-    if axis is None:
-        if ord is None:
-            y, axes = VECTOR(np.reshape(x, (-1,))), tuple(range(ndim))
-        elif ndim == 1:
-            y, axes = vector_norm(x, ord), (0,)
-        elif ndim == 2:
-            y, axes = norm(x, ord), (0, 1)
-        else:
-            raise ValueError("Improper number of dimensions to norm.")
+    axes = negative_axes(axis, ndim)
+    if axis is None and ord is None:
+        y = VECTOR(np.reshape(x, (-1,)))
+    elif len(axes) == 1:
+        y = vector_norm(np.moveaxis(x, axes[0], -1), 2 if ord is None else ord)
+    elif len(axes) == 2:
+        y = norm(np.moveaxis(x, axes, (-2, -1)), ord)
     else:
-        axes = tuple(int(i) % ndim for i in np.atleast_1d(axis))
-        if len(axes) == 1:
-            y = vector_norm(np.moveaxis(x, axes[0], -1), 2 if ord is None else ord)
-        elif len(axes) == 2:
-            y = norm(np.moveaxis(x, axes, (-2, -1)), ord)
-        else:
-            raise ValueError("Improper number of dimensions to norm.")
-    return np.reshape(y, tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))) if keepdims else y
+        raise ValueError("Improper number of dimensions to norm.")
+    return restore(y, ndim, axes, False) if keepdims else y
 
 
 @implements(np.linalg.vector_norm)
 def _numpy_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    ndim = np.ndim(x)
-    axes = tuple(range(ndim)) if axis is None else ((axis,) if isinstance(axis, (int, np.integer)) else tuple(axis))
-    axes = tuple(i % ndim for i in axes)
-    kept = tuple(i for i in range(ndim) if i not in axes)
-    shape = np.shape(x)
-    flat = np.reshape(np.transpose(x, kept + axes), (*(shape[i] for i in kept), math.prod(shape[i] for i in axes)))
-    y = vector_norm(flat, ord)
-    return np.reshape(y, tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))) if keepdims else y
+    axes = negative_axes(axis, np.ndim(x))
+    y = vector_norm(last_axes(x, axes), ord)
+    return restore(y, np.ndim(x), axes, False) if keepdims else y
 
 
 @implements(np.linalg.matrix_norm)

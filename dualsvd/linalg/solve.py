@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DegenerateError, ShapeError
+from ..errors import DegenerateError, DTypeError, ShapeError
 from ..rules.elementwise import align
 from ..rules.registry import Rule, as_inexact, implements, primal
 from ..settings import get
@@ -292,13 +293,18 @@ def _numpy_cholesky(a: Any, /, *, upper: bool = False) -> Any:
 def matrix_power(a: Any, n: int) -> Any:
     """The matrices a (..., n, n) to an integer power, by repeated squaring, and of the inverse if it is negative.
 
-    Raises numpy.linalg.LinAlgError where a is singular and the power negative; ShapeError, DTypeError.
+    Raises numpy.linalg.LinAlgError where a is singular and the power negative; DTypeError, also for a power that is no
+    integer; ShapeError.
 
     >>> import numpy as np, dualsvd as ds
     >>> np.diag(ds.jvp(lambda a: ds.linalg.matrix_power(a, 3), (np.diag([2.0, 1.0]),), (np.eye(2),))[1])
     array([12.,  3.])
     """
     a = as_square(a)
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise DTypeError(f"the power must be an integer, got {n!r}") from None
     if n < 0:
         a, n = inv(a), -n
     if n == 0:

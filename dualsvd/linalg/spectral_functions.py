@@ -192,6 +192,8 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     The solution has the derivative of `pinv(a, cutoff) @ b`: at a rank-deficient a, that along directions that keep the
     rank. Residuals and singular values have theirs; the rank is a number without one.
 
+    a is one matrix (m, n), b a vector (m,) or a matrix (m, k).
+
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
@@ -199,6 +201,12 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     array([2.])
     """
     a, b = as_matrix(a), as_inexact(b, "b")
+    if np.ndim(a) != 2:
+        raise ShapeError(f"lstsq takes one matrix a, got a stack of shape {np.shape(a)}; take pinv(a) @ b for a stack")
+    if np.ndim(b) not in (1, 2) or len(b) != len(a):
+        raise ShapeError(
+            f"b must be a vector or matrix of {len(a)} rows to go with a of shape {np.shape(a)}, got {np.shape(b)}"
+        )
     a, b = (of_dtype(x, np.result_type(a, b)) for x in (a, b))
     (m, n), S = np.shape(a)[-2:], svdvals(a)
     s = primal(S)
