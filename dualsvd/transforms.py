@@ -17,14 +17,14 @@ from . import settings
 from .errors import DegenerateError, DTypeError, DualSVDError, MissingRuleError, ShapeError
 from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
-from .linalg.outputs import check_outputs
+from .outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
 from .rules.registry import NeedsAllDirections, Tracer, as_inexact, as_numbers, check_open, level, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
 
-# Directions carried at a time: the tangents of one operand, and about as many intermediates alive beside them.
+# Arrays of tangents alive at one time, in units of the variable's: an estimate for chains of a dozen operations.
 _TANGENTS_ALIVE = 16
 
 

@@ -24,7 +24,7 @@ HEAVY = ("numba", "llvmlite", "scipy", "torch", "jax", "autograd", "dask", "matp
 # What each module may import, from the ground up: only its own layer and those below. A package stands for the modules
 # in it that are not named themselves.
 LAYERS = (
-    ("errors", "elementary", "structure"),
+    ("errors", "elementary", "structure", "outputs"),
     ("settings",),
     ("dual", "kernels.protocol"),
     ("kernels",),
@@ -52,6 +52,21 @@ LAYERS = (
 )
 
 
+# What functions import from above when they are called, and why they have to.
+FROM_ABOVE = {
+    ("dual", "kernels.scalars"): "Numba asks a Dual for its type",
+    ("rules.registry", "kernels.arrays"): "Numba asks a traced array for its type",
+    ("kernels.scalars", "kernels.arrays"): "whoever compiles a Dual compiles arrays of them too",
+    (
+        "kernels.scalars",
+        "rules.registry",
+    ): "a number in compiled code knows the level of its derivative, one outside its tag",
+    ("kernels.scalars", "forward"): "a number that compiled code returns to a running derivative is a DualArray",
+    ("rules.custom", "forward"): "a Dual that is given to a custom rule is a DualArray of one number",
+    ("linalg.divided_differences", "transforms"): "the second derivative of a user's function is that of its df",
+}
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -72,15 +87,20 @@ def layer_of(module: str) -> int:
         name = name.rpartition(".")[0]
 
 
-def imported(module: str) -> Iterator[tuple[str, int]]:
-    """The modules of dualsvd that a module imports when it is imported itself, with the line."""
+def imported(module: str, when_called: bool = False) -> Iterator[tuple[str, int]]:
+    """The modules of dualsvd that a module imports when it is imported itself, with the line; `when_called`: those that
+    its functions import too."""
     path = MODULES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     nodes: list[ast.AST] = list(ast.parse(path.read_text()).body)
     while nodes:
         node = nodes.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            continue  # imported when called: that is what laziness is
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not when_called:
+            continue  # that is what laziness is
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = ast.literal_eval(node.args[0]) if isinstance(node.args[0], ast.Constant) else ""
+            if name.partition(".")[0] == PACKAGE.name:
+                yield name.partition(".")[2], node.lineno
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -102,6 +122,16 @@ def test_imports_point_one_way(module: str) -> None:
         if layer_of(target) > own
     ]
     assert not above
+
+
+def test_functions_import_from_above_only_where_they_have_to() -> None:
+    above = {
+        (module, target)
+        for module in MODULES
+        for target, _ in imported(module, when_called=True)
+        if layer_of(target) > layer_of(module)
+    }
+    assert above == set(FROM_ABOVE)
 
 
 def test_forward_and_reverse_do_not_know_each_other() -> None:

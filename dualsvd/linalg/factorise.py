@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ConvergenceError, NonFiniteError
+from ..outputs import stacked
 from ..rules.registry import primal
 from ..settings import Options, get
 from .degeneracy import largest_exponent, same_group, scaled, spectrum
 from .dispatch import Wanted, Way, way_for
 from .kernel_calls import check_converged, kernels, stack_of, threads
 from .matrices import adjoint, with_complement
-from .outputs import stacked
 from .refine import refine
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..outputs import stacked
 from ..rules.registry import need_all_directions, primal
 from ..settings import Options, get
 from .degeneracy import BADLY_GRADED, GRADED, Spectrum, meet_tie, spectrum
@@ -24,7 +25,6 @@ from .kernel_calls import (
     threads,
 )
 from .matrices import flat, is_plain
-from .outputs import stacked
 from .ties import Unresolved, lost_directions
 
 #: Entries from which on dyads are worth a kernel, which takes a third to a quarter of NumPy's time; and from which on

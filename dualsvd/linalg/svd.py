@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, DTypeError, ShapeError
+from ..outputs import check_outputs, deliver
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
 from ..settings import Options, get, resolve
 from .blocks import block_cuts, flat_spectrum
@@ -73,7 +74,6 @@ from .matrices import (
     operand_examples,
     with_diagonal,
 )
-from .outputs import check_outputs, deliver
 from .spectral_rule import dyad_of
 from .ties import (
     Unresolved,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError
+from .errors import DTypeError, ShapeError
 
 
 def check_outputs(out: Any, results: dict[str, tuple[tuple[int, ...], Any]]) -> None:
