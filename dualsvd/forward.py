@@ -12,8 +12,10 @@ from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, of_d
 from .rules.structural import VIEWS, behind_directions, in_slot, plain_index, set_item
 from .structure import tuple_like
 
-# Who else knows the memory of an array. LENT memory serves several arrays as if each had a copy: x + 1 has the partials
-# of x. It is copied before anything is written there, or a view taken that would have to see what is written later.
+# Who else knows the memory of an array.
+# OWN: nobody. VIEWED: a view, or what it looks into, which must see each other's writes; never lent. LENT: several
+# arrays, as if each had a copy (x + 1 has the partials of x); it is copied before anything is written there, or a view
+# taken that would have to see what is written later.
 OWN, VIEWED, LENT = range(3)
 
 

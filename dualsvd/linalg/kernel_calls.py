@@ -29,12 +29,13 @@ def stack_of(a: Any) -> Any:
     return np.ascontiguousarray(flat(a, a.shape[:-2], 2))
 
 
-def check_converged(info: Any) -> None:
+def check_converged(info: Any, remedy: str = 'algorithm="lapack"') -> None:
+    """Raise ConvergenceError, with the way that iterates otherwise, where some matrix was not done in its sweeps."""
     if not info.clean and info.unconverged.any():
         i = int(np.flatnonzero(info.unconverged)[0])
         raise ConvergenceError(
-            f"the iteration did not converge in {info.sweeps[i]} sweeps: {info.off_norm[i]:.1e} is left of what is to "
-            f'vanish, in matrix {i} of {len(info.sweeps)}; use algorithm="lapack" or "jacobi"'
+            f"svd did not converge in {info.sweeps[i]} sweeps: off-norm {info.off_norm[i]:.1e} for matrix {i} of "
+            f"{len(info.sweeps)}; rescale the input, or use {remedy}"
         )
 
 

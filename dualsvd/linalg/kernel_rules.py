@@ -104,7 +104,7 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
     r = min(m, n)
     directions = stack_of_directions(a.shape, a.dtype, dA)
     U, S, Vh, dU, dS, dVh, info = kernels().svd_sweeps(stack_of(finite), directions, threads=threads(options))
-    check_converged(info)
+    check_converged(info, 'tangents="closed-form"')
     y = SVDResult(*spoil((U.reshape(*batch, m, r), S.reshape(*batch, r), Vh.reshape(*batch, r, n)), bad))
     at = spectrum(y.S, options)
     dy = (dU.reshape(N, *batch, m, r), dS.reshape(N, *batch, r), dVh.reshape(N, *batch, r, n))
