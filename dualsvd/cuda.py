@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -436,6 +436,39 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
 AGREEMENT = 100.0
 
 
+class Trial(NamedTuple):
+    """Matrices (B, m, n) and what the device made of them.
+
+    direction   a direction in units of `scale`, the largest singular values (B, 1), or 1
+    values      the singular values by the CPU
+    y, dy       factors and tangents by the device, in closed form
+    condition   (B,) by how much the tangents of the vectors may be worse than those of the values
+    """
+
+    a: Any
+    direction: Any
+    scale: Any
+    values: Any
+    y: SVDResult
+    dy: SVDResult
+    condition: Any
+
+    @property
+    def da(self) -> Any:
+        """As large as the matrix: nothing that follows over- or underflows."""
+        return self.direction * self.scale[:, :, None]
+
+    def of(self, chosen: Any) -> Trial:
+        """That of some matrices."""
+        y, dy = (SVDResult(*(x[chosen] for x in factors)) for factors in (self.y, self.dy))
+        a, direction, scale, values = (x[chosen] for x in self[:4])
+        return Trial(a, direction, scale, values, y, dy, self.condition[chosen])
+
+
+#: What is compared, and by how much it differs.
+Compared = Iterator[tuple[str, float]]
+
+
 def cross_validate_device(
     a: Any, *, rng: np.random.Generator | int | None = None, tol: float | None = None
 ) -> ValidationReport:
@@ -443,68 +476,87 @@ def cross_validate_device(
 
     Errors are relative to the direction and to the condition s_1 / gap of each matrix. Vectors are compared where there
     is no tie; at a tie the values' one-sided derivatives still are. `a`: a matrix or a batch, NumPy or on the device.
-    """
-    from . import linalg
 
+    Raises BackendError without a device; ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    """
     backend()
     host = fetch(plain(a, "a", (2, 3)), 0) if on_device(a) else np.asarray(a)
     if host.ndim < 2:
         raise ShapeError(f"a must be a matrix or a batch of matrices, got shape {host.shape}")
     if not host.size:
         raise ShapeError(f"there is nothing to compare in matrices of shape {host.shape}")
-    a = plain(host.reshape(-1, *host.shape[-2:]), "a", (3,))
     rng = np.random.default_rng(SEED if rng is None else rng)
-    real = np.empty(0, a.dtype).real.dtype
-    eps = float(np.finfo(real).eps)
-    allowed = AGREEMENT * max(a.shape[1:]) * eps if tol is None else tol
+    trial = made_of(plain(host.reshape(-1, *host.shape[-2:]), "a", (3,)), rng)
+    simple = ~spectrum(trial.y.S, get()).degenerate
+    found = [*compare_factors(trial, trial.y, "device values", "on the device")]
+    if simple.any():
+        found += [*compare_tangents(trial.of(simple)), *compare_adjoints(trial.of(simple), rng)]
+    if trial.a.dtype.kind != "c":
+        found += compare_sweeps(trial, simple)
+    allowed = AGREEMENT * max(host.shape[-2:]) * float(np.finfo(trial.a.dtype).eps) if tol is None else tol
+    ties = int(np.sum(~simple))
+    notes = (f"{ties} of {len(simple)} matrices have a tie or a zero: their vectors are not compared",) if ties else ()
+    return ValidationReport("svd on the device", tuple(row(*pair, allowed) for pair in found), not ties, notes)
 
-    def draw(*shape: int) -> Any:
-        x = rng.standard_normal(shape)
-        return (x + 1j * rng.standard_normal(shape) if a.dtype.kind == "c" else x).astype(a.dtype)
+
+def made_of(a: np.ndarray, rng: np.random.Generator) -> Trial:
+    """Factors and tangents along a random direction."""
+    from . import linalg
 
     values = linalg.svdvals(a)
-    scale = np.where(values[:, :1] > 0, np.maximum(values[:, :1], np.finfo(real).tiny), 1).astype(real)
-    direction = draw(*a.shape)
-    da = direction * scale[:, :, None]  # as large as the matrix: nothing that follows over- or underflows
-    U, S, Vh = svd(a)
-    dU, dS, dVh = svd_jvp(a, da)
-    at = spectrum(S, get())
-    simple, condition = ~at.degenerate, conditions(S, a.shape)
-    rows = [
-        row("device values, CPU values", worst((S - values) / scale), allowed),
-        row("U S Vh on the device, the matrix", rebuilt(U, S, Vh, a, scale), allowed),
-    ]
+    scale = np.where(values[:, :1] > 0, np.maximum(values[:, :1], np.finfo(values.dtype).tiny), 1).astype(values.dtype)
+    direction = drawn(rng, a.shape, a.dtype)
+    y, dy = svd(a), SVDResult(*svd_jvp(a, direction * scale[:, :, None]))
+    return Trial(a, direction, scale, values, y, dy, conditions(y.S, a.shape))
+
+
+def drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Normal numbers of that type."""
+    x = rng.standard_normal(shape)
+    return (x + 1j * rng.standard_normal(shape) if dtype.kind == "c" else x).astype(dtype)
+
+
+def compare_factors(trial: Trial, y: SVDResult, values: str, where: str) -> Compared:
+    """Some factors with the CPU's values, and with the matrix."""
+    yield f"{values}, CPU values", worst((y.S - trial.values) / trial.scale)
+    yield f"U S Vh {where}, the matrix", rebuilt(*y, trial.a, trial.scale)
+
+
+def compare_tangents(trial: Trial) -> Compared:
+    """The closed forms, without ties."""
+    from . import linalg
+
+    cpu = linalg.svd_pushforward(*trial.y, trial.da)
+    yield "device closed form, CPU closed form", apart(trial.dy, cpu, trial.condition, trial.scale)
+
+
+def compare_adjoints(trial: Trial, rng: np.random.Generator) -> Compared:
+    """The device's pullback with its pushforward, and with the CPU's, without ties."""
+    from . import linalg
+
+    bars = gauge_free(trial.y, *(drawn(rng, x.shape, x.dtype) for x in trial.y))
+    pulled = svd_vjp(trial.a, *bars)
+    forward, backward = paired(bars, trial.dy), paired((pulled,), (trial.da,))
+    sizes = sum(norms(bar) * norms(tangent) for bar, tangent in zip(bars, trial.dy))
+    yield "<y_bar, J v>, <J^T y_bar, v> on the device", worst((forward - backward) / sizes / trial.condition)
+    on_cpu = linalg.svd_pullback(*trial.y, *bars)
+    of_one = pulled_back(pulled - on_cpu, bars, trial.scale) / trial.condition**2
+    yield "device adjoint, CPU adjoint", worst(of_one)
+
+
+def compare_sweeps(trial: Trial, simple: np.ndarray) -> Compared:
+    """What is carried through the sweeps with the closed form: values everywhere, vectors without ties."""
+    duals = svd_dual(DualArray(trial.a, trial.da[None]))
+    y, dy = (SVDResult(*parts) for parts in zip(*((x.value, x.partials[0]) for x in duals)))
+    yield from compare_factors(trial, y, "values of the dual sweeps", "of the dual sweeps")
+    slopes = worst((dy.S - trial.dy.S) / trial.scale) / worst(trial.direction)
+    yield "dS through the sweeps, closed form, on the device", slopes
     if simple.any():
-        some, k = (U[simple], S[simple], Vh[simple]), condition[simple]
-        closed = (dU[simple], dS[simple], dVh[simple])
-        cpu = linalg.svd_pushforward(*some, da[simple])
-        rows.append(row("device closed form, CPU closed form", apart(closed, cpu, k, scale[simple]), allowed))
-        bars = gauge_free(
-            some, draw(*some[0].shape), rng.standard_normal(some[1].shape).astype(real), draw(*some[2].shape)
-        )
-        pulled = svd_vjp(a[simple], *bars)
-        forward, backward = paired(bars, closed), paired((pulled,), (da[simple],))
-        sizes = sum(norms(bar) * norms(tangent) for bar, tangent in zip(bars, closed))
-        rows.append(row("<y_bar, J v>, <J^T y_bar, v> on the device", worst((forward - backward) / sizes / k), allowed))
-        on_cpu = linalg.svd_pullback(*some, *bars)
-        of_one = pulled_back(pulled - on_cpu, bars, scale[simple]) / k**2
-        rows.append(row("device adjoint, CPU adjoint", worst(of_one), allowed))
-    if a.dtype.kind != "c":
-        y = svd_dual(DualArray(a, da[None]))
-        (U_, S_, Vh_), swept = (x.value for x in y), tuple(x.partials[0] for x in y)
-        rows.append(row("values of the dual sweeps, CPU values", worst((S_ - values) / scale), allowed))
-        rows.append(row("U S Vh of the dual sweeps, the matrix", rebuilt(U_, S_, Vh_, a, scale), allowed))
-        slopes = worst((swept[1] - dS) / scale) / worst(direction)
-        rows.append(row("dS through the sweeps, closed form, on the device", slopes, allowed))
-        if simple.any():
-            signs = np.sign(np.sum(U * U_, axis=1))[simple]
-            turned = (swept[0][simple] * signs[:, None, :], swept[1][simple], swept[2][simple] * signs[:, :, None])
-            rows.append(
-                row("dU, dVh through the sweeps, closed form", apart(turned, closed, k, scale[simple]), allowed)
-            )
-    ties = int(np.sum(~simple))
-    notes = (f"{ties} of {len(a)} matrices have a tie or a zero: their vectors are not compared",) if ties else ()
-    return ValidationReport("svd on the device", tuple(rows), not ties, notes)
+        signs = np.sign(np.sum(trial.y.U * y.U, axis=1))
+        turned = SVDResult(dy.U * signs[:, None, :], dy.S, dy.Vh * signs[:, :, None])
+        one = trial.of(simple)
+        swept = tuple(x[simple] for x in turned)
+        yield "dU, dVh through the sweeps, closed form", apart(swept, one.dy, one.condition, one.scale)
 
 
 def conditions(S: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
