@@ -285,7 +285,8 @@ def tied(flags: np.ndarray) -> np.ndarray:
 def svd(a: Any, *, stream: Any = 0) -> SVDResult:
     """U, S, Vh of each matrix of a batch (B, m, n): thin, S descending, in the units of a.
 
-    Raises BackendError where there is no device, NonFiniteError, ConvergenceError, ShapeError beyond 64 x 64.
+    Raises BackendError where there is no device, NonFiniteError, ConvergenceError, DTypeError, ShapeError, also beyond
+    64 x 64.
     """
     kernels, a = backend(), batch_of(a)
     if not min(a.shape):
@@ -300,7 +301,10 @@ def svd(a: Any, *, stream: Any = 0) -> SVDResult:
 
 
 def svdvals(a: Any, *, stream: Any = 0) -> Any:
-    """The singular values alone, (B, min(m, n))."""
+    """The singular values alone (B, min(m, n)) of a batch (B, m, n), descending, in the units of a.
+
+    Raises BackendError where there is no device; NonFiniteError, ConvergenceError, DTypeError, ShapeError.
+    """
     kernels, a = backend(), batch_of(a)
     if not min(a.shape):
         return empty(a, ())[1]
@@ -333,6 +337,9 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
     """dU, dS, dVh along da, in closed form: da has the shape of a, or one more leading axis, a direction each.
 
     At ties the tangents are those of the basis that follows the directions, as `dualsvd.jvp` gives them.
+
+    Raises BackendError where there is no device, DegenerateError at ties under ties="raise"; NonFiniteError,
+    ConvergenceError, DTypeError, ShapeError.
     """
     kernels, a = backend(), batch_of(a)
     da = plain(da, "da", (3, 4), a.dtype)
@@ -367,7 +374,8 @@ def allow_ties(S: Any, stream: Any) -> None:
 def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> Any:
     """A_bar, the cotangent of a, from those of U, S and Vh, of which any may be None.
 
-    Raises GaugeError and DegenerateError as `dualsvd.linalg.svd_pullback` does.
+    Raises GaugeError and DegenerateError as `dualsvd.linalg.svd_pullback` does; BackendError where there is no device,
+    NonFiniteError, ConvergenceError, DTypeError, ShapeError.
     """
     kernels, a = backend(), batch_of(a)
     batch, m, n = a.shape
@@ -405,7 +413,11 @@ def empty_like(a: Any) -> Any:
 
 
 def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
-    """U, S, Vh of a DualArray (B, m, n) of reals as DualArrays: the tangents are carried through every rotation."""
+    """U, S, Vh of a DualArray (B, m, n) of reals as DualArrays: the tangents are carried through every rotation.
+
+    Raises BackendError where there is no device, DTypeError for plain arrays and complex numbers, DegenerateError at
+    ties under ties="raise"; NonFiniteError, ConvergenceError, ShapeError.
+    """
     kernels = backend()
     if not isinstance(x, DualArray):
         raise DTypeError(f"svd_dual takes a DualArray, got {type(x).__name__}; use svd for plain arrays")
@@ -477,7 +489,8 @@ def cross_validate_device(
     Errors are relative to the direction and to the condition s_1 / gap of each matrix. Vectors are compared where there
     is no tie; at a tie the values' one-sided derivatives still are. `a`: a matrix or a batch, NumPy or on the device.
 
-    Raises BackendError without a device; ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises BackendError where there is no device, ShapeError where there is nothing to compare; NonFiniteError,
+    ConvergenceError, DTypeError.
     """
     backend()
     host = fetch(plain(a, "a", (2, 3)), 0) if on_device(a) else np.asarray(a)

@@ -165,6 +165,11 @@ class TapeArray(Tracer):
     Writing in place moves the array to a new place on the tape, where a node with the written elements stands. A
     view (a basic slice, a reshaped or transposed array) remembers its base, so that it sees what is written there and
     writes through, as NumPy's views do.
+
+    >>> import numpy as np, dualsvd as ds
+    >>> ds.gradient(lambda x: print(x, np.shape(x)) or np.sum(x**2), np.array([1.0, 2.0]), mode="reverse")
+    TapeArray([1. 2.], node=0) (2,)
+    array([2., 4.])
     """
 
     __slots__ = ("base", "made_by", "slot", "tape", "version")

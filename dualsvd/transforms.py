@@ -384,6 +384,9 @@ def gradient(
 
     For complex x the gradient G satisfies df = Re tr(G^H dx).
 
+    Where f has a kink, reverse mode gives the least subgradient of singular values, norms and elementwise functions,
+    forward mode derivatives along the directions of the elements; see notes/conventions.md.
+
     Raises ShapeError where f is not scalar, DTypeError where it is not real, MissingRuleError for a function without a
     rule.
 
@@ -455,6 +458,9 @@ def jacobian(
     out          an array to write the result into
     progress     show a progress bar (tqdm, where installed)
     holomorphic  required for complex x: f is then taken to be holomorphic and J is dy/dx
+
+    Where f has a kink, reverse mode gives the least subgradient of singular values, norms and elementwise functions,
+    forward mode derivatives along the directions of the elements; see notes/conventions.md.
 
     Raises ShapeError where f returns a structure or `out` does not fit, DTypeError for complex x without
     `holomorphic`.

@@ -15,12 +15,14 @@ from .norms import nuclear_norm as nuclear_norm
 from .norms import opnorm as opnorm
 from .norms import vector_norm as vector_norm
 from .second_order import svdvals_second as svdvals_second
+from .solve import SlogdetResult as SlogdetResult
 from .solve import cholesky as cholesky
 from .solve import det as det
 from .solve import inv as inv
 from .solve import matrix_power as matrix_power
 from .solve import slogdet as slogdet
 from .solve import solve as solve
+from .spectral_functions import PolarResult as PolarResult
 from .spectral_functions import low_rank as low_rank
 from .spectral_functions import lstsq as lstsq
 from .spectral_functions import pinv as pinv

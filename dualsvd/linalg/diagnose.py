@@ -149,7 +149,8 @@ def nearest_polar(S: Any, at: Spectrum, last: Any, to_zero: bool) -> Any:
 def diagnose(a: Any) -> SpectrumReport:
     """How well the derivatives of a matrix or a stack (..., m, n) are determined; prints as a table.
 
-    Non-finite matrices raise NonFiniteError, or under options(nonfinite="propagate") are marked in the mask.
+    Raises NonFiniteError for matrices that are not finite, which options(nonfinite="propagate") marks in the mask;
+    ShapeError, DTypeError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> report = ds.linalg.diagnose(np.diag([2.0, 2.0, 1.0]))

@@ -281,6 +281,12 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
     eigenvectors follow the direction), reverse mode raises GaugeError or DegenerateError unless the cotangent allows an
     answer. Gauge: q_i^H dq_i = 0.
 
+    algorithm   "auto" and "lapack": LAPACK; "jacobi": one-sided Jacobi on a + c I, c above the norm of a
+    ties        at repeated eigenvalues: "directional" as above, "raise", "warn", or "subspace", by which the caller
+                vouches in reverse mode that only whole subspaces matter
+
+    None takes what `dualsvd.options` has set.
+
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
     Source: Magnus 1985, "On differentiating eigenvalues and eigenvectors".
 
@@ -295,9 +301,10 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
     """The eigenvalues (..., n), ascending, of the Hermitian part of a (..., n, n).
 
     Forward mode gives the one-sided directional derivative at ties too, reverse mode the element of least norm of the
-    generalised gradient.
+    generalised gradient. Options as in `eigh`.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties under ties="raise".
+    Source: Magnus 1985; Kato 1966, II.2 (ties).
 
     >>> import numpy as np, dualsvd as ds
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])

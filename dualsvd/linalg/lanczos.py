@@ -114,8 +114,9 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
     The vectors are those of A, with u^H A v = sigma; a joint sign or phase is free. At a repeated top they are one pair
     of many. A zero A gives sigma = 0 with unit vectors.
 
-    Raises ShapeError, DTypeError, NonFiniteError, and ConvergenceError for an operator that is too large to be made
-    dense and whose top values lie too close. Source: see the module.
+    Raises ConvergenceError for an operator that is too large to be made dense and whose top values lie too close,
+    MissingRuleError for an array that is being differentiated (take `dualsvd.opnorm`), ValueError for a tol below 0;
+    ShapeError, DTypeError, NonFiniteError. Source: see the module.
 
     >>> import numpy as np
     >>> sigma, u, v, residual = top_singular_triplet(np.diag([3.0, 2.0, 1.0]))

@@ -191,13 +191,13 @@ def opnorm(
     ties: str | None = None,
     refine: int | None = None,
 ) -> Any:
-    """The spectral norm (...), the largest singular value of a (..., m, n).
+    """The spectral norm (...), the largest singular value of a (..., m, n), in the units of a.
 
     Where s_1 is tied, forward mode gives the one-sided directional derivative and reverse mode the subgradient of least
     norm, U_k V_k^H / k; 0 at a zero matrix. Options as in `svd`; from 256 rows and columns on, "auto" finds the top
     pair alone by a Krylov process, where it can certify it.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Watson 1992.
 
     >>> import numpy as np, dualsvd as ds
     >>> float(ds.opnorm(np.diag([3.0, 2.0])).round(12))
@@ -219,7 +219,7 @@ def smallest_singular_value(a: Any) -> Any:
 
 
 def nuclear_norm(a: Any) -> Any:
-    """The sum (...) of the singular values of a (..., m, n).
+    """The sum (...) of the singular values of a (..., m, n), in the units of a.
 
     Smooth where all are positive, tied or not. At zero values forward mode gives the one-sided directional derivative
     and reverse mode the subgradient of least norm, U_r V_r^H over the positive ones.
@@ -336,9 +336,10 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
 def cond(a: Any, p: Any = None) -> Any:
     """The condition number (...) in the norm p, as in NumPy; s_1 / s_r for p None or 2.
 
-    Infinite at singular matrices, where it has no derivative: DegenerateError if one is asked for.
+    Infinite at singular matrices, where it has no derivative.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises DegenerateError where a derivative is asked for at a singular matrix, ValueError for another p; ShapeError,
+    DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> float(ds.linalg.cond(np.diag([4.0, 2.0])))

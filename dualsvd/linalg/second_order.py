@@ -37,9 +37,10 @@ from .ties import direction_noise
 def svdvals_second(a: Any, da: Any) -> Any:
     """The one-sided second derivative (..., r) of the ordered singular values of a (..., m, n) along da.
 
-    With it, S(A + t D) = S + t S' + t^2 S'' / 2 + o(t^2) for t > 0, in order, through ties and zeros of any kind. NaN
-    along a direction that is not finite. Where algorithm="jacobi" serves a graded matrix, each has the size of its own
-    value, and its digits as far as the tiny components of the singular vectors are known.
+    It has the units of da^2 / a. With it, S(A + t D) = S + t S' + t^2 S'' / 2 + o(t^2) for t > 0, in order, through
+    ties and zeros of any kind. NaN along a direction that is not finite. Where algorithm="jacobi" serves a graded
+    matrix, each has the size of its own value, and its digits as far as the tiny components of the singular vectors are
+    known.
 
     Raises MissingRuleError for traced arrays, which have no third derivative here; ShapeError, DTypeError,
     NonFiniteError, ConvergenceError. Source: Kato 1966, II.2.

@@ -273,7 +273,7 @@ def slogdet(a: Any) -> SlogdetResult:
 def cholesky(a: Any, *, upper: bool = False) -> Any:
     """The lower (or upper) Cholesky factor of the Hermitian part of a (..., n, n); its gradient is Hermitian too.
 
-    Raises numpy.linalg.LinAlgError where that is not positive definite; ShapeError, DTypeError.
+    Raises numpy.linalg.LinAlgError where that is not positive definite; ShapeError, DTypeError, NonFiniteError.
     Source: Murray 2016, "Differentiation of the Cholesky decomposition".
 
     >>> import numpy as np, dualsvd as ds

@@ -37,7 +37,8 @@ def custom_rule(
     What f returns is copied where it lies in the memory of an operand; the arrays that the other two are given are
     read-only. The inner product is Re tr(X^H Y). For second derivatives, write both with NumPy functions.
 
-    Raises MissingRuleError when a mode is used for which nothing was given, or a number of a derivative comes by
+    Raises ValueError where neither derivative is given, TypeError for one that is no function. What it returns raises
+    MissingRuleError when a mode is used for which nothing was given, or a number of a derivative comes by
     another way than as an operand; ShapeError and DTypeError where what the three return does not fit.
 
     >>> import numpy as np, dualsvd as ds

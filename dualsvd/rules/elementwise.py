@@ -270,17 +270,36 @@ def erf(x: Any) -> Any:
 
 
 def erfc(x: Any) -> Any:
-    """1 - erf(x) of real numbers, to relative accuracy where it is small, for each element."""
+    """1 - erf(x) of real numbers, to relative accuracy where it is small, for each element.
+
+    >>> import dualsvd as ds
+    >>> [float(f"{y:.6g}") for y in (ds.erfc(10.0), ds.derivative(ds.erfc, 0.0))]
+    [2.08849e-45, -1.12838]
+    """
     return ELEMENTWISE["erfc"](x)
 
 
 def gamma(x: Any) -> Any:
-    """The gamma function of real numbers, (n - 1)! at whole ones, for each element; its derivatives by polygamma."""
+    """The gamma function of real numbers, (n - 1)! at whole ones, for each element; its derivatives by polygamma.
+
+    Differentiable but at 0, -1, -2, ...
+
+    >>> import dualsvd as ds
+    >>> [float(f"{y:.6g}") for y in (ds.gamma(5.0), ds.derivative(ds.gamma, 1.0))]
+    [24.0, -0.577216]
+    """
     return ELEMENTWISE["gamma"](x)
 
 
 def lgamma(x: Any) -> Any:
-    """log|gamma(x)| of real numbers, for each element; its derivatives by polygamma."""
+    """log|gamma(x)| of real numbers, for each element; its derivatives by polygamma.
+
+    Differentiable but at 0, -1, -2, ...
+
+    >>> import dualsvd as ds
+    >>> [float(f"{y:.6g}") for y in (ds.lgamma(3.0), ds.derivative(ds.lgamma, 1.0))]
+    [0.693147, -0.577216]
+    """
     return ELEMENTWISE["lgamma"](x)
 
 

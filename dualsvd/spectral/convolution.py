@@ -129,8 +129,9 @@ def conv_opnorm(
     of the tie. Where a large image (beyond 4 million entries of that matrix) is padded with zeros, the norm is found by
     products with the convolution; its gradient at a tie is then one of the legal ones, with a DegeneracyWarning.
 
-    Raises ShapeError, DTypeError, NonFiniteError; ConvergenceError where a large convolution's top values are too
-    close. Source: Sedghi, Gupta and Long, "The singular values of convolutional layers", ICLR 2019.
+    Raises ShapeError, DTypeError, NonFiniteError, ValueError for another padding; ConvergenceError where a large
+    convolution's top values are too close, MissingRuleError for its second derivative; DegenerateError at ties under
+    ties="raise". Source: Sedghi, Gupta and Long, "The singular values of convolutional layers", ICLR 2019.
 
     >>> import numpy as np, dualsvd as ds
     >>> mean = np.full((1, 1, 3, 3), 1 / 9)

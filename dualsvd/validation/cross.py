@@ -37,7 +37,7 @@ def cross_validate(
     says so (`smooth` is False), and what must hold there is checked.
 
     Raises MissingRuleError where neither mode has a rule for what f calls, DegenerateError or GaugeError where neither
-    has a derivative to give.
+    has a derivative to give; ValueError for another order, or a tol below 0.
 
     >>> import numpy as np, dualsvd as ds
     >>> report = ds.cross_validate(lambda X: np.linalg.svd(X, compute_uv=False)[0], np.diag([3.0, 2.0]))
