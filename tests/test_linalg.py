@@ -794,7 +794,7 @@ def test_refined_factors_are_right_to_their_last_digit(shape, dtype, rng):
             assert np.abs(defect).max() < cases.eps(a)
 
 
-@pytest.mark.parametrize("shape", [(40, 50, 50), (2, 9, 60, 49), (7, 49, 80)], ids=str)
+@pytest.mark.parametrize("shape", [(40, 50, 50), (2, 9, 60, 49), (7, 49, 80), (4, 6, 4000)], ids=str)
 def test_closed_forms_of_large_stacks_are_those_of_their_matrices(shape, rng):
     """They go through products of matrices block by block: wide and tall, complex, with a tie and a zero."""
     a, d, u = rng.standard_normal((3, *shape)) + 1j * rng.standard_normal((3, *shape))
