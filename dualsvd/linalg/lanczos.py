@@ -321,30 +321,28 @@ def krylov(
     while True:
         beta = length(basis.beta)
         exhausted = beta <= noise
-        if not (exhausted or basis.k in (look, steps)):
-            basis.extend(operator.gram(basis.last()))
-            continue
-        if not math.isfinite(beta):
-            raise NonFiniteError(f"the operator's products are not finite after {basis.k} steps")
-        ritz = basis.ritz(ritz.vector, both=False)
-        top = ritz.value
-        if top <= 0.0:
-            return zero_triplet(operator)
-        in_start = length(ritz.vector[: basis.b])
-        finest = NOISE * operator.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
-        allowed = max(tolerance, finest)
-        # near its top Ritz value G(x) is |E_1^H s| |beta_k s_k| / (x - top)
-        error = length(basis.beta @ ritz.vector[-basis.b :]) / top
-        missing = math.log(max(in_start * error / (2 * allowed * part), error * VECTORS / allowed, 1e-300))
-        if missing <= 0 or exhausted or basis.k == steps:
-            bound = certify(basis, top, part, finest, allowed)
-            if bound <= allowed or exhausted:
-                return finish(operator, basis, basis.ritz(ritz.vector), bound)
-        looks.append((basis.k, missing))
-        if basis.k == steps or (operator.X is not None and hopeless(looks, steps)):
-            sigma = math.ldexp(math.sqrt(top), operator.exponent)
-            return GaveUp(sigma, bound * sigma, basis.k)
-        look = min(next_look(looks), steps)
+        if exhausted or basis.k in (look, steps):
+            if not math.isfinite(beta):
+                raise NonFiniteError(f"the operator's products are not finite after {basis.k} steps")
+            ritz = basis.ritz(ritz.vector, both=False)
+            top = ritz.value
+            if top <= 0.0:
+                return zero_triplet(operator)
+            in_start = length(ritz.vector[: basis.b])
+            finest = NOISE * operator.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
+            allowed = max(tolerance, finest)
+            # near its top Ritz value G(x) is |E_1^H s| |beta_k s_k| / (x - top)
+            error = length(basis.beta @ ritz.vector[-basis.b :]) / top
+            missing = math.log(max(in_start * error / (2 * allowed * part), error * VECTORS / allowed, 1e-300))
+            if missing <= 0 or exhausted or basis.k == steps:
+                bound = certify(basis, top, part, finest, allowed)
+                if bound <= allowed or exhausted:
+                    return finish(operator, basis, basis.ritz(ritz.vector), bound)
+            looks.append((basis.k, missing))
+            if basis.k == steps or (operator.X is not None and hopeless(looks, steps)):
+                sigma = math.ldexp(math.sqrt(top), operator.exponent)
+                return GaveUp(sigma, bound * sigma, basis.k)
+            look = min(next_look(looks), steps)
         basis.extend(operator.gram(basis.last()))
 
 
