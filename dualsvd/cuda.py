@@ -49,7 +49,7 @@ PIECES = {
 def __getattr__(name: str) -> Any:
     for module, names in PIECES.items():
         if name in names:
-            importlib.import_module("dualsvd.kernels.compiled")  # which lets Numba compile them
+            importlib.import_module("dualsvd.kernels.texts")  # which lets Numba compile them
             return getattr(importlib.import_module(f"dualsvd.kernels.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -249,8 +249,8 @@ def too_large(batch: int, error: Exception) -> MemoryError:
 
 def examine(report: Any, first: int, stream: Any) -> np.ndarray:
     """The flags of the matrices; NonFiniteError or ConvergenceError as on the CPU. Waits for the device."""
-    from .kernels.compiled import NONFINITE, UNCONVERGED
-    from .kernels.cpu import MAX_SWEEPS
+    from .kernels.jacobi import MAX_SWEEPS
+    from .kernels.verdicts import NONFINITE, UNCONVERGED
 
     told = fetch(report, stream)
     flags = told[:, 2].astype(np.int64)
@@ -273,8 +273,7 @@ def examine(report: Any, first: int, stream: Any) -> np.ndarray:
 
 def tied(flags: np.ndarray) -> np.ndarray:
     """The numbers of the finite matrices with a tie or a zero."""
-    from .kernels.compiled import NONFINITE
-    from .kernels.cuda import TIED
+    from .kernels.verdicts import NONFINITE, TIED
 
     return np.flatnonzero((flags & TIED != 0) & (flags & NONFINITE == 0))
 

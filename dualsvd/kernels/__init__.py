@@ -8,6 +8,7 @@
     texts, caching                        the texts made known to Numba; code on disk that notices edited rules
     transfer, compiled, accurate          the kernels, and how matrices come to them and leave
     memory_bound, banded                  products, dyads and Krylov steps in one pass; the top of a band matrix
+    verdicts                              what a kernel tells of a matrix
     cpu, memory                           batches over threads; freed memory kept
     cuda                                  the same texts by threads and teams of threads of a device
     small, arrays                         one matrix, and DualArray, in users' compiled functions

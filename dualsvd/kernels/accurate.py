@@ -9,7 +9,6 @@ import numpy as np
 
 from . import householder, jacobi, qr
 from .caching import jit
-from .cpu import FAR, NONFINITE, UNCONVERGED
 from .protocol import entry, like
 from .scalars import buffer, components, lanes
 from .texts import OPTIONS, called
@@ -30,6 +29,7 @@ from .transfer import (
     unload,
     unscaled,
 )
+from .verdicts import FAR, NONFINITE, UNCONVERGED
 
 #: Exponents that a matrix may span: scaled to the headroom of float64, 220, the least squares are above `flush`.
 SPAN = 440

@@ -10,7 +10,6 @@ import numpy as np
 
 from . import bidiagonal, derivatives, householder, jacobi
 from .caching import jit
-from .cpu import NONFINITE, UNCONVERGED, VERDICT
 from .lanes import write_lanes
 from .protocol import any_true, like, raising, where
 from .scalars import buffer, components, integer, lanes
@@ -34,6 +33,7 @@ from .transfer import (
     unload,
     unscaled,
 )
+from .verdicts import NONFINITE, UNCONVERGED, VERDICT
 
 #: A cotangent passes for free of phases if what depends on them is below STRICT_GAUGE n eps of it. Where it does not,
 #: the caller looks again, and is less strict.

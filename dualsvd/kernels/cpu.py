@@ -17,6 +17,7 @@ import numpy as np
 
 from .jacobi import MAX_SWEEPS, tie_tolerance
 from .memory import keep_freed_memory
+from .verdicts import FAR, NONFINITE, UNCONVERGED, VERDICT
 
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 64
@@ -417,14 +418,6 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
     for x, y in zip(results, taken):
         if x is not y:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
-
-
-#: What the verdict of a kernel says of a matrix. FAR: it spans more than the kernel can hold.
-NONFINITE, UNCONVERGED, FAR = 1, 2, 4
-
-#: Sweeps and verdict are told in one number, sweeps + VERDICT verdict, for limits are below it: two numbers would be a
-#: fifth of what a batch of 2 x 2 writes.
-VERDICT = 1024
 
 
 # ---- kernels

@@ -28,15 +28,12 @@ from ..errors import ConvergenceError, DegenerateError, DTypeError, NonFiniteErr
 from . import jacobi
 from .arrays import DualArrayType, allocator, element_type, from_source
 from .caching import jit
-from .cpu import NONFINITE, UNCONVERGED
 from .protocol import any_true, conj, eps_of, like, maximum, raising
 from .scalars import Kind, buffer, components, leaf_kind, order_of, refusal
 from .staging import DualType, precision, real_type
 from .texts import OPTIONS, TEXT, called
 from .transfer import identity
-
-#: Beside NONFINITE and UNCONVERGED: a derivative of second order was asked for where values are tied or zero.
-TIED = 4
+from .verdicts import NONFINITE, TIED, UNCONVERGED
 
 #: What allocates nothing need not count who holds memory. Buffers go from one such function to another only: others
 #: would give back what was never counted.

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from dualsvd.kernels import cuda as kernels
-from dualsvd.kernels.cpu import MAX_SWEEPS
+from dualsvd.kernels.jacobi import MAX_SWEEPS
 
 from . import toolchain
 from .emulator import Emulated

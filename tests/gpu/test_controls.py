@@ -12,8 +12,8 @@ from . import toolchain
 if reason := toolchain.missing():
     pytest.skip(reason, allow_module_level=True)
 
-from dualsvd.kernels.cpu import MAX_SWEEPS
 from dualsvd.kernels.cuda import plan
+from dualsvd.kernels.jacobi import MAX_SWEEPS
 
 from .emulator import DeviceFault, Emulated
 

@@ -27,6 +27,5 @@ from .launches import run as run
 from .launches import shared_limit as shared_limit
 from .launches import svd as svd
 from .launches import svdvals as svdvals
-from .memory import TIED as TIED
 from .plans import SHARED_BYTES as SHARED_BYTES
 from .plans import plan as plan

@@ -10,7 +10,7 @@ from typing import Any
 import numba.cuda
 import numpy as np
 
-from ..cpu import MAX_SWEEPS
+from ..jacobi import MAX_SWEEPS
 from .plans import SHARED_BYTES, WARP, Plan, chunk, plan
 from .ties import directional_kernel, directional_numbers
 

@@ -7,13 +7,10 @@ import math
 from numba.extending import register_jitable
 
 from .. import jacobi
-from ..compiled import NONFINITE, OPTIONS, UNCONVERGED
 from ..protocol import absolute, any_true, conj, eps_of, imag, like, real, where
 from ..scalars import buffer, components
-
-#: What the report tells of a matrix, beside NONFINITE and UNCONVERGED: a tie or a zero, where tangents need the basis
-#: that follows the directions.
-TIED = 8
+from ..texts import OPTIONS
+from ..verdicts import NONFINITE, TIED, UNCONVERGED
 
 inline = register_jitable(**OPTIONS)
 
