@@ -14,7 +14,7 @@ The parts may be real, complex or duals of another level. Levels of nested deriv
 and the other one is a constant for it. Duals of one tag nested by hand are ordered by their depth.
 
 The same rules are run at code-generation time on operands that stand for compiled values (`Staged`), see
-`kernels.scalars`.
+`kernels.staging`.
 """
 
 from __future__ import annotations

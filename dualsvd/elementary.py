@@ -188,7 +188,7 @@ def compile_row(row: Row, namespace: Mapping[str, Any]) -> tuple[Callable[..., A
     )
 
 
-# B_2k / (2k)! for the asymptotic series of the polygamma functions; sixteen digits from SHIFT upwards
+# B_2k / (2k)! for the asymptotic series of the polygamma functions; sixteen digits from _SHIFT upwards
 _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600)
 _SHIFT = 16.0
 
@@ -196,8 +196,8 @@ _SHIFT = 16.0
 def polygamma(order: float, x: float) -> float:
     """The derivative of order `order` + 1 (a whole number) of log(gamma(x)).
 
-    At a pole it is infinity, or NaN where the two sides differ. Recurrence up to x >= 16, then the asymptotic series
-    (Abramowitz and Stegun 6.3.18, 6.4.11).
+    At a pole it is infinity, or NaN where the two sides differ. Recurrence up to x >= 16 + order, then the asymptotic
+    series (Abramowitz and Stegun 6.3.18, 6.4.11).
 
     >>> round(polygamma(0, 1.0), 12)  # minus Euler's constant
     -0.577215664902

@@ -506,7 +506,7 @@ def _run(kernel: str, kinds: Any, arguments: Any, batch: int, work: int, lanes: 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; what a fork leaves of them is none."""
+    """Threads that wait for work; a forked child has none, and makes its own."""
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="dualsvd")
 
 

@@ -10,8 +10,8 @@ needs it: then A V = U S with U the normalised columns (Hestenes 1958; de Rijk 1
     step 4  finish       norms, normalised columns, completion of U where columns vanish
 
 Why step 3 is unconditional: where the primal needs no rotation (diag(3, 2, 1) in a dense direction) its tangent still
-does. One sweep from the converged primal is exact: with c = g_p^H g_q = 0 a pair is owed dtheta = dc / (|g_p|^2 -
-|g_q|^2), and giving it changes no other dc to first order. `order(x)` sweeps serve nested duals, for the order of what
+does. One sweep from the converged primal is exact: with g = a_p^H a_q = 0 a pair is owed dtheta = dg / (|a_p|^2 -
+|a_q|^2), and giving it changes no other dg to first order. `order(x)` sweeps serve nested duals, for the order of what
 is left doubles with each.
 
 Buffers hold columns one after the other: A[p * m + i] for row i of column p, V[p * n + i] likewise. m >= n: a wide
@@ -82,9 +82,9 @@ SMOOTH = 1e-6
 def headroom(eps: float) -> int:
     """The exponent to which the largest entry is scaled: 220, or 20 in float32.
 
-    A rotation forms fourth powers of column norms, over the square of LEAST_SCALE / 2 at most: (64 2^220)^4 2^22, or
-    (64 2^20)^4 2^22, is just below overflow. The lower end then reaches furthest: two columns count as vanished
-    (`flush`) only below 1e-134 (float32: 1e-12) of the largest entry.
+    A rotation forms fourth powers of column norms, over the square of LEAST_SCALE / 2 at most: (64 2^20)^4 2^22 = 2^126
+    is just below overflow in float32, and (64 2^220)^4 2^22 = 2^926 has room to spare. Two columns then count as
+    vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest entry.
     """
     return 220 if eps < 1e-10 else 20
 
@@ -335,7 +335,7 @@ def iterate(A, V, D, info, m, k, n, limit, tiles):
     """`converge` by tiles, or pair by pair where `tiles` is None, which a compiler knows: then loops unroll.
 
     info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2
-    between columns that is left, if a lane has not; NaN pair by pair, where nobody looks. Stopping earlier, because
+    between columns that is left, if a lane has not; NaN pair by pair: not measured. Stopping earlier, because
     convergence is quadratic, is unsafe on clusters.
     """
     zero = like(primal(real(total(A[0]))), 0.0)
@@ -905,13 +905,13 @@ def rebase(x, value):
 
 
 def slopes(A, S, U0, S0, m, n):
-    """First order: ds = Re u^H dg, taken before the settling adds dg's components along the other columns."""
+    """First order: ds = Re u^H da, taken before the settling adds to da components along the other columns."""
     for p in range(n):
         S[p] = rebase(real(inner(U0, p, A, p, m)), S0[p])
 
 
 def lengths(A, S, U0, S0, m, n, tie):
-    """Any order: s = |g|; at zero Re u^H g for the constant u."""
+    """Any order: s = |a|; at zero Re u^H a for the constant u."""
     for p in range(n):
         alpha = norm2(A, p, m)
         alive = S0[p] > tie
@@ -920,7 +920,7 @@ def lengths(A, S, U0, S0, m, n, tie):
 
 
 def unit_columns(A, S, U0, S0, m, n, tie):
-    """u = g / s. Where s = 0, u is constant but for what keeps it orthogonal to the others: parallel transport."""
+    """u = a / s. Where s = 0, u is constant but for what keeps it orthogonal to the others: parallel transport."""
     for p in range(n):
         alive = S0[p] > tie
         s = where(alive, S[p], like(S[p], 1.0))

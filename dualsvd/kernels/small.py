@@ -4,7 +4,7 @@
     svdvals_small(A)              S
     jacobi_svd_inplace(A, V, S)   A becomes U
 
-A is a float or complex array or a DualArray, nested or not, of any layout. Duals are treated as in `compiled.lift`: the
+A is a float or complex array or a DualArray, nested or not, of any layout. Duals are treated as in `jacobi.lift`: the
 values are swept until they are orthogonal, at ties the basis turns to follow the directions, and one sweep more gives
 the tangents what they are owed.
 
@@ -294,13 +294,17 @@ def put_rows(Vh, columns, m, n):
             Vh[p, i] = conj(columns[p * m + i])
 
 
+#: Written out beforehand: compiled code formats no numbers when it raises.
+UNCONVERGED_MESSAGE = f"a compiled SVD did not converge in {jacobi.MAX_SWEEPS} sweeps; rescale the matrix"
+
+
 @called
 def complain(verdict):
     """The errors of the library."""
     if verdict & NONFINITE:
         raise NonFiniteError("the matrix given to a compiled SVD holds NaN or infinity")
     if verdict & UNCONVERGED:
-        raise ConvergenceError("a compiled SVD did not converge in 30 sweeps; rescale the matrix")
+        raise ConvergenceError(UNCONVERGED_MESSAGE)
     if verdict & TIED:
         raise DegenerateError(
             "a compiled SVD was asked for a second derivative where singular values are tied or zero; there U, S and "
