@@ -215,7 +215,7 @@ def take_directions(dx, batch, b, first, count, exponents, layout, A, stride):
 
 
 @jit(nogil=True, **OPTIONS)
-def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begin, end):
+def adapt(leaf, lane, rows, columns, batch, count, U, S, Vh, dX, Q, begin, end):
     """Turn the vectors of ties to follow `count` directions: those of the longer side, U or Vh, in place; Q receives
     the rotations that those of the shorter side are owed."""
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
@@ -230,13 +230,13 @@ def adapt(leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, Q, begi
     x, y, z, dx, turns = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane), buffer(Q, lane)
     one = unscaled(S0[0])
     for b in range(begin, end):
-        exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
+        exponent = jacobi.exponent_to(S[b * n], 0) if S[b * n] < np.inf else 0
         take_factors(y, x, z, b, forms, scaling(S0[0], exponent), left, S0, right)
         identity(W, n)
-        zeros = jacobi.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n))
+        zeros = jacobi.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(eps, n))
         for j in range(count):
             big = largest(dx, (j * batch + b) * size, size)
-            scale = scaling(S0[0], jacobi.power_of_two(big, 0) if big < np.inf else 0)
+            scale = scaling(S0[0], jacobi.exponent_to(big, 0) if big < np.inf else 0)
             take(dx, j * batch + b, forms[0], scale, Dr, j * size, planes)
             jacobi.times(D, j * n, V0, R, m, n)
         jacobi.adapt(U0, W, D, group, zeros, m, n, n, count)
@@ -275,38 +275,6 @@ def put_tangents(A, V, S, stride, dy, dvalues, dz, batch, b, first, count, expon
         put(S, j + 1, stride // planes, scaling(S[0], -exponents[first + j]), dvalues, at, of_s)
         put(left, start, stride, scaling(S[0], exponent - exponents[first + j]), dy, at, of_u)
         put(right, start, stride, scaling(S[0], exponent - exponents[first + j]), dz, at, of_v)
-
-
-@jit(nogil=True, **OPTIONS)
-def lift(kind, reals, leaf, lane, rows, columns, batch, count, graded, U, S, Vh, dX, dU, dS, dVh, begin, end):
-    """The tangents of finished SVDs, whose vectors follow the directions at ties, along `count` directions.
-
-    If the matrices are graded, values far below s_1 are no noise: only equal ones are tied, and only zero is zero.
-    """
-    wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
-    planes, stride, eps = components(leaf), components(kind), np.finfo(U.dtype).eps
-    chunk, size, forms = stride // planes - 1, m * n * planes, layouts(rows, columns, planes)
-    A, Ar = shared(room(m * n, U, kind), lane)
-    V, Vr = shared(room(n * n, U, kind), lane)
-    Sb, Sr = shared(room(n, U, reals), lane)
-    U0, V0 = room(m * n, U, leaf), room(n * n, U, leaf)
-    S0, R = room(n, U, lane), room(n, U, kind)
-    left, right = sides(U0, V0, lane, wide)
-    x, y, z, dx = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(dX, lane)
-    dy, dvalues, dz = buffer(dU, lane), buffer(dS, lane), buffer(dVh, lane)
-    exponents = np.empty(count, np.int64)
-    for b in range(begin, end):
-        exponent = jacobi.power_of_two(S[b * n], 900 if graded else 0) if S[b * n] < np.inf else 0
-        take_factors(y, x, z, b, forms, scaling(S0[0], exponent), left, S0, right)
-        scale_directions(dx, size, batch, b, count, exponents, 0)
-        tie = S0[0] * jacobi.tie_tolerance(0.0 if graded else eps, n)
-        for first in range(0, count, chunk):
-            some = min(chunk, count - first)
-            clear(Ar, m * n * stride)
-            take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
-            jacobi.lift(A, V, Sb, U0, V0, S0, R, m, n, tie, planes == 2)
-            put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms)
-    return False
 
 
 @jit(nogil=True, **OPTIONS)

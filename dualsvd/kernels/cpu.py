@@ -193,28 +193,22 @@ def _finished(a: np.ndarray, results: Factors, info: Info) -> tuple[np.ndarray, 
 # ---- with tangents
 
 
-def svd_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: the primal to the end, then one tangent sweep.
+def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
+    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation.
 
     At ties the basis follows the directions, in their order.
     """
-    U, S, Vh, info = svd(a, limit=limit, threads=threads)
-    return U, S, Vh, *lift(U, S, Vh, da, threads=threads), info
-
-
-def svd_sweeps(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """U, S, Vh, dU, dS, dVh, info: tangents carried through every rotation; bases at ties as in `svd_lift`."""
     if not da.size:
         U, S, Vh, info = svd(a, limit=limit, threads=threads)
         return U, S, Vh, *factors(a, len(da)), info
     results = (*factors(a), *factors(a, len(da)))
     info = _sweeps(a, da, results, None, limit, threads)
     U, S, Vh = results[:3]
-    tied = np.flatnonzero(_tied(S, False))
+    tied = np.flatnonzero(_tied(S))
     if tied.size:
         some, along = a[tied], da[:, tied]
         again = [x[tied] for x in results[:3]] + [x[:, tied] for x in results[3:]]
-        turns = _adapt(again[0], again[1], again[2], along, False, threads)
+        turns = _adapt(again[0], again[1], again[2], along, threads)
         _sweeps(some, along, again, turns, limit, threads)
         for k, (x, y) in enumerate(zip(results, again)):
             x[(slice(None),) * (k > 2) + (tied,)] = y
@@ -232,15 +226,6 @@ def _sweeps(a: np.ndarray, da: np.ndarray, results: Any, turns: np.ndarray | Non
     return Info(told, not _run("sweeps", kinds, arguments, len(a), work, 1, threads, limit))
 
 
-def svd_accurate_lift(a: np.ndarray, da: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> tuple[Any, ...]:
-    """`svd_lift` by `svd_accurate`: dS, too, to high relative accuracy along graded directions."""
-    x, dx = _doubled(a), _doubled(da)
-    U, S, Vh, info = svd_accurate(x, limit=limit, threads=threads)
-    dU, dS, dVh = lift(U, S, Vh, dx, graded=True, threads=threads)
-    sharpen_slopes(x, dx, dS, limit=limit, threads=threads)
-    return *(_like(a, y) for y in (U, S, Vh, dU, dS, dVh)), info
-
-
 def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int = MAX_SWEEPS, threads: int = 1) -> None:
     """Put in dS the derivatives taken at the triangular factor, which are right relative to themselves. Double
     precision only. Those of zeros, and those far below their values, stay as they are."""
@@ -250,44 +235,20 @@ def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int 
         _run("graded_slopes", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
 
 
-def lift(
-    U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, *, graded: bool = False, threads: int = 1
-) -> Factors:
-    """dU, dS, dVh of finished SVDs by one tangent sweep. At ties U and Vh are turned, in place, to follow the
-    directions.
-
-    If `graded`, small values are no noise: only equal ones are tied, and only zero is zero.
-    """
-    dU, dS, dVh = (np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh))
-    tied = np.flatnonzero(_tied(S, graded))
-    if da.size and tied.size:
-        some = U[tied], S[tied], Vh[tied]
-        turns = _adapt(*some, da[:, tied], graded, threads)
-        if U.shape[1] < Vh.shape[2]:
-            U[tied], Vh[tied] = some[0] @ turns, some[2]
-        else:
-            U[tied], Vh[tied] = some[0], np.conj(turns).swapaxes(1, 2) @ some[2]
-    if da.size:
-        sizes, arrays = (U.shape[1], Vh.shape[2], len(U), len(da)), [_reals(x) for x in (U, S, Vh, da, dU, dS, dVh)]
-        kinds, work = _dual_kinds(U.dtype, len(da)), len(da) * _work(*da.shape[2:])
-        _run("lift", kinds, (*sizes, graded, *arrays), len(U), work, 1, threads)
-    return dU, dS, dVh
-
-
-def _tied(S: np.ndarray, graded: bool) -> np.ndarray:
+def _tied(S: np.ndarray) -> np.ndarray:
     """Which matrices have a tie or a zero, as `jacobi.tie_groups` sees them."""
     tolerance = S.dtype.type(tie_tolerance(float(np.finfo(S.dtype).eps), S.shape[1]))
-    least = S[:, :1] * (0 if graded else tolerance)
+    least = S[:, :1] * tolerance
     zero = S[:, -1:] <= least
     return np.any(zero, axis=1) | np.any(S[:, :-1] - S[:, 1:] <= np.maximum(least, S[:, :-1] * tolerance), axis=1)
 
 
-def _adapt(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, graded: bool, threads: int) -> np.ndarray:
+def _adapt(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, threads: int) -> np.ndarray:
     """Turn U or Vh, that of the longer side, in place, to follow the directions at ties; returns the turns that the
     other is owed, from the right for U."""
     turns = np.empty((len(S), S.shape[1], S.shape[1]), U.dtype)
     da = np.ascontiguousarray(da)
-    arguments = (U.shape[1], Vh.shape[2], len(U), len(da), graded, *(_reals(x) for x in (U, S, Vh, da, turns)))
+    arguments = (U.shape[1], Vh.shape[2], len(U), len(da), *(_reals(x) for x in (U, S, Vh, da, turns)))
     kinds, work = _leaf_kinds(U.dtype, 1)[::2], len(da) * _work(*da.shape[2:])
     _run("adapt", kinds, arguments, len(U), work, 1, threads)
     return turns
