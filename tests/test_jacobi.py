@@ -41,7 +41,7 @@ def matrix(buffer, m, n, part=lambda x: x):
 
 def scaled(a):
     """A tall matrix at the height that the text expects, and the exponent it was raised by."""
-    k = jacobi.power_of_two(float(max(np.abs(a.real).max(), np.abs(a.imag).max())), jacobi.headroom(DOUBLE))
+    k = jacobi.exponent_to(float(max(np.abs(a.real).max(), np.abs(a.imag).max())), jacobi.headroom(DOUBLE))
     return a * 2.0 ** (k // 2) * 2.0 ** (k - k // 2), k
 
 

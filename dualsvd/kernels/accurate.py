@@ -107,12 +107,12 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
     for b in range(begin, end):
         # the scale of the matrix, of its columns, and the order of its rows
         big, least = peaks(reals, b * size * planes, rows, columns, planes, wide, Tops, n)
-        exponent = jacobi.power_of_two(big, top) if big < np.inf else 0
-        if big == np.inf or (least < np.inf and jacobi.power_of_two(least, top) - exponent > SPAN):
+        exponent = jacobi.exponent_to(big, top) if big < np.inf else 0
+        if big == np.inf or (least < np.inf and jacobi.exponent_to(least, top) - exponent > SPAN):
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE if big == np.inf else FAR)
             continue
         for j in range(n):
-            Raises[j] = POWERS[jacobi.power_of_two(Tops[j], top) - exponent + 1100] if Tops[j] > 0.0 else 1.0
+            Raises[j] = POWERS[jacobi.exponent_to(Tops[j], top) - exponent + 1100] if Tops[j] > 0.0 else 1.0
             Lowers[j] = 1.0 / Raises[j]
         f, g = powers(exponent)
         raised(reals, b * size * planes, rows, columns, planes, wide, f, g, Raises, Sizes, m)
@@ -238,7 +238,7 @@ def graded_slopes(kind, reals, leaf, lane, rows, columns, batch, count, X, dX, d
                 at = (first + j) * batch + b
                 take(tangents, at, form, one, Hr, 0, planes)
                 grades[first + j] = qr.grading(O, H, c0, places, m, n)
-                sizes[first + j] = -jacobi.power_of_two(largest(tangents, at * size, size), 0)
+                sizes[first + j] = -jacobi.exponent_to(largest(tangents, at * size, size), 0)
                 qr.seed_direction(dA, G[j], H, c0, places, order, grades[first + j], m, n)
             qr.refactor(dA, D, dD, dW, e, rank, m, n)
             qr.triangle(dA, dD, c, dL, f0, m, n, False)

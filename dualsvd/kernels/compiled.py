@@ -150,7 +150,7 @@ def factors(kind, real_kind, leaf, lane, rows, columns, X, U, S, Vh, told, begin
         if big == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
-        f, g = powers(jacobi.power_of_two(big, top))
+        f, g = powers(jacobi.exponent_to(big, top))
         load(x, b * m * n, rows, columns, wide, f, g, ones, places, A, M)
         bidiagonal.reduce(A, Q, P, D, E, tau, upsilon, w, y, z, p, m, M, n, N, width, 1)
         identity_of_rows(L, N, n)
@@ -160,7 +160,7 @@ def factors(kind, real_kind, leaf, lane, rows, columns, X, U, S, Vh, told, begin
         unload(A, M, long, b * m * n, m, n, wide, places)
         householder.expand(P, upsilon, overlaps, R, A, n, N, N, n, width)
         unload(A, N, short, b * n * n, n, n, not wide, places)
-        f, g = powers(-jacobi.power_of_two(big, top))
+        f, g = powers(-jacobi.exponent_to(big, top))
         for i in range(n):
             values[b * n + i] = D[i] * f * g
         if tell(told, b, batch, info[0], info[1], UNCONVERGED if info[0] >= limit else 0):
@@ -203,7 +203,7 @@ def scale_directions(dx, size, batch, b, count, exponents, top):
     """The exponents that bring the largest real of each direction to 2^top."""
     for j in range(count):
         big = largest(dx, (j * batch + b) * size, size)
-        exponents[j] = jacobi.power_of_two(big, top) if big < np.inf else 0
+        exponents[j] = jacobi.exponent_to(big, top) if big < np.inf else 0
 
 
 @called
@@ -306,7 +306,7 @@ def sweeps(
         if big == np.inf:
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE)
             continue
-        exponent = jacobi.power_of_two(big, top)
+        exponent = jacobi.exponent_to(big, top)
         scale_directions(dx, size, batch, b, count, exponents, top)
         for first in range(0, count, chunk):
             some = min(chunk, count - first)

@@ -104,9 +104,9 @@ def squared_tolerance(eps: float, m: int) -> float:
     return eps * eps * (m + 2.0)
 
 
-def power_of_two(largest: float, exponent: int) -> int:
-    """k such that 2^k times the largest entry is in [2^(exponent-1), 2^exponent); 0 for a zero matrix."""
-    return exponent - math.frexp(largest)[1] if largest > 0.0 else 0
+def exponent_to(largest: float, height: int) -> int:
+    """k such that 2^k times the largest entry is in [2^(height-1), 2^height); 0 for a zero matrix."""
+    return height - math.frexp(largest)[1] if largest > 0.0 else 0
 
 
 # ---- one pair of columns

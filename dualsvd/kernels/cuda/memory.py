@@ -109,7 +109,7 @@ def largest(x, start, size, first, step):
 @inline
 def exponent_for(top, height):
     """The exponent that brings `top` to 2^height; 0 if it is not finite."""
-    return jacobi.power_of_two(float(top), height) if top < like(top, math.inf) else 0
+    return jacobi.exponent_to(float(top), height) if top < like(top, math.inf) else 0
 
 
 @inline
