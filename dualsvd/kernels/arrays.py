@@ -48,7 +48,7 @@ from ..elementary import BY_NAME
 from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import VIEWED, DualArray
 from ..rules.registry import Tracer, depth_of, tag_at
-from .scalars import of_numbers, refusal, stage
+from .scalars import levels_of, of_numbers, refusal, stage
 from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, lane_type
 
 #: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
@@ -250,16 +250,12 @@ def _check_holds(element: DualType, x: types.Type) -> None:
         whole = join(element, x)
     except ShapeError as error:
         raise refusal(ShapeError, str(error)) from None
-    same_levels = isinstance(whole, DualType) and _levels(whole) == _levels(element)
+    same_levels = isinstance(whole, DualType) and levels_of(whole) == levels_of(element)
     if not same_levels or is_complex_type(whole) != is_complex_type(element):
         raise refusal(
             TagError if not same_levels else DTypeError,
             f"an array of {element} cannot hold {x}; make it by np.zeros_like of an array that holds such numbers",
         )
-
-
-def _levels(t: types.Type) -> tuple[tuple[int, int], ...]:
-    return ((t.count, t.level), *_levels(t.part)) if isinstance(t, DualType) else ()
 
 
 @functools.cache

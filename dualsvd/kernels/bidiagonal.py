@@ -23,8 +23,8 @@ square of a bulge that counts does not underflow. E[j] stands above D[j]; E[0] =
 
 from __future__ import annotations
 
-from .householder import TOGETHER, annihilate, exchange_columns
-from .jacobi import rotate, scale_column
+from .householder import TOGETHER, annihilate
+from .jacobi import exchange_columns, rotate, scale_column
 from .protocol import (
     absolute,
     any_true,

@@ -13,7 +13,7 @@ All entries are in range for squares: `qr` is for matrices where they cannot be.
 
 from __future__ import annotations
 
-from .jacobi import norm2, tie_tolerance
+from .jacobi import exchange_columns, norm2, tie_tolerance
 from .protocol import (
     abs2,
     absolute,
@@ -78,12 +78,6 @@ def exchange(A, norms, scale, columns, j, k, M, n):
     norms[j], norms[k] = norms[k], norms[j]
     norms[n + j], norms[n + k] = norms[n + k], norms[n + j]
     exchange_columns(A, j, k, M)
-
-
-def exchange_columns(A, j, k, M):
-    """The same of the columns alone."""
-    for i in range(M):
-        A[j * M + i], A[k * M + i] = A[k * M + i], A[j * M + i]
 
 
 def exhausted(A, h, k, m, M, n):

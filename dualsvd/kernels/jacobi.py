@@ -643,6 +643,12 @@ def scale_column(A, p, factor, m):
         A[i] = A[i] * factor
 
 
+def exchange_columns(A, p, q, m):
+    """Columns p and q change places."""
+    for i in range(m):
+        A[p * m + i], A[q * m + i] = A[q * m + i], A[p * m + i]
+
+
 def complete(U, m, n):
     """Replace zero columns of U so that all columns are orthonormal."""
     half = like(real(U[0]), 0.5)

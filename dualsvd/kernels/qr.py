@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 
-from .jacobi import dots, norm2, rotate, scale_column, squared_tolerance, tie_tolerance
+from .jacobi import dots, exchange_columns, norm2, rotate, scale_column, squared_tolerance, tie_tolerance
 from .protocol import abs2, absolute, any_true, conj, eps_of, imag, like, maximum, partial, primal, real, sqrt, where
 
 #: The exponent to which the columns are raised before the QR.
@@ -171,8 +171,7 @@ def exchange(A, c, columns, j, k, m):
     """Columns j and k change places."""
     columns[j], columns[k] = columns[k], columns[j]
     c[j], c[k] = c[k], c[j]
-    for i in range(m):
-        A[j * m + i], A[k * m + i] = A[k * m + i], A[j * m + i]
+    exchange_columns(A, j, k, m)
 
 
 def reflector(A, sigma, e, positive, k, m):
@@ -261,8 +260,8 @@ def graded_sweep(L, Y, f, n, tol2):
             alpha, beta, g = dots(L, p, q, n)
             if longer(beta, alpha, f[q] - f[p]):
                 f[p], f[q] = f[q], f[p]
-                swap_columns(L, p, q, n)
-                swap_columns(Y, p, q, n)
+                exchange_columns(L, p, q, n)
+                exchange_columns(Y, p, q, n)
                 alpha, beta, g = beta, alpha, conj(g)
                 moved = True
             if any_true(beta > like(beta, 0.0)):
@@ -278,12 +277,6 @@ def longer(beta, alpha, exponent):
     """beta 4^exponent > alpha; zero is never longer."""
     near = max(-40, min(exponent, 40))
     return any_true(beta * like(beta, math.ldexp(1.0, 2 * near)) > alpha)
-
-
-def swap_columns(A, p, q, n):
-    """Columns p and q change places."""
-    for i in range(n):
-        A[p * n + i], A[q * n + i] = A[q * n + i], A[p * n + i]
 
 
 def graded_rotation(L, Y, p, q, alpha, beta, g, exponent, n):

@@ -407,9 +407,9 @@ def _typeof_dual(x: Dual, context: Any) -> DualType:
     return type_of(x)
 
 
-def _levels(t: types.Type) -> tuple[tuple[int, int], ...]:
+def levels_of(t: types.Type) -> tuple[tuple[int, int], ...]:
     """(partials, level) of each wrapper, the outermost first."""
-    return ((t.count, t.level), *_levels(t.part)) if isinstance(t, DualType) else ()
+    return ((t.count, t.level), *levels_of(t.part)) if isinstance(t, DualType) else ()
 
 
 @functools.cache
@@ -462,7 +462,7 @@ def _unbox_dual(t: DualType, x: Any, c: Any) -> NativeValue:
     elif not (t.level or isinstance(t.part.part, DualType)):
         value = _unbox_nested(t, x, c)
     else:
-        callee, levels = (c.pyapi.unserialize(c.pyapi.serialize_object(known)) for known in (leaves, _levels(t)))
+        callee, levels = (c.pyapi.unserialize(c.pyapi.serialize_object(known)) for known in (leaves, levels_of(t)))
         parts = c.pyapi.call_function_objargs(callee, (x, levels))
         numbers = c.unbox(types.UniTuple(leaf_type(t), _size(t)), parts).value
         for owned in (callee, levels, parts):
@@ -514,7 +514,7 @@ def _unbox_nested(t: DualType, x: Any, c: Any) -> Any:
 
 @box(DualType)
 def _box_dual(t: DualType, value: Any, c: Any) -> Any:
-    leaf, levels = leaf_type(t), _levels(t)
+    leaf, levels = leaf_type(t), levels_of(t)
     if not any(level for _, level in levels):
         return _box_parts(t, value, c)
     numbers = cgutils.pack_array(c.builder, _flatten(c.builder, t, value), c.context.get_value_type(leaf))
@@ -695,7 +695,7 @@ def components_of(number: types.Type) -> int:
 
 def order_of(number: types.Type) -> int:
     """How many levels of derivatives a number has."""
-    return len(_levels(number))
+    return len(levels_of(number))
 
 
 def lanes(kind: Kind) -> int:
@@ -789,7 +789,7 @@ class _ArrayBuffer(protocol.Buffer):
 
     def __setitem__(self, k: int, x: Any) -> None:
         size = components_of(self.number)
-        parts = leaves(x, _levels(self.number))
+        parts = leaves(x, levels_of(self.number))
         self.array[k * size : (k + 1) * size] = (
             [r for z in parts for r in (z.real, z.imag)] if is_complex_type(self.number) else parts
         )

@@ -7,7 +7,8 @@ import math
 from numba.extending import register_jitable
 
 from .. import jacobi
-from ..protocol import absolute, any_true, conj, eps_of, imag, like, real, where
+from ..derivatives import conjugate_if
+from ..protocol import absolute, any_true, eps_of, imag, like, real, where
 from ..scalars import buffer, components
 from ..texts import OPTIONS
 from ..verdicts import NONFINITE, TIED, UNCONVERGED
@@ -29,12 +30,6 @@ def halves(exponent, x):
 def place(e, rows, cols, wide):
     """Where entry e of a matrix in memory, row by row, stands in a buffer of columns; a wide one is transposed."""
     return e if wide else (e % cols) * rows + e // cols
-
-
-@inline
-def conjugate_if(conjugated, x):
-    """conj(x) or x."""
-    return conj(x) if conjugated else x
 
 
 @inline
