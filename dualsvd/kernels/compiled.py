@@ -378,7 +378,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
 
 
 @jit(nogil=True, **OPTIONS)
-def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin, end):
+def pullback(kind, reals, lane, rows, columns, U, S, Vh, U_bar, S_bar, Vh_bar, X_bar, begin, end):
     """The cotangents of the matrices from those of finished SVDs. Returns whether it left something out."""
     place, rows, columns = scratch(rows, columns, U), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
@@ -386,14 +386,14 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
     forms = layouts(rows, columns, planes)
     Ub, Vb = room(m * n, place, kind), room(n * n, place, kind)
     left, right = sides(Ub, Vb, reals, wide)
-    gUb, gVb = room(m * n, place, kind), room(n * n, place, kind)
-    gleft, gright = sides(gUb, gVb, reals, wide)
-    gXb, gXr = shared(room(m * n, place, kind), reals)
-    Sb, gSb, F = room(n, place, reals), room(n, place, reals), room(n * n, place, reals)
+    Ub_bar, Vb_bar = room(m * n, place, kind), room(n * n, place, kind)
+    left_bar, right_bar = sides(Ub_bar, Vb_bar, reals, wide)
+    Xb_bar, Xr_bar = shared(room(m * n, place, kind), reals)
+    Sb, Sb_bar, F = room(n, place, reals), room(n, place, reals), room(n * n, place, reals)
     P, H = room(n * n, place, kind), room(m * n, place, kind)
-    x, y, z, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gX, lane)
-    gy, gvalues, gz, one = buffer(gU, lane), buffer(gS, lane), buffer(gVh, lane), unscaled(Sb[0])
-    none, left_out, far_apart = like(Sb[0], 0.0), False, len(gX) > FAR_APART
+    x, y, z, x_bar = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(X_bar, lane)
+    y_bar, values_bar, z_bar, one = buffer(U_bar, lane), buffer(S_bar, lane), buffer(Vh_bar, lane), unscaled(Sb[0])
+    none, left_out, far_apart = like(Sb[0], 0.0), False, len(X_bar) > FAR_APART
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take_factors(y, x, z, b, forms, one, left, Sb, right)
@@ -402,16 +402,16 @@ def pullback(kind, reals, lane, rows, columns, U, S, Vh, gU, gS, gVh, gX, begin,
         left_out |= any_true(where(near & derivatives.simple(Sb, n), none, one[0]) > none)
         if far_apart:
             fetch_factors(y, x, z, b + width, width, forms)
-            fetch_factors(gy, gvalues, gz, b + width, width, forms)
-            fetch(gx_all, b + width, width, forms[0])
-        take(gvalues, b, forms[2], one, gSb, 0, 1)
-        take(gy, b, forms[1], scale, gleft, 0, planes)
-        take(gz, b, forms[3], scale, gright, 0, planes)
+            fetch_factors(y_bar, values_bar, z_bar, b + width, width, forms)
+            fetch(x_bar, b + width, width, forms[0])
+        take(values_bar, b, forms[2], one, Sb_bar, 0, 1)
+        take(y_bar, b, forms[1], scale, left_bar, 0, planes)
+        take(z_bar, b, forms[3], scale, right_bar, 0, planes)
         if planes == 2:
-            free = derivatives.phases_free(Ub, gUb, Vb, gVb, STRICT_GAUGE * n * eps, m, n)
+            free = derivatives.phases_free(Ub, Ub_bar, Vb, Vb_bar, STRICT_GAUGE * n * eps, m, n)
             left_out |= any_true(where(free, none, one[0]) > none)
-        derivatives.pullback(Ub, Sb, Vb, F, gUb, gSb, gVb, gXb, P, H, m, n)
-        put(gXr, 0, planes, one, gx_all, b, forms[0])
+        derivatives.pullback(Ub, Vb, F, Ub_bar, Sb_bar, Vb_bar, Xb_bar, P, H, m, n)
+        put(Xr_bar, 0, planes, one, x_bar, b, forms[0])
     return left_out
 
 
@@ -440,7 +440,7 @@ def slopes(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dS, beg
 
 
 @jit(nogil=True, **OPTIONS)
-def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
+def dyads(kind, reals, lane, rows, columns, U, S, Vh, S_bar, X_bar, begin, end):
     """The cotangents of the matrices where only the values have one. Returns whether it left something out."""
     place, rows, columns = scratch(rows, columns, U), integer(rows), integer(columns)
     wide, m, n = rows < columns, max(rows, columns), min(rows, columns)
@@ -448,17 +448,17 @@ def dyads(kind, reals, lane, rows, columns, U, S, Vh, gS, gX, begin, end):
     forms = layouts(rows, columns, planes)
     Ub, Vb = room(m * n, place, kind), room(n * n, place, kind)
     left, right = sides(Ub, Vb, reals, wide)
-    gXb, gXr = shared(room(m * n, place, kind), reals)
-    Sb, gSb, H = room(n, place, reals), room(n, place, reals), room(m * n, place, kind)
-    x, y, z, gvalues, gx_all = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(gS, lane), buffer(gX, lane)
-    one, none, left_out = unscaled(Sb[0]), like(Sb[0], 0.0), False
+    Xb_bar, Xr_bar = shared(room(m * n, place, kind), reals)
+    Sb, Sb_bar, H = room(n, place, reals), room(n, place, reals), room(m * n, place, kind)
+    x, y, z, values_bar, one = buffer(S, lane), buffer(U, lane), buffer(Vh, lane), buffer(S_bar, lane), unscaled(Sb[0])
+    x_bar, none, left_out = buffer(X_bar, lane), like(Sb[0], 0.0), False
     for first in range(begin, end, width):
         b = min(first, end - width)  # the last pack overlaps the one before
         take_factors(y, x, z, b, forms, one, left, Sb, right)
         left_out |= any_true(where(derivatives.simple(Sb, n), none, one[0]) > none)
-        take(gvalues, b, forms[2], one, gSb, 0, 1)
-        derivatives.dyads(Ub, gSb, Vb, gXb, H, m, n)
-        put(gXr, 0, planes, one, gx_all, b, forms[0])
+        take(values_bar, b, forms[2], one, Sb_bar, 0, 1)
+        derivatives.dyads(Ub, Sb_bar, Vb, Xb_bar, H, m, n)
+        put(Xr_bar, 0, planes, one, x_bar, b, forms[0])
     return left_out
 
 

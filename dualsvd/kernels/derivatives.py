@@ -7,10 +7,11 @@ With M = U^H D V, Sy and Sk its Hermitian and skew-Hermitian parts, the derivati
     b_ij = Sk_ij / (s_j + s_i)                                 singular only at two zeros
     dU = U (a + b) + (D V - U M) / s,   dV = V (a - b)         the quotient by s only if m > n
 
-and the pullback is the transpose of that map: with p = sk(U^H gU + V^H gV), q = sk(U^H gU - V^H gV), sk(Z) = (Z -
-Z^H)/2,
+and the pullback is the transpose of that map: with p = sk(U^H U_bar + V^H V_bar), q = sk(U^H U_bar - V^H V_bar),
+sk(Z) = (Z - Z^H)/2,
 
-    G_ij = p_ij / (s_j - s_i) + q_ij / (s_j + s_i) + delta_ij gs_i,   gA = (U G + (gU - U U^H gU) / s) V^H.
+    G_ij = p_ij / (s_j - s_i) + q_ij / (s_j + s_i) + delta_ij s_bar_i,
+    A_bar = (U G + (U_bar - U U^H U_bar) / s) V^H.
 
 (Townsend 2016; Wan and Zhang 2019 for complex phases; here split into 1/(s_j - s_i) and 1/(s_j + s_i), so that nothing
 is squared.) The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Quotients at ties and zeros count as 0:
@@ -90,16 +91,16 @@ def generators(X, Y, F, n, tall):
         X[j * n + j], Y[j * n + j] = b - x * over_s, -b
 
 
-def pullback(U, S, V, F, gU, gS, gV, gA, X, T, m, n):
-    """gA from the cotangents, which are all given. X (n n) and T (m n) are scratch."""
-    multiply(U, m, 1, True, gU, 1, m, False, X, n, m, n, False)
-    multiply(V, n, 1, True, gV, 1, n, False, gA, n, n, n, False)
+def pullback(U, V, F, U_bar, S_bar, V_bar, A_bar, X, T, m, n):
+    """A_bar from the cotangents, which are all given. X (n n) and T (m n) are scratch."""
+    multiply(U, m, 1, True, U_bar, 1, m, False, X, n, m, n, False)
+    multiply(V, n, 1, True, V_bar, 1, n, False, A_bar, n, n, n, False)
     tall = m > n
-    join(X, gA, gS, F, n, tall)
+    join(X, A_bar, S_bar, F, n, tall)
     if tall:
-        divide_columns(gU, F, T, m, n)
+        divide_columns(U_bar, F, T, m, n)
     multiply(U, 1, m, False, X, 1, n, False, T, m, n, n, tall)
-    multiply(T, 1, m, False, V, n, 1, True, gA, m, n, n, False)
+    multiply(T, 1, m, False, V, n, 1, True, A_bar, m, n, n, False)
 
 
 def dyads(U, w, V, A, T, m, n):
@@ -110,19 +111,20 @@ def dyads(U, w, V, A, T, m, n):
     multiply(T, 1, m, False, V, n, 1, True, A, m, n, n, False)
 
 
-def phases_free(U, gU, V, gV, limit, m, n):
-    """The mask of lanes in which the cotangents do not depend on common phases of u_i and v_i: |Im(u^H gu + v^H gv)|
-    is at most `limit` of their size."""
+def phases_free(U, U_bar, V, V_bar, limit, m, n):
+    """The mask of lanes in which the cotangents do not depend on common phases of u_i and v_i: |Im(u^H u_bar + v^H
+    v_bar)| is at most `limit` of their size."""
     zero = like(real(U[0]), 0.0)
     free = zero <= zero
     for j in range(n):
-        turn = imag(inner(U, j, gU, j, m)) + imag(inner(V, j, gV, j, n))
-        free = free & (turn * turn <= like(zero, limit * limit) * (norm2(gU, j, m) + norm2(gV, j, n)))
+        turn = imag(inner(U, j, U_bar, j, m)) + imag(inner(V, j, V_bar, j, n))
+        free = free & (turn * turn <= like(zero, limit * limit) * (norm2(U_bar, j, m) + norm2(V_bar, j, n)))
     return free
 
 
-def join(X, Y, gS, F, n, tall):
-    """From U^H gU in X and V^H gV in Y: G to X, less U^H gU / s if (gU - U U^H gU) / s is still to come."""
+def join(X, Y, S_bar, F, n, tall):
+    """From U^H U_bar in X and V^H V_bar in Y: G to X, less U^H U_bar / s if (U_bar - U U^H U_bar) / s is still to
+    come."""
     half = like(F[0], 0.5)
     for j in range(n):
         over_s = F[j * n + j] + F[j * n + j] if tall else like(half, 0.0)
@@ -135,7 +137,7 @@ def join(X, Y, gS, F, n, tall):
             X[i * n + j] = conj(p - q - y * over_si)
         x, y = X[j * n + j], Y[j * n + j]
         q = (x - conj(x)) - (y - conj(y))
-        X[j * n + j] = q * (half * F[j * n + j]) - x * over_s + gS[j]
+        X[j * n + j] = q * (half * F[j * n + j]) - x * over_s + S_bar[j]
 
 
 def divide_columns(T, F, C, m, n):

@@ -268,24 +268,24 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
         memory = whole[seat * total : (seat + 1) * total]
         g, p, x, y = memory[:size], memory[size : 2 * size], memory[2 * size :], memory[2 * size + square :]
         f, s = memory[2 * size + 2 * square :], memory[2 * size + 2 * square + cols * cols :]
-        g_values = buffer(s[cols:], real_kind)
+        values_bar = buffer(s[cols:], real_kind)
         G, P, X, Y, F = buffer(g, kind), buffer(p, kind), buffer(x, kind), buffer(y, kind), buffer(f, real_kind)
         values = buffer(s, real_kind)
-        u, v, gu, gv = (Vh, U, Vh_bar, U_bar) if wide else (U, Vh, U_bar, Vh_bar)
+        u, v, u_bar, v_bar = (Vh, U, Vh_bar, U_bar) if wide else (U, Vh, U_bar, Vh_bar)
         ui, up, uc, vi, vp, vc = factor_strides(rows, cols, wide)
         for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
             b, mine = min(first + seat, B - 1), first + seat < B
             u0, v0 = b * rows * cols, b * cols * cols
             scale = exponent_for(S[b * cols], 0)
             load(values, 1, 0, buffer(S, real_kind), b * cols, cols, 1, True, scale, t, threads)
-            load(g_values, 1, 0, buffer(S_bar, real_kind), b * cols, cols, 1, True, -scale, t, threads)
-            load(G, 1, 0, buffer(gu, kind), u0, rows, cols, wide, 0, t, threads)
+            load(values_bar, 1, 0, buffer(S_bar, real_kind), b * cols, cols, 1, True, -scale, t, threads)
+            load(G, 1, 0, buffer(u_bar, kind), u0, rows, cols, wide, 0, t, threads)
             cuda.syncthreads()
             product(kind, u, u0, up, ui, not uc, g, 0, 1, rows, False, x, cols, rows, cols, False, t, threads)
-            product(kind, v, v0, vp, vi, not vc, gv, v0, vi, vp, vc, y, cols, cols, cols, False, t, threads)
+            product(kind, v, v0, vp, vi, not vc, v_bar, v0, vi, vp, vc, y, cols, cols, cols, False, t, threads)
             if t == 0:
                 derivatives.coefficients(values, F, cols)
-                derivatives.join(X, Y, g_values, F, cols, rows > cols)
+                derivatives.join(X, Y, values_bar, F, cols, rows > cols)
                 if rows > cols:
                     derivatives.divide_columns(G, F, P, rows, cols)
             cuda.syncthreads()

@@ -106,24 +106,32 @@ def thread_pullback(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int)
     def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
         b = cuda.grid(1)
         if b < B:
-            left, right, g_left, g_right = buffer(U, kind), buffer(Vh, kind), buffer(U_bar, kind), buffer(Vh_bar, kind)
+            left, right, left_bar, right_bar = (
+                buffer(U, kind),
+                buffer(Vh, kind),
+                buffer(U_bar, kind),
+                buffer(Vh_bar, kind),
+            )
             Ub, Vb = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
-            gU, gV = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
-            gA, T = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(tall, real_type), kind)
+            Ub_bar, Vb_bar = (
+                buffer(cuda.local.array(tall, real_type), kind),
+                buffer(cuda.local.array(square, real_type), kind),
+            )
+            Ab_bar, T = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(tall, real_type), kind)
             X = buffer(cuda.local.array(square, real_type), kind)
             F = buffer(cuda.local.array(table, real_type), real_kind)
-            s, gs = (
+            s, s_bar = (
                 buffer(cuda.local.array(cols, real_type), real_kind),
                 buffer(cuda.local.array(cols, real_type), real_kind),
             )
             size = exponent_for(S[b * cols], 0)
             load(s, 1, 0, buffer(S, real_kind), b * cols, cols, 1, True, size, 0, 1)
-            load(gs, 1, 0, buffer(S_bar, real_kind), b * cols, cols, 1, True, -size, 0, 1)
+            load(s_bar, 1, 0, buffer(S_bar, real_kind), b * cols, cols, 1, True, -size, 0, 1)
             load_factors(Ub, Vb, left, right, b, rows, cols, wide, 0, 1)
-            load_factors(gU, gV, g_left, g_right, b, rows, cols, wide, 0, 1)
+            load_factors(Ub_bar, Vb_bar, left_bar, right_bar, b, rows, cols, wide, 0, 1)
             derivatives.coefficients(s, F, cols)
-            derivatives.pullback(Ub, s, Vb, F, gU, gs, gV, gA, X, T, rows, cols)
-            store(gA, 1, 0, buffer(A_bar, kind), b * rows * cols, rows, cols, wide, size, 0, 1)
+            derivatives.pullback(Ub, Vb, F, Ub_bar, s_bar, Vb_bar, Ab_bar, X, T, rows, cols)
+            store(Ab_bar, 1, 0, buffer(A_bar, kind), b * rows * cols, rows, cols, wide, size, 0, 1)
 
     return pullback
 
