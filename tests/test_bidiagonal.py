@@ -261,7 +261,7 @@ def test_the_text_in_plain_python(z, keep):
 
     A, U, V, D, E = Buffer(a.T.ravel().tolist()), room(m * n), room(n * n), room(n, 0.0), room(n + 1, 0.0)
     tau, upsilon, X, Y, info = room(n), room(n), *(Buffer(np.eye(n).ravel().tolist()) for _ in range(2)), room(2, 0.0)
-    bidiagonal.reduce(A, U, V, D, E, tau, upsilon, room(m), room(m), room(n), room(n), m, m, n, n, 1, keep)
+    bidiagonal.reduce(A, U, V, D, E, tau, upsilon, room(m), room(m), room(n), room(n), m, n, n, 1, keep)
     B = np.diag(list(D)) + np.diag(list(E)[1:n], 1)
     assert np.allclose(np.poly(B.T @ B), np.poly(a.conj().T @ a), rtol=1e-13)
     bidiagonal.diagonalise(D, E, X, Y, info, keep * n, n, 40)

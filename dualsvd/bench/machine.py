@@ -32,13 +32,12 @@ def limits() -> Limits:
 
 def _multiply_adds(rounds: int = 4096) -> float:
     """Chains of x * y + z, as many as hide their latency, in packs as wide as those of the kernels."""
-    from ..kernels.cpu import _lanes, _leaf_kinds
+    from ..kernels.cpu import widest_pack
     from ..kernels.peak import CHAINS, chains
 
-    lanes = _lanes(np.empty((64, 8, 8)), registers=2)
-    kind, real = _leaf_kinds(np.dtype(np.float64), lanes)[::2]
+    lanes, kind = widest_pack(np.dtype(np.float64))
     x = np.full((CHAINS + 2) * lanes, 1e-3)
-    return 2 * CHAINS * lanes * rounds / best_of(lambda: chains(kind, real, x, rounds))
+    return 2 * CHAINS * lanes * rounds / best_of(lambda: chains(kind, x, rounds))
 
 
 def _products(n: int = 768) -> float:

@@ -55,7 +55,7 @@ PATIENCE = 3.0
 # ---- step 1: reduce
 
 
-def reduce(A, U, V, D, E, tau, upsilon, w, y, z, p, m, M, n, N, width, keep):
+def reduce(A, U, V, D, E, tau, upsilon, w, y, z, p, M, n, N, width, keep):
     """A to B; A is overwritten. Scratch: w and y of M numbers, z and p of n.
 
     Reflector k from the left goes to column k of U, with tau[k]; k from the right, with row k - 1, to column k of V,

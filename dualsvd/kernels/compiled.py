@@ -119,7 +119,7 @@ def values(kind, reals, lane, rows, columns, X, S, told, begin, end, limit):
         largest, finite = jacobi.extent(Ar, m * n * planes)
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
-        bidiagonal.reduce(A, u, v, D, E, tau, upsilon, w, y, z, p, m, m, n, n, 1, 0)
+        bidiagonal.reduce(A, u, v, D, E, tau, upsilon, w, y, z, p, m, n, n, 1, 0)
         bidiagonal.diagonalise(D, E, D, D, info, 0, n, limit)
         verdict = judge(info[0], finite, limit)
         if any_true(verdict > like(verdict, 0.0)):
@@ -152,7 +152,7 @@ def factors(kind, real_kind, leaf, lane, rows, columns, X, U, S, Vh, told, begin
             continue
         f, g = powers(jacobi.exponent_to(big, top))
         load(x, b * m * n, rows, columns, wide, f, g, ones, places, A, M)
-        bidiagonal.reduce(A, Q, P, D, E, tau, upsilon, w, y, z, p, m, M, n, N, width, 1)
+        bidiagonal.reduce(A, Q, P, D, E, tau, upsilon, w, y, z, p, M, n, N, width, 1)
         identity_of_rows(L, N, n)
         identity_of_rows(R, N, n)
         bidiagonal.diagonalise(D, E, R, L, info, N, n, limit)
@@ -370,7 +370,7 @@ def pushforward(kind, reals, lane, rows, columns, batch, count, U, S, Vh, dX, dU
                     fetch(dx, i + ahead, width, forms[0])
                     fetch_factors(dy, dvalues, dz, i + ahead, width, forms)
                 take(dx, i, forms[0], one, Dr, 0, planes)
-                derivatives.pushforward(Ub, Sb, Vb, F, D, dUb, dSb, dVb, P, Q, H, m, n)
+                derivatives.pushforward(Ub, Vb, F, D, dUb, dSb, dVb, P, Q, H, m, n)
                 put(dSb, 0, 1, one, dvalues, i, forms[2])
                 put(dleft, 0, planes, scale, dy, i, forms[1])
                 put(dright, 0, planes, scale, dz, i, forms[3])

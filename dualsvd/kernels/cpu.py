@@ -422,6 +422,12 @@ def _lanes(a: np.ndarray, registers: int = 1, limit: int = PACK_LIMIT) -> int:
     return (registers if a.dtype.kind == "f" else 2) * _register() // a.itemsize if packs else 1
 
 
+def widest_pack(dtype: np.dtype) -> tuple[int, Any]:
+    """How many numbers the widest packs hold, those of two registers, and their kind."""
+    lanes = 2 * _register() // dtype.itemsize
+    return lanes, _kind(dtype, 0, lanes)
+
+
 @functools.cache
 def _registers(m: int, n: int) -> int:
     """How many a real number of an SVD fills; those of the closed forms, whose products are eight chains, fill one."""

@@ -54,7 +54,7 @@ def reciprocals(gap, sum, least, one):
     return where(apart, -(quotient * sum), zero), where(alive, quotient * gap, zero)
 
 
-def pushforward(U, S, V, F, D, dU, dS, dV, X, Y, T, m, n):
+def pushforward(U, V, F, D, dU, dS, dV, X, Y, T, m, n):
     """dU, dS and dV along D, from the `coefficients` F. X, Y (n n) and T (m n) are scratch."""
     multiply(D, 1, m, False, V, 1, n, False, T, m, n, n, False)
     multiply(U, m, 1, True, T, 1, m, False, X, n, m, n, False)

@@ -10,7 +10,7 @@ CHAINS = 12
 
 
 @jit(nogil=True, fastmath={"contract"})
-def chains(kind, real, x, rounds):
+def chains(kind, x, rounds):
     """c_i <- c_i a + b, CHAINS of them."""
     c = buffer(x, kind)
     a, b = c[12], c[13]

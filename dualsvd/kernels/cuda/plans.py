@@ -128,7 +128,7 @@ def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int
     if operation == "pushforward":
         return pushforward_numbers(tall, square, cols, team)
     if operation == "pullback":
-        return pullback_numbers(tall, square, cols, team)
+        return pullback_numbers(tall, square, cols)
     return svd_numbers(tall, square if operation == "svd" else 0, cols, team)
 
 

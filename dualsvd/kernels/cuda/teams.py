@@ -45,7 +45,7 @@ def pushforward_numbers(tall, square, cols, threads):
 
 
 @inline
-def pullback_numbers(tall, square, cols, threads):
+def pullback_numbers(tall, square, cols):
     return (2 * tall + 2 * square + cols * cols + 2 * cols) | 1
 
 
@@ -263,7 +263,7 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
         size, square = rows * cols * planes, cols * cols * planes
-        total = pullback_numbers(size, square, cols, threads)
+        total = pullback_numbers(size, square, cols)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
         g, p, x, y = memory[:size], memory[size : 2 * size], memory[2 * size :], memory[2 * size + square :]

@@ -90,7 +90,7 @@ def thread_pushforward(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: i
                 c = j * B + b
                 height = exponent_for(largest(D_all, c * rows * cols, rows * cols, 0, 1), 0)
                 load(D, 1, 0, D_all, c * rows * cols, rows, cols, wide, height, 0, 1)
-                derivatives.pushforward(Ub, s, Vb, F, D, dUb, ds, dVb, X, Y, T, rows, cols)
+                derivatives.pushforward(Ub, Vb, F, D, dUb, ds, dVb, X, Y, T, rows, cols)
                 store(ds, 1, 0, values, c * cols, cols, 1, True, -height, 0, 1)
                 store_factors(dUb, dVb, 1, 0, d_left, d_right, c, rows, cols, wide, size - height, 0, 1)
 
