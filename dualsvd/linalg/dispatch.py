@@ -11,7 +11,7 @@ import math
 from typing import Literal
 
 #: LAPACK; a matrix a lane; a row a lane by way of a bidiagonal matrix; a row a lane by Jacobi, where that is asked for.
-Way = Literal["lapack", "packs", "bidiagonal", "rows"]
+Way = Literal["lapack", "packs", "bidiagonal", "accurate"]
 Wanted = Literal["factors", "values", "closed forms"]
 
 #: What is wanted -> (up to this min(m, n), packs from this batch on), sizes ascending.

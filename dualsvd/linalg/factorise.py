@@ -119,7 +119,7 @@ def singular_values(a: Any, options: Options, out: Any = None) -> Any:
         check_report(info, a, options)
         return S.reshape(*a.shape[:-2], -1)
     finite, bad = finite_part(a, options)
-    if way == "rows":
+    if way == "accurate":
         S = finite_factors(finite, options, way).S
     else:
         try:
@@ -137,12 +137,12 @@ def way_of(wanted: Wanted, a: Any, options: Options) -> Way:
     """Who computes what is wanted of these matrices."""
     if options.algorithm == "auto":
         return way_for(wanted, a.shape, a.dtype.char)
-    return "rows" if options.algorithm == "jacobi" and a.size else "lapack"
+    return "accurate" if options.algorithm == "jacobi" and a.size else "lapack"
 
 
 def kernel_of(way: Way) -> Any:
     """What computes U, S, Vh of a stack that way."""
-    return getattr(kernels(), {"packs": "svd", "bidiagonal": "svd_bidiagonal", "rows": "svd_accurate"}[way])
+    return getattr(kernels(), {"packs": "svd", "bidiagonal": "svd_bidiagonal", "accurate": "svd_accurate"}[way])
 
 
 def kernel_factors(a: Any, options: Options, way: Way, out: Any = None) -> SVDResult:
@@ -160,7 +160,7 @@ def check_report(info: Any, a: Any, options: Options) -> None:
 
 
 def finite_factors(a: Any, options: Options, way: Way, full_matrices: bool = False) -> SVDResult:
-    """U, S, Vh of finite matrices by kernels; by rows every singular value to high relative accuracy."""
+    """U, S, Vh of finite matrices by kernels; the accurate way every singular value to high relative accuracy."""
     U, S, Vh, info = kernel_of(way)(stack_of(a), threads=threads(options))
     check_converged(info)
     factors = unstacked(U, S, Vh, a)
