@@ -76,6 +76,51 @@ def raised(x, start, rows, columns, planes, wide, f, g, raises, sizes, m):
                 k += 1
 
 
+@called
+def prepare(
+    x, reals, b, rows, columns, wide, planes, exponent, top,
+    Tops, Raises, Lowers, Sizes, Heights, places, A, m, M, n,
+):  # fmt: skip
+    """A: matrix b times 2^exponent, its columns brought to the height 2^top, its rows in descending order; the factors
+    of the columns and their inverses, the places of the rows and their sizes."""
+    for j in range(n):
+        Raises[j] = POWERS[jacobi.exponent_to(Tops[j], top) - exponent + 1100] if Tops[j] > 0.0 else 1.0
+        Lowers[j] = 1.0 / Raises[j]
+    f, g = powers(exponent)
+    raised(reals, b * m * n * planes, rows, columns, planes, wide, f, g, Raises, Sizes, m)
+    householder.order_rows(Sizes, places, m)
+    for i in range(m):
+        Heights[i] = Sizes[places[i]]
+    load(x, b * m * n, rows, columns, wide, f, g, Raises, places, A, M)
+
+
+@called
+def factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, L, Y, m, M, n, N, even, width):
+    """A P = Q R; R^H, whose columns Jacobi is to turn, to L, and 1 to Y. Returns the rank."""
+    rank = householder.factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, m, M, n, width)
+    householder.triangle(A, D, Lowers, L, rank, M, N, n)
+    identity_of_rows(Y, N, n)
+    for e in range(n * N, even * N):  # a column of zeros comes to rest at once
+        L[e], Y[e] = like(L[e], 0.0), like(Y[e], 0.0)
+    return rank
+
+
+@called
+def finish_factors(L, Y, S, W, Tau, overlaps, rank, U, V, M, n, N, width):
+    """From R^H Y = X S, X in L: U = Q Y, and V = X, its rows still to be permuted. Returns how many values there are
+    beside zeros."""
+    householder.expand(W, Tau, overlaps, Y, U, rank, M, N, n, width)
+    for p in range(n):
+        for i in range(n):
+            V[p * n + i] = entry(L, p * N, i)
+    found = rank
+    while found > 0 and S[found - 1] == 0.0:
+        found -= 1
+    if found < n:
+        jacobi.complete(V, n, n)
+    return found
+
+
 @jit(nogil=True, **OPTIONS)
 def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, Vh, told, begin, end, limit):
     """U, S, Vh by `householder`, and Jacobi on R^H: S to high relative accuracy. Returns and tells what `svd` does, and
@@ -105,40 +150,19 @@ def preconditioned(kind, leaf, lane, pairs, real_pairs, rows, columns, X, U, S, 
     x, reals, values = buffer(X, leaf), buffer(X, lane), buffer(S, lane)
     long, short = (buffer(Vh, leaf), buffer(U, leaf)) if wide else (buffer(U, leaf), buffer(Vh, leaf))
     for b in range(begin, end):
-        # the scale of the matrix, of its columns, and the order of its rows
         big, least = peaks(reals, b * size * planes, rows, columns, planes, wide, Tops, n)
         exponent = jacobi.exponent_to(big, top) if big < np.inf else 0
         if big == np.inf or (least < np.inf and jacobi.exponent_to(least, top) - exponent > SPAN):
             anything = tell(told, b, batch, 0.0, 0.0, NONFINITE if big == np.inf else FAR)
             continue
-        for j in range(n):
-            Raises[j] = POWERS[jacobi.exponent_to(Tops[j], top) - exponent + 1100] if Tops[j] > 0.0 else 1.0
-            Lowers[j] = 1.0 / Raises[j]
-        f, g = powers(exponent)
-        raised(reals, b * size * planes, rows, columns, planes, wide, f, g, Raises, Sizes, m)
-        householder.order_rows(Sizes, places, m)
-        for i in range(m):
-            Heights[i] = Sizes[places[i]]
-        # A P = Q R
-        load(x, b * size, rows, columns, wide, f, g, Raises, places, A, M)
-        rank = householder.factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, m, M, n, width)
-        # R^H Y = X S
-        householder.triangle(A, D, Lowers, L, rank, M, N, n)
-        identity_of_rows(Y, N, n)
-        for e in range(n * N, even * N):  # a column of zeros comes to rest at once
-            L[e], Y[e] = like(L[e], 0.0), like(Y[e], 0.0)
+        prepare(
+            x, reals, b, rows, columns, wide, planes, exponent, top,
+            Tops, Raises, Lowers, Sizes, Heights, places, A, m, M, n,
+        )  # fmt: skip
+        rank = factor(A, W, D, Tau, Norms, Lowers, pivots, Heights, L, Y, m, M, n, N, even, width)
         jacobi.converge_in_fronts(L, Y, Sb, R, C, info, N, N, even, n, limit, front)
         jacobi.normalise(L, Sb, N, n)
-        # U = Q Y, V = P X
-        householder.expand(W, Tau, Overlaps, Y, A, rank, M, N, n, width)
-        for p in range(n):
-            for i in range(n):
-                V[p * n + i] = entry(L, p * N, i)
-        found = rank
-        while found > 0 and Sb[found - 1] == 0.0:
-            found -= 1
-        if found < n:
-            jacobi.complete(V, n, n)
+        found = finish_factors(L, Y, Sb, W, Tau, Overlaps, rank, A, V, M, n, N, width)
         f, g = powers(-exponent)
         for p in range(n):
             values[b * n + p] = Sb[p] * f * g
