@@ -1,7 +1,7 @@
 """Derivatives of NumPy code through the singular value decomposition, in forward and in reverse mode.
 
-Dual-number arrays carry tangents by closed forms, or through every rotation of a hand-written Jacobi SVD; a reverse-mode
-adjoint stands beside them; each proves the others.
+Dual-number arrays carry tangents by closed forms, or through every rotation of a hand-written Jacobi SVD; beside them
+stands a reverse-mode adjoint; each proves the others.
 
 >>> import numpy as np, dualsvd as ds
 >>> X = np.diag([3.0, 2.0])
