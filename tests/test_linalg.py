@@ -845,6 +845,22 @@ def test_refinement_leaves_what_is_zero_alone(steps, is_complex, rng):
         assert (S >= 0).all()
 
 
+@pytest.mark.parametrize("neighbour", [1, 0, np.nan], ids=["alike", "zero", "NaN"])
+def test_refinement_of_a_matrix_does_not_look_at_its_neighbours(neighbour, rng):
+    Q, P, d = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(3))
+    a = (Q * [2, 1 + 1e-9, 1, 0.5]) @ P
+
+    def dyad(x):
+        U, _, Vh = ds.svd(x)
+        return U[..., :, 1:2] @ Vh[..., 1:2, :]
+
+    with ds.options(refine=2, nonfinite="propagate"):
+        alone = ds.jvp(dyad, (a,), (d,))[1]
+        slopes = ds.jvp(dyad, (np.stack([a, neighbour * a]),), (np.stack([d, d]),))[1]
+    np.testing.assert_allclose(slopes[0], alone, rtol=1e-13)
+    assert np.isnan(slopes[1]).all() == np.isnan(neighbour)
+
+
 #: what is differentiated, how often, and the same of mpmath's U, S, V
 NEAR_CUT = {
     "low_rank": (lambda a, W: np.sum(W * ds.low_rank(a, 1)), 1, lambda U, S, V, W: pair(U, V, W) * S[0]),

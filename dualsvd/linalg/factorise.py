@@ -78,7 +78,16 @@ def svd_factors(a: Any, options: Options, full_matrices: bool = False, out: Any 
         factors = SVDResult(U, np.abs(S), Vh)  # LAPACK gives -0.0 for a matrix of -0.0
     if options.refine:
         factors = refined(finite, factors, options)
-    return factors if bad is None else SVDResult(*spoil(factors, bad))
+    return spoil_factors(factors, bad, options)
+
+
+def spoil_factors(factors: SVDResult, bad: Any, options: Options) -> SVDResult:
+    """The factors with NaN for the matrices of the mask; the tail of S stays with it."""
+    if bad is None:
+        return factors
+    tail = tail_of(factors.S, options)
+    U, S, Vh = spoil(factors, bad)
+    return SVDResult(U, S if tail is None else remember(S, tail, _tails), Vh)
 
 
 def factors_at(y: Any, a: Any, options: Options) -> SVDResult:
