@@ -209,8 +209,21 @@ def test_least_squares_is_numpys_and_differentiates(rng, shape, columns):
         np.testing.assert_allclose(ours, theirs, atol=1e-13)
     J = ds.jacobian(lambda x: np.linalg.lstsq(x, b)[0], a, mode="forward")
     np.testing.assert_allclose(J, ds.jacobian(lambda x: np.linalg.lstsq(x, b)[0], a, mode="reverse"), atol=1e-12)
+    for rcond in (None, 0.3, -1, 0.0, 1.0):
+        ours, theirs = ds.linalg.lstsq(a, b, rcond), np.linalg.lstsq(a, b, rcond=rcond)
+        assert ours[2] == theirs[2]
+        np.testing.assert_allclose(ours[0], theirs[0], atol=1e-13)
     along_itself = np.tensordot(J, a, 2)  # x is homogeneous of degree -1 in a
     np.testing.assert_allclose(along_itself, -np.linalg.lstsq(a, b)[0], atol=1e-12)
+
+
+def test_least_squares_of_no_cutoff_drop_what_is_below_the_unit_of_rounding():
+    a, b = np.outer([1.0, 2, 3, 4], [1, 1 / 3, 1 / 7]), np.array([1.0, -1, 2, 0.3])
+    for rcond in (-1, 0):
+        expected = np.linalg.lstsq(a, b, rcond=rcond)[0]
+        x, dx = ds.jvp(lambda a, rcond=rcond: np.linalg.lstsq(a, b, rcond=rcond)[0], (a,), (a,))
+        np.testing.assert_allclose(x, expected, rtol=1e-13)
+        np.testing.assert_allclose(dx, -expected, rtol=1e-13)
 
 
 def test_eigenvectors_are_transposed_in_reverse_mode(rng):

@@ -192,7 +192,8 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     The solution has the derivative of `pinv(a, cutoff) @ b`: at a rank-deficient a, that along directions that keep the
     rank. Residuals and singular values have theirs; the rank is a number without one.
 
-    a is one matrix (m, n), b a vector (m,) or a matrix (m, k).
+    a is one matrix (m, n), b a vector (m,) or a matrix (m, k). Singular values up to rcond * s_1 count as zero; None
+    stands for the rounding unit times max(m, n), and what is not between 0 and 1 for LAPACK's unit of rounding alone.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 
@@ -210,7 +211,9 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     a, b = (of_dtype(x, np.result_type(a, b)) for x in (a, b))
     (m, n), S = np.shape(a)[-2:], svdvals(a)
     s = primal(S)
-    cut = np.finfo(s.dtype).eps * max(m, n) if rcond is None else max(rcond, 0.0)
+    eps = float(np.finfo(s.dtype).eps)
+    at_most = eps * max(m, n) if rcond is None else rcond
+    cut = at_most if 0 < at_most < 1 else eps / 2  # as LAPACK has it, in its unit of rounding
     rank = int(np.sum(s > cut * s[:1]))
     x = pinv(a, cut) @ b
     rest = b - a @ x
