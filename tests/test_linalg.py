@@ -353,7 +353,18 @@ def test_every_norm_is_homogeneous_and_equal_in_both_modes(rng, order, shape):
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize(
     ("order", "axis"),
-    [(None, None), (None, 0), (3, 1), (np.inf, 0), (-np.inf, 0), (1, 1), (0, 0), (2, (0, 1)), ("nuc", (1, 0))],
+    [
+        (None, None),
+        (None, 0),
+        (3, 1),
+        (3, 1.0),
+        (np.inf, 0),
+        (-np.inf, 0),
+        (1, 1),
+        (0, 0),
+        (2, (0, 1)),
+        ("nuc", (1, 0)),
+    ],
 )
 def test_norm_has_numpys_signature(rng, order, axis, keepdims):
     a = random(rng, (3, 4), "float64")

@@ -686,6 +686,12 @@ COMPLAINTS = {
     "where that does not broadcast": lambda x: np.where(np.ones(3, dtype=bool), x, 0.0),
     "tensordot of unequal lengths": lambda x: np.tensordot(x, x, 1),
     "linalg.outer of matrices": lambda x: np.linalg.outer(x, x),
+    "norm, axis out of bounds": lambda x: np.linalg.norm(x, axis=2),
+    "norm, axis out of bounds below": lambda x: np.linalg.norm(x, axis=-3),
+    "norm, one of two axes out of bounds": lambda x: np.linalg.norm(x, axis=(1, 2)),
+    "norm, a list of axes": lambda x: np.linalg.norm(x, axis=[0, 1]),
+    "vector_norm, a list of axes": lambda x: np.linalg.vector_norm(x, axis=[0, 1]),
+    "vector_norm, axis out of bounds": lambda x: np.linalg.vector_norm(x[0], axis=1),
     "max of nothing": lambda x: np.max(x[:0]),
     "len of a number": lambda x: len(x[0, 0]) if np.ndim(x[0, 0]) else len(np.zeros(())),
 }

@@ -395,10 +395,20 @@ def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
 # NumPy's names and signatures
 
 
+def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes that NumPy's norms mean, which take fewer things for axes than its reductions, counted from the end."""
+    if axis is not None and not isinstance(axis, tuple):
+        try:
+            axis = int(axis)
+        except (TypeError, ValueError):
+            raise TypeError(f"'axis' must be None, an integer or a tuple of integers, got {axis!r}") from None
+    return negative_axes(axis, ndim)
+
+
 @implements(np.linalg.norm)
 def _numpy_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     ndim = np.ndim(x)
-    axes = negative_axes(axis, ndim)
+    axes = norm_axes(axis, ndim)
     if axis is None and ord is None:
         y = VECTOR(np.reshape(x, (-1,)))
     elif len(axes) == 1:
@@ -412,7 +422,7 @@ def _numpy_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = Fals
 
 @implements(np.linalg.vector_norm)
 def _numpy_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    axes = negative_axes(axis, np.ndim(x))
+    axes = norm_axes(axis, np.ndim(x))
     y = vector_norm(last_axes(x, axes), ord)
     return restore(y, np.ndim(x), axes, False) if keepdims else y
 
