@@ -674,6 +674,18 @@ def test_every_rule_of_this_package_agrees_with_every_way(rule: Rule):
         ds.check_rules([rule]).raise_if_failed()
 
 
+@pytest.mark.parametrize("digits", [30, 100, 140])
+def test_the_jacobian_of_graded_values_has_the_digits_of_their_tangents(digits):
+    """s_1 is the length of the first column x, and s_2 = |det| / s_1, to their last digits."""
+    b, unit = np.array([[1.0, 2.0], [3.0, -1.0]]), 10.0**digits
+    x, det, cofactors = b[:, 0], -7.0, np.array([-1.0, -2.0])
+    by_x = abs(det) / np.linalg.norm(x) * (cofactors / det - x / (x @ x))
+    with ds.options(algorithm="jacobi"):
+        for mode in ("auto", "forward"):
+            J = ds.jacobian(ds.svdvals, b * [unit, 1 / unit], mode=mode)
+            np.testing.assert_allclose(J[1, :, 0] * unit * unit, by_x, rtol=1e-12)
+
+
 def test_the_report_of_a_spectrum_reads_aloud():
     report = ds.linalg.diagnose(np.diag([2.0, 2.0, 1.0, 0.0]))
     assert (
