@@ -459,6 +459,20 @@ def test_empty_matrices_are_as_in_numpy(shape):
         pytest.param(
             lambda a: ds.linalg.vector_norm(a, ("schatten", 3)), np.ones(2), ValueError, "number", id="vector"
         ),
+        *(
+            pytest.param(ds.svd, np.eye(2, dtype=kind), ds.DTypeError, rf"astype\(np\.{to}\)", id=np.dtype(kind).name)
+            for kind, to in {np.longdouble: "float64", np.clongdouble: "complex128"}.items()
+        ),
+        *(
+            pytest.param(lambda y, f=f: f(*y), factors, ds.ShapeError, f"factors.*{says}", id=f"{name} to {f.__name__}")
+            for f in (lambda U, S, Vh: ds.svd_pushforward(U, S, Vh, np.eye(len(U))), ds.svd_pullback)
+            for name, says, factors in (
+                ("two values of three", r"\(2,\)", (np.eye(3), np.array([2.0, 1]), np.eye(3))),
+                ("three values of two", r"\(3,\)", (np.eye(2), np.array([3.0, 2, 1]), np.eye(2))),
+                ("values of a stack", r"\(5, 2\)", (np.eye(2), np.ones((5, 2)) * [2, 1], np.eye(2))),
+                ("vectors of a stack", r"\(5, 2, 2\)", (np.eye(2), np.array([2.0, 1]), np.ones((5, 2, 2)))),
+            )
+        ),
         pytest.param(lambda a: ds.linalg.lstsq(a, np.ones(4)), np.ones((3, 2)), ds.ShapeError, "3 rows", id="long b"),
         pytest.param(lambda a: ds.linalg.lstsq(a, 1.0), np.ones((3, 2)), ds.ShapeError, "3 rows", id="b a number"),
         pytest.param(lambda a: ds.linalg.lstsq(a, a), np.ones((2, 3, 3)), ds.ShapeError, "pinv", id="lstsq of a stack"),

@@ -689,6 +689,7 @@ def refuse_outputs(out: Any) -> None:
 def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
     """Factors that a user gives, all of one precision."""
     U, S, Vh = as_matrix(U, "U"), as_inexact(S, "S"), as_matrix(Vh, "Vh")
+    together(U.shape, S.shape, Vh.shape)
     dtypes = primal(U).dtype, primal(S).dtype, primal(Vh).dtype
     if dtypes[0] == dtypes[1] == dtypes[2] and dtypes[1].kind == "f":
         return SVDResult(U, S, Vh)
@@ -696,6 +697,17 @@ def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
         raise DTypeError(f"S must be real, got {dtypes[1]}; take S.real")
     dtype = np.result_type(*dtypes)
     return SVDResult(of_dtype(U, dtype), of_dtype(S, dtype.type(0).real.dtype), of_dtype(Vh, dtype))
+
+
+def together(u: tuple[int, ...], s: tuple[int, ...], vh: tuple[int, ...]) -> None:
+    """ShapeError for shapes that are not those of the factors, thin or full, of one matrix or stack."""
+    r, sides = s[-1:], (u[-1:], vh[-2:-1])
+    thin, full = sides == (r, r), sides == (u[-2:-1], vh[-1:]) and r == (min(u[-2], vh[-1]),)
+    if not (thin or full) or not u[:-2] == s[:-1] == vh[:-2]:
+        raise ShapeError(
+            f"U, S and Vh must be the factors, thin or full, of one matrix or stack (..., m, n): (..., m, r), (..., r) "
+            f"and (..., r, n), or (..., m, m), (..., min(m, n)) and (..., n, n); got {u}, {s} and {vh}"
+        )
 
 
 def in_precision_of(factor: Any, x: Any, name: str) -> Any:

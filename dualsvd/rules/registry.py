@@ -322,7 +322,7 @@ def as_inexact(x: Any, name: str = "x") -> Any:
     if kind not in "fc" or x.dtype.char not in "fdFD":
         raise DTypeError(
             f"{name} must hold float32, float64, complex64 or complex128 numbers (integers become float64), "
-            f"got {x.dtype}; convert it with {name}.astype(np.float64)"
+            f"got {x.dtype}; convert it with {name}.astype(np.{'complex128' if kind == 'c' else 'float64'})"
         )
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
