@@ -726,6 +726,8 @@ def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
         True,
     ]
     assert str(report).count("*") >= 2
+    with ds.options(algorithm="jacobi"):
+        assert np.isinf(ds.linalg.diagnose(np.diag([1e100, 1e-100])).condition["pinv, keeping the rank"])
     with ds.options(nonfinite="propagate"):
         report = ds.linalg.diagnose(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
     assert report.mask.tolist() == [True, True]

@@ -162,7 +162,7 @@ def diagnose(a: Any) -> SpectrumReport:
     _, bad = finite_part(a, options)
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     S = svd_factors(a, options).S
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         at = spectrum(S, options)
         gap = gaps(S, at, m != n or np.iscomplexobj(a))
         rank = np.sum(~at.null, axis=-1)
