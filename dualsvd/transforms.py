@@ -460,7 +460,8 @@ def jacobian(
     holomorphic  required for complex x: f is then taken to be holomorphic and J is dy/dx
 
     Where f has a kink, reverse mode gives the least subgradient of singular values, norms and elementwise functions,
-    forward mode derivatives along the directions of the elements; see notes/conventions.md.
+    forward mode derivatives along the directions of the elements, as does "auto" of `svdvals` alone; see
+    notes/conventions.md.
 
     Raises ShapeError where f returns a structure or `out` does not fit, DTypeError for complex x without
     `holomorphic`.
@@ -503,7 +504,7 @@ def value_and_jacobian(
         try:
             recording = _Recording(of_leaves, leaves)
             y = _single(recording.y, "jacobian")
-            whole = recording.whole_jacobian(out)
+            whole = None if mode == "reverse" else recording.whole_jacobian(out)
             if whole is not None:
                 return _tidy(y), rebuild([whole])
             if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):
