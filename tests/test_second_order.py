@@ -284,24 +284,91 @@ def test_nested_dual_numbers_along_one_direction_give_it_too(name):
     np.testing.assert_allclose(nested, ds.linalg.svdvals_second(a, d), atol=1e-12 * np.linalg.norm(d) ** 2)
 
 
-@pytest.mark.parametrize("name", ["identity", "pairs", "tied, tall", "tied, wide", "complex tied"])
-def test_nested_dual_numbers_follow_what_first_order_leaves_tied(name):
-    """Along a direction without a Hermitian part on the ties, their values leave each other only at second order."""
+@pytest.mark.parametrize("rank", [0, 1], ids=["zeros stay", "one zero moves"])
+@pytest.mark.parametrize("name", [name for name in KINKS if "identity" in name or "zero" in name or "tied" in name])
+def test_nested_dual_numbers_follow_what_first_order_leaves_tied(name, rank):
+    """Along a direction without a Hermitian part on the ties, their values leave each other only at second order; along
+    one that moves null values by a matrix of that rank, the other null values leave zero so."""
     a = KINKS[name]
     d = cases.direction(a.shape, 1, a.dtype.name)
-    U, S, Vh = np.linalg.svd(a, full_matrices=False)
+    U, S, Vh = np.linalg.svd(a)
+    positive = int(np.sum(S > 1e-9))
     M = np.conj(U.T) @ d @ np.conj(Vh.T)
-    tied = np.abs(S[:, None] - S) < 1e-9
-    d = d - U @ np.where(tied, (M + np.conj(M.T)) / 2, 0) @ Vh
+    tied = np.abs(S[:positive, None] - S[:positive]) < 1e-9
+    corner = M[:positive, :positive]
+    M[:positive, :positive] -= np.where(tied, (corner + np.conj(corner.T)) / 2, 0)
+    M[positive:, positive:] = rank * np.outer(*(cases.normal(k - positive, 1, seed=k)[:, 0] for k in a.shape))
+    d = U @ M @ Vh
     expected = ds.linalg.svdvals_second(a, d)
     for f, values in (
         (ds.svdvals, expected),
         (lambda x: ds.svd(x).S, expected),
+        (lambda x: ds.svd(x, True).S, expected),
+        (ds.nuclear_norm, expected.sum()),
         (ds.opnorm, expected[0]),
         (lambda x: ds.norm(x, -2), expected[-1]),
     ):
         nested = along(lambda x, f=f: along(f, x, d), a, d)
         np.testing.assert_allclose(nested, values, atol=1e-12 * np.linalg.norm(d) ** 2)
+
+
+NULL = {
+    "tall": (5, 4, [2, 1, 0, 0]),
+    "wide": (3, 5, [2, 0, 0]),
+    "square": (4, 4, [1, 0, 0, 0]),
+    "complex": (4, 3, [2, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("inner", ["keeps the rank", "moves the zeros"])
+@pytest.mark.parametrize("name", NULL)
+def test_slopes_of_null_values_along_another_direction_agree_with_many_digits(name, inner):
+    """The outer direction keeps the rank to first order, or for good where the inner one moves the zeros. All are
+    integers, and so exact."""
+    m, n, values = NULL[name]
+    rng = np.random.default_rng([m, n])
+    unit = 1j if name == "complex" else 0
+    a = np.zeros((m, n)) + 0 * unit
+    np.fill_diagonal(a, values)
+
+    def integers(*shape: int) -> Any:
+        return rng.integers(-3, 4, shape) + rng.integers(-3, 4, shape) * unit + 0.0
+
+    if inner == "keeps the rank":
+        d, e = (integers(m, m) @ a + a @ integers(n, n) for _ in range(2))
+    else:
+        d, e = integers(m, n), integers(m, m) @ a
+    with mpmath.workdps(120):
+        A, D, E = (mpmath.matrix((x if m >= n else x.T).tolist()) for x in (a, d, e))
+        t, h = mpmath.mpf(10) ** -15, mpmath.mpf(10) ** -60
+
+        def slopes(t: Any) -> list[Any]:
+            here, there = (
+                sorted(mpmath.svd_c(A + t * E + step * D, compute_uv=False), reverse=True) for step in (0, h)
+            )
+            return [(y - x) / h for x, y in zip(here, there)]
+
+        expected = [float((y - x) / t) for x, y in zip(slopes(t), slopes(2 * t))]
+    for f in (ds.svdvals, lambda x: ds.svd(x).S, lambda x: ds.svd(x, True).S):
+        np.testing.assert_allclose(along(lambda x, f=f: along(f, x, d), a, e), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_second_derivatives_of_null_values_of_a_stack_are_one_by_one(rng):
+    stack = np.stack([np.diag([2.0, 1, 0, 0])[:3], np.zeros((3, 4)), rng.standard_normal((3, 4)), np.eye(4)[:3]])
+    d, e = (rng.integers(-3, 4, (4, 3, 3)) @ stack + stack @ rng.integers(-3, 4, (4, 4, 4)) for _ in range(2))
+    twice = lambda a, d, e: along(lambda x: along(ds.svdvals, x, d), a, e)  # noqa: E731
+    np.testing.assert_allclose(twice(stack, d, d), ds.linalg.svdvals_second(stack, d), atol=1e-12)
+    together = twice(stack, d, e)
+    for row, one in zip(together, zip(stack, d, e)):
+        np.testing.assert_allclose(row, twice(*one), atol=1e-12)
+    scaled = twice(stack, 2.0**500 * d, 2.0**-500 * e)
+    np.testing.assert_allclose(scaled, together, atol=1e-12)
+
+
+def test_null_values_that_leave_zero_at_second_order_have_no_third_derivative():
+    a, d = np.diag([2.0, 0.0]), np.array([[1.0, 1.0], [1.0, 0.0]])
+    with pytest.raises(ds.DegenerateError, match=r"third derivative.*svdvals_second"):
+        along(lambda x: along(lambda y: along(ds.svdvals, y, d), x, d), a, d)
 
 
 def test_nested_dual_numbers_follow_eigenvalues_that_first_order_leaves_tied():

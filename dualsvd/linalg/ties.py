@@ -20,7 +20,18 @@ import numpy as np
 from ..errors import DegenerateError
 from ..rules.registry import Tracer, primal
 from ..settings import Options
-from .degeneracy import SPLIT, Spectrum, groups_of, refine_groups, same_group, spectrum, tolerance, where_tied
+from .degeneracy import (
+    SPLIT,
+    Spectrum,
+    groups_of,
+    largest_exponent,
+    refine_groups,
+    same_group,
+    scaled,
+    spectrum,
+    tolerance,
+    where_tied,
+)
 from .factorise import SVDResult, tail_of
 from .matrices import adjoint, diagonal, is_plain, with_complement
 
@@ -191,11 +202,15 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     """The factors y, thin or full, turned to follow dA where they are tied.
 
     What turns is decided on primals. Where an outer derivative traces y, it has turned its ties already, and sees a
-    constant rotation of what is still tied; what dA leaves tied too follows the motion of its blocks (`second_turn`).
+    constant rotation of what is still tied; what dA leaves tied too follows the motion of its blocks (`second_turn`),
+    what it leaves null that of its own (`follow_null_motion`).
     """
     plain = SVDResult(*(primal(x) for x in y))
     U, U_perp, Vh, Vh_perp = split(*plain)
     new_U, new_Vh = in_adapted_basis(U, Vh, primal(dA), at)
+    still = left_null(y, new_U, new_Vh, primal(dA), at)
+    if still is not None:
+        follow_null_motion(y, new_U, new_Vh, primal(dA), still)
     if U_perp is not None:
         new_U = np.concatenate([new_U, complete_like(new_U, U_perp, at)], axis=-1)
     if Vh_perp is not None:
@@ -206,11 +221,69 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     turn_U, turn_V = adjoint(plain.U) @ new_U, new_Vh @ adjoint(plain.Vh)
     U = y.U @ turn_U + (new_U - plain.U @ turn_U)
     Vh = turn_V @ y.Vh + (new_Vh - turn_V @ plain.Vh)
+    if still is not None:
+        U, Vh = null_beside_others(y, U, Vh, new_U, new_Vh, at)
     left, _, right, _ = split(U, y.S, Vh)
     turn = second_turn(adjoint(left) @ dA @ adjoint(right), at)
     if turn is not None:
         U, Vh = U @ beside_identity(turn, U.shape[-1]), adjoint(beside_identity(turn, Vh.shape[-2])) @ Vh
     return SVDResult(U, y.S, Vh)
+
+
+def left_null(y: SVDResult, U: Any, Vh: Any, dA: Any, at: Spectrum) -> Spectrum | None:
+    """What is null along all of dA, which plain U, Vh follow, and along the directions of an outer level of forward
+    mode; None where no such level traces null values."""
+    if not np.any(at.null) or not hasattr(y.S, "partials"):
+        return None
+    M = adjoint(U) @ dA @ adjoint(Vh)
+    still = refine_groups(at, np.real(diagonal(M)), float(np.max(np.abs(M), initial=0.0)) * M.shape[-1])
+    if is_plain(y.S.value):
+        return still
+    if np.any(still.null):
+        raise DegenerateError(
+            f"singular values that leave zero at second order have no third derivative here ({where_tied(y.S, at)}); "
+            f"svdvals_second gives the second; take {SMOOTH}"
+        )
+    return None
+
+
+def follow_null_motion(y: SVDResult, U: Any, Vh: Any, dA: Any, still: Spectrum) -> None:
+    """Turn plain U, Vh in place where null values leave zero along no direction, inner or outer: `still`.
+
+    Along A + t E they leave it as t^2, with the singular values and vectors of -P E A^+ E V_0 (`second_order`, C), A^+
+    the inverse of the rest; and that moves by -P (E A^+ D + D A^+ E) V_0 along D.
+    """
+    S, (left, _, right, _) = primal(y.S), split(*y)
+    moved: Any = primal(((left * y.S[..., None, :]) @ right).partials)
+    along: Any = np.broadcast_to(dA, (len(dA), *moved.shape[1:]))
+    positive = still.noise < S
+    for index in np.argwhere(still.null[..., -1]).tolist():
+        i = tuple(index)
+        null, k = groups_of(still.group[i])[-1], int(np.sum(positive[i]))
+        inverse = np.conj(Vh[i][:k].T) / S[i][:k] @ np.conj(U[i][:, :k].T)
+        outer, inner = (
+            [scaled(x, -largest_exponent(x)) for x in several[(slice(None), *i)] if np.isfinite(x).all()]
+            for several in (moved, along)
+        )
+        pairs = [(x, z) for j, x in enumerate(outer) for z in outer[j:]] + [(x, z) for z in inner for x in outer]
+        moves = np.array([-(x @ inverse @ z + z @ inverse @ x) for x, z in pairs])
+        V, others = np.conj(Vh[i].T), slice(0, null.start)
+        u, v = follow_null(U[i][:, null], V[:, null], U[i][:, others], V[:, others], moves)
+        U[i][:, null], Vh[i][null] = u, np.conj(v.T)
+
+
+def null_beside_others(y: SVDResult, U: Any, Vh: Any, new_U: Any, new_Vh: Any, at: Spectrum) -> tuple[Any, Any]:
+    """Traced U, Vh whose null vectors have those values, and move as what is orthogonal to those of positive values:
+    they may lie outside the span of the old ones."""
+    positive = primal(y.S) > at.noise  # an outer direction may have moved others from zero
+    left, _, right, _ = split(*y)
+    X, Y = left * positive[..., None, :], right * positive[..., :, None]
+    null_U, null_V = (
+        np.concatenate([at.null, np.zeros((*at.null.shape[:-1], k - at.null.shape[-1]), dtype=bool)], axis=-1)
+        for k in (new_U.shape[-1], new_Vh.shape[-2])
+    )
+    U = np.where(null_U[..., None, :], new_U - X @ (adjoint(X) @ new_U), U)
+    return U, np.where(null_V[..., :, None], new_Vh - (new_Vh @ adjoint(Y)) @ Y, Vh)
 
 
 def second_turn(M: Any, at: Spectrum) -> Any:
