@@ -78,7 +78,9 @@ def options(**settings: Any) -> Iterator[Options]:
     """Change settings for a block; nested blocks add up, threads and coroutines each see their own.
 
     algorithm   who computes the primal: "auto" (by size), "jacobi" (high relative accuracy), "lapack"
-    tangents    how forward mode differentiates an SVD: "closed-form" rules, or "sweeps" (through every rotation)
+    tangents    how forward mode differentiates an SVD: "closed-form" rules, or "sweeps" (through every rotation: a
+                proof of the rules for well-scaled matrices; of badly scaled ones algorithm="jacobi" keeps the digits of
+                small slopes by closed form alone)
     ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", or, in reverse
                 mode, "subspace": the caller vouches that the result depends on the spectral subspaces only
     refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2

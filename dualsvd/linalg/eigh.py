@@ -277,9 +277,10 @@ EIGVALSH = Rule("eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pu
 def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> EighResult:
     """Eigenvalues w (..., n), ascending, and eigenvectors Q (..., n, n) of the Hermitian part of a (..., n, n).
 
-    Differentiable in both modes where eigenvalues are distinct; at ties forward mode along one direction is exact (the
-    eigenvectors follow the direction), reverse mode raises GaugeError or DegenerateError unless the cotangent allows an
-    answer. Gauge: q_i^H dq_i = 0.
+    Differentiable in both modes where eigenvalues are distinct. At ties forward mode along one direction starts from
+    the basis that the direction picks, and is exact for the values and for all that does not depend on a basis within a
+    tie; how single eigenvectors then turn within it no first derivative tells, and that part is left out. Reverse mode
+    raises GaugeError or DegenerateError unless the cotangent allows an answer. Gauge: q_i^H dq_i = 0.
 
     algorithm   "auto" and "lapack": LAPACK; "jacobi": one-sided Jacobi on a + c I, c above the norm of a
     ties        at repeated eigenvalues: "directional" as above, "raise", "warn", or "subspace", by which the caller

@@ -597,15 +597,18 @@ def svd(
 
     Thin by default: U (..., m, r), S (..., r), Vh (..., r, n), r = min(m, n); S descending and >= 0, in the units of a.
     Differentiable in both modes where singular values are distinct and nonzero. Elsewhere forward mode along one
-    direction is exact (the vectors follow the direction); reverse mode raises GaugeError or DegenerateError unless the
-    cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
+    direction starts from the basis that the direction picks, and is exact for the values and for all that does not
+    depend on a basis within a tie or within zero. How single vectors then turn within it no first derivative tells (it
+    takes the second one of the path): that part is left out. Reverse mode raises GaugeError or DegenerateError unless
+    the cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
 
     algorithm   "auto" by size; "lapack"; "jacobi": small values, and their derivatives, to high relative accuracy
                 where rows and columns are badly scaled (derivatives in forward mode and as a Jacobian of the values;
                 gradients in reverse mode are as exact as u v^H, and so are second derivatives); up to three times the
                 time of LAPACK, and ten times that of the packs that "auto" uses for stacks of small matrices
     tangents    "closed-form" equations, or "sweeps": dual numbers carried through every rotation, the independent way
-                to the same result, several times slower; plain arrays in forward mode only
+                to the same result, several times slower; plain arrays in forward mode only. Right to rounding of the
+                largest slope, also under algorithm="jacobi": not for badly scaled matrices
     ties        at repeated or zero values: "directional" as above, "raise", "warn", or "subspace", by which the caller
                 vouches in reverse mode that only whole subspaces matter
     refine      1 or 2 steps in double-double arithmetic, for vectors of nearly equal values

@@ -4,7 +4,9 @@ Along A + t D, t > 0, the values of a group of s > 0 leave it as s + t mu, mu th
 Hermitian part of U_g^H D V_g, and the vectors start from its eigenvectors. Values that are null leave zero as t tau,
 tau the singular values of B = P D V_0, P the projector on the complement of the other left vectors, and the vectors
 start from those of B. In that basis the numerator of every 0/0 of the rules vanishes with its denominator, and the
-product rule is exact for all that does not depend on the choice. (Kato 1966, II.2.)
+product rule is exact for all that does not depend on the choice. (Kato 1966, II.2.) What single vectors turn within a
+split tie is a matter of second order, N_ij / (2 (mu_j - mu_i)) with N of `second_order`, and the curvature of the path
+if it has one: the tangent does not tell it, and it counts as 0.
 
 Several directions refine the basis one after the other; the values then have their lexicographic derivative (Nesterov
 2005), the vectors none if the directions do not commute on the tie.
