@@ -210,6 +210,12 @@ def test_a_smooth_function_is_smooth_even_where_its_parts_are_not(f: Any, x: Arr
     assert report.passed, str(report)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_a_value_that_is_zero_to_rounding_is_as_good_as_another(scale: float, rng: np.random.Generator) -> None:
+    Q, P = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    assert ds.cross_validate(lambda x: ds.norm(x, -2), (Q * [2, 1, 0]) @ P * scale).passed
+
+
 def test_second_derivatives_are_not_asked_for_at_a_kink() -> None:
     report = cross_validate(ds.opnorm, R, order=2)
     assert not any("Hessian" in name for name in names(report))

@@ -186,13 +186,14 @@ class FirstOrder:
         except REFUSALS as error:
             self.refuse("forward", error)
             return None
-        value = Worst()
+        value, tangents = Worst(), [dy for _, dy in results]
+        scales = self._output_scales(tangents)  # of a value that is zero to rounding, how far rounding of x moves it
         for y, dy in results:
-            for v, u, du in zip(self.y, y, dy):
-                value.add(largest(u - v) / (largest(v) or 1.0), self.allowed(AGREEMENT))
+            for v, u, du, scale in zip(self.y, y, dy, scales):
+                value.add(largest(u - v) / scale, self.allowed(AGREEMENT))
                 self.kinds.add(float((u.shape, u.dtype, v.dtype) != (du.shape, du.dtype, du.dtype)), 0.0)
         self.add(VALUE, value)
-        return [dy for _, dy in results]
+        return tangents
 
     def _output_scales(self, tangents: list[Leaves]) -> list[float]:
         """The largest element of each output and of its derivatives: what its errors are relative to."""
@@ -272,7 +273,7 @@ class FirstOrder:
             for direction, expected in zip(self.directions, tangents):
                 y, dy = self._push(direction)
                 for v, u, a, b, scale in zip(self.y, y, dy, expected, self.y_scales):
-                    value.add(largest(u - v) / (largest(v) or 1.0), self.allowed(AGREEMENT_SWEEPS))
+                    value.add(largest(u - v) / scale, self.allowed(AGREEMENT_SWEEPS))
                     worst.add(largest(a - b) / scale, self.allowed(AGREEMENT_SWEEPS))
                     same &= bool(np.array_equal(a, b))
         if swept or not same:
