@@ -365,6 +365,17 @@ def test_second_derivatives_of_null_values_of_a_stack_are_one_by_one(rng):
     np.testing.assert_allclose(scaled, together, atol=1e-12)
 
 
+@pytest.mark.parametrize("values", [[2, 1, 0, 0], [2, 2, 1, 0], [1, 1, 1, 1]], ids=str)
+def test_small_and_large_directions_of_a_stack_are_one_by_one(values, rng):
+    a, unit = np.diag(np.array(values, float)), np.array([1.0, 1e20])
+    d, e = rng.integers(-3, 4, (2, 4, 4)).astype(float)
+    for x, y in ((d, e), (d, e @ a), (d @ a, e), (d @ a, a @ e)):
+        one = along(lambda z, x=x: along(ds.svdvals, z, x), a, y)
+        units = unit[:, None, None]
+        both = along(lambda z, x=x, u=units: along(ds.svdvals, z, u * x), np.stack([a, a]), units * y)
+        np.testing.assert_allclose(both / unit[:, None] ** 2, [one, one], atol=1e-12)
+
+
 def test_null_values_that_leave_zero_at_second_order_have_no_third_derivative():
     a, d = np.diag([2.0, 0.0]), np.array([[1.0, 1.0], [1.0, 0.0]])
     with pytest.raises(ds.DegenerateError, match=r"third derivative.*svdvals_second"):

@@ -117,8 +117,9 @@ def eigen_spectrum(w: Any) -> Spectrum:
     return Spectrum(noise, group, np.zeros(w.shape, dtype=bool), joined.any(axis=-1))
 
 
-def refine_groups(at: Spectrum, partials: Any, size: float) -> Spectrum:
-    """What is still tied, or null, after a motion of that size that gave the values those partials (N, ..., r)."""
+def refine_groups(at: Spectrum, partials: Any, size: Any) -> Spectrum:
+    """What is still tied, or null, after motions of those sizes (..., 1) that gave the values these partials
+    (N, ..., r)."""
     noise = tolerance(SPLIT, partials.shape[-1], partials.dtype) * size
     still = (np.abs(np.diff(partials, axis=-1)) <= noise).all(axis=0)
     null = at.null & (np.abs(partials) <= noise).all(axis=0)

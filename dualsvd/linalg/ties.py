@@ -238,7 +238,7 @@ def left_null(y: SVDResult, U: Any, Vh: Any, dA: Any, at: Spectrum) -> Spectrum 
     if not np.any(at.null) or not hasattr(y.S, "partials"):
         return None
     M = adjoint(U) @ dA @ adjoint(Vh)
-    still = refine_groups(at, np.real(diagonal(M)), float(np.max(np.abs(M), initial=0.0)) * M.shape[-1])
+    still = refine_groups(at, np.real(diagonal(M)), size_of(M, (0, -2, -1)) * M.shape[-1])
     if is_plain(y.S.value):
         return still
     if np.any(still.null):
@@ -298,8 +298,7 @@ def second_turn(M: Any, at: Spectrum) -> Any:
     if not hasattr(M, "partials"):
         return None
     plain = primal(M)
-    size = float(np.max(np.abs(plain), initial=0.0)) * plain.shape[-1]
-    left = refine_groups(at, np.real(diagonal(plain)), size)
+    left = refine_groups(at, np.real(diagonal(plain)), size_of(plain, (0, -2, -1)) * plain.shape[-1])
     if not np.any(left.tied):
         return None
     turn = np.broadcast_to(np.eye(plain.shape[-1], dtype=plain.dtype), plain.shape[1:]).copy()
@@ -310,6 +309,11 @@ def second_turn(M: Any, at: Spectrum) -> Any:
             if not left.null[i][g.start]:
                 turn[i][:, g] = follow(turn[i][:, g], turn[i][:, g], moves[(slice(None), *i)])[0]
     return turn
+
+
+def size_of(x: Any, axes: Any) -> Any:
+    """(..., 1): the largest modulus of plain x over these axes, of each matrix by itself."""
+    return np.max(np.abs(x), axis=axes, initial=0.0)[..., None]
 
 
 def beside_identity(turn: Any, k: int) -> Any:
@@ -337,9 +341,9 @@ def left_by_outer(at: Spectrum, *factors: Any) -> Spectrum:
     """What is left of the ties `at` of values, the first of these factors, when outer derivatives have split some."""
     while isinstance(factors[0], Tracer) and np.any(at.degenerate):
         if hasattr(factors[0], "partials"):
-            moves, *turns = (primal(getattr(x, "partials", np.zeros(1))) for x in factors)
-            moving, top, *turning = (float(np.max(np.abs(x), initial=0.0)) for x in (moves, primal(factors[0]), *turns))
-            at = refine_groups(at, moves, moving + max(turning) * top)
+            moves, top = primal(factors[0].partials), size_of(primal(factors[0]), -1)
+            turning = [size_of(primal(x.partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "partials")]
+            at = refine_groups(at, moves, size_of(moves, (0, -1)) + sum(turning) * top)
         factors = tuple(x.value if isinstance(x, Tracer) else x for x in factors)
     return at
 
