@@ -299,8 +299,9 @@ class _Recording:
             for y, dy in zip(self.y, dots)
         ]
 
-    def whole_jacobian(self, out: Any) -> Any:
-        """The Jacobian in one stroke, where f is a single rule that offers it; else None."""
+    def whole_jacobian(self, out: Any, least: bool = False) -> Any:
+        """The Jacobian in one stroke, where f is a single rule that offers it, with the least subgradients at kinks if
+        these are asked for; else None."""
         slot = self.slots[0]
         if slot is None or len(self.inputs) != 1:
             return None
@@ -311,7 +312,7 @@ class _Recording:
             return None
         shape = np.shape(self.y[0]) + np.shape(self.values[0])
         check_outputs(out, {"the Jacobian": (shape, np.result_type(primal(self.y[0]), primal(self.values[0])))})
-        whole = node.rule.jacobian(node.output, node.operands, part=part, out=out, **node.params)
+        whole = node.rule.jacobian(node.output, node.operands, part=part, out=out, least=least, **node.params)
         if whole is None or out is None or whole is out:
             return whole
         out[...] = whole
@@ -504,7 +505,7 @@ def value_and_jacobian(
         try:
             recording = _Recording(of_leaves, leaves)
             y = _single(recording.y, "jacobian")
-            whole = None if mode == "reverse" else recording.whole_jacobian(out)
+            whole = recording.whole_jacobian(out, least=mode == "reverse")
             if whole is not None:
                 return _tidy(y), rebuild([whole])
             if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):

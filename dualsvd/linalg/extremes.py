@@ -177,7 +177,14 @@ def extreme_pullback(y_bar: Any, y: Any, operands: Any, *, which: str, options: 
 
 
 def extreme_jacobian(
-    y: Any, operands: Any, *, which: str, part: int | None = None, out: Any = None, options: Options | None = None
+    y: Any,
+    operands: Any,
+    *,
+    which: str,
+    part: int | None = None,
+    out: Any = None,
+    least: bool = True,
+    options: Options | None = None,
 ) -> Any:
     """The gradient itself."""
     (a,) = operands

@@ -488,7 +488,13 @@ def least_weights(S_bar: Any, at: Spectrum) -> Any:
 
 
 def svdvals_jacobian(
-    y: Any, operands: Any, *, part: int | None = None, out: Any = None, options: Options | None = None
+    y: Any,
+    operands: Any,
+    *,
+    part: int | None = None,
+    out: Any = None,
+    least: bool = False,
+    options: Options | None = None,
 ) -> Any:
     """The dyads u_i v_i^H themselves, (..., r) + (..., m, n); at ties of the basis that follows all entries in turn."""
     (a,), options = operands, options or get()
@@ -497,6 +503,8 @@ def svdvals_jacobian(
     factors = svdvals_factors(y, a, options)
     at = spectrum(factors.S, options)
     if np.any(at.degenerate):
+        if least:
+            return None
         meet_tie(factors.S, at, options)
         factors = follow_entries(factors, at)
     U, S, Vh = factors
@@ -517,6 +525,7 @@ def svd_jacobian(
     *,
     part: int | None = None,
     out: Any = None,
+    least: bool = False,
     full_matrices: bool = False,
     options: Options | None = None,
 ) -> Any:

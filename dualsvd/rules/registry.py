@@ -177,8 +177,9 @@ class Rule:
     examples     rng -> (operands, params) pairs, at which validation tests the rule
     jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction, or both
                  are cheaper together; None to have them one after the other
-    jacobian     (y, operands, part=, out=, **params) -> the whole Jacobian by the first operand, of output `part` where
-                 there are several, in `out` if it is given; None where rows or columns are as cheap
+    jacobian     (y, operands, part=, out=, least=, **params) -> the whole Jacobian by the first operand, of output
+                 `part` where there are several, in `out` if it is given, at kinks with the rows of the pullback if
+                 `least`; None where rows or columns are as cheap
     fresh        whether no result shares memory with an operand; its pushforward may give a tangent itself for dy
     """
 
