@@ -1002,6 +1002,97 @@ def test_tangents_of_another_size_than_the_matrix(dtype, value, tangent, rng):
         np.testing.assert_allclose(slope, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
 
 
+#: functions of a matrix that are homogeneous, and of what degree
+HOMOGENEOUS: dict[str, tuple[Any, int]] = {
+    "svdvals": (ds.svdvals, 1),
+    "values of svd": (lambda a: ds.svd(a).S, 1),
+    "vectors of svd": (lambda a: (lambda y: y.U[..., :, :1] @ y.Vh[..., :1, :])(ds.svd(a)), 0),
+    "opnorm": (ds.opnorm, 1),
+    "smallest": (lambda a: ds.norm(a, -2), 1),
+    "nuclear": (ds.nuclear_norm, 1),
+    "fro": (lambda a: ds.norm(a, "fro"), 1),
+    "low rank": (lambda a: ds.low_rank(a, 1), 1),
+    "threshold": (lambda a: ds.linalg.singular_value_threshold(a, 0), 1),
+    "unitary": (lambda a: ds.polar(a).unitary, 0),
+    "positive": (lambda a: ds.polar(a).positive, 1),
+    "projector": (lambda a: ds.linalg.range_projector(a, 1), 0),
+    "pinv": (ds.pinv, -1),
+    "cond": (ds.linalg.cond, 0),
+    "normalized": (ds.spectral.spectral_normalize, 0),
+}
+
+
+def pulled(f: Any, y_bar: Any) -> Any:
+    """a -> the pullback of y_bar at a."""
+    return lambda a: ds.vjp(f, a)[1](y_bar)[0]
+
+
+def along(f: Any, a: Any, d: Any) -> Any:
+    return ds.jvp(f, (a,), (d,))[1]
+
+
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+@pytest.mark.parametrize(
+    ("dtype", "exponent"), [("f", -93), ("f", 76), ("d", -600), ("d", 600), ("D", -600), ("d", -980), ("d", 940)]
+)
+def test_cotangents_of_the_size_of_a_very_small_or_large_matrix(name, dtype, exponent, rng):
+    """f(c A) = c^k f(A): of its pullback the powers are 1, c or 1 / c, and so they are of all second derivatives."""
+    f, degree = HOMOGENEOUS[name]
+    a, d, e = (random(rng, (2, 4, 3), dtype) for _ in range(3))
+    y_bar = random(rng, np.shape(f(a)), np.result_type(f(a)).char)
+    bottom = np.finfo(dtype).minexp
+
+    def times(x: Any, power: int) -> Any:
+        """x c^power for the first matrix of the stack; the second shows that others stay as they are."""
+        factors = np.array([np.ldexp(1.0, exponent * power), 1.0]).astype(x.real.dtype)
+        return x * factors.reshape(2, *(1,) * (x.ndim - 1))
+
+    A, D, E = (times(x, 1) for x in (a, d, e))
+    found = [(ds.jvp(f, (A,), (D,))[1], ds.jvp(f, (a,), (d,))[1], degree)]
+    found.append((along(lambda x: along(f, x, D), A, E), along(lambda x: along(f, x, d), a, e), degree))
+    for units in (0, 1):
+        power = units + degree - 1
+        if abs(power) > 1:
+            continue
+        Y = times(y_bar, units)
+        found.append((pulled(f, Y)(A), pulled(f, y_bar)(a), power))
+        found.append((along(pulled(f, Y), A, D), along(pulled(f, y_bar), a, d), power))
+        if units and abs(exponent) > -0.6 * bottom and degree == 1:
+            continue  # a cotangent times a direction leaves the range
+        by_both = pulled(lambda x, f=f: along(f, x, D), Y)(A), pulled(lambda x, f=f: along(f, x, d), y_bar)(a)
+        found.append((*by_both, power))
+        for own in (0, 1):
+            if abs(power + own - 1) <= 1:
+                twice = pulled(pulled(f, Y), times(e, own))(A), pulled(pulled(f, y_bar), e)(a)
+                found.append((*twice, power + own - 1))
+    for actual, expected, power in found:
+        for one, other in zip(actual, times(expected, power)):
+            np.testing.assert_allclose(one, other, rtol=0, atol=3e4 * cases.eps(dtype) * np.abs(other).max())
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_the_pullback_of_huge_factors_leaves_the_cotangent_of_the_values_its_units(rng, n):
+    (U, S, Vh), S_bar = ds.svd(rng.standard_normal((n, n))), rng.standard_normal(n)
+    pulled_back = ds.linalg.svd_pullback(U, 1e200 * S, Vh, 1e200 * U, 1e150 * S_bar)
+    np.testing.assert_allclose(pulled_back / 1e150, U * S_bar @ Vh, atol=1e-13)
+
+
+def test_a_loss_in_the_units_of_a_tiny_matrix(rng):
+    a, target, c = rng.standard_normal((3, 3)), np.array([3.0, 2, 1]), 1e-200
+    loss = lambda a, c: np.sum((ds.svdvals(a) - c * target) ** 2)  # noqa: E731
+    np.testing.assert_allclose(
+        ds.gradient(lambda x: loss(x, c), c * a) / c, ds.gradient(lambda x: loss(x, 1), a), rtol=1e-12
+    )
+
+
+def test_values_of_a_tiny_tie_are_there_where_vectors_are_not():
+    a = 1e-200 * np.eye(3)
+    jacobian = ds.jacobian(lambda x: ds.svd(x).S, a, mode="forward")
+    np.testing.assert_array_equal(jacobian, ds.jacobian(ds.svdvals, np.eye(3), mode="forward"))
+    with pytest.raises(ds.DegenerateError, match="singular vectors have no derivative"):
+        ds.jacobian(lambda x: ds.svd(x).U, a, mode="forward")
+
+
 def test_the_gradient_of_a_determinant_of_large_and_small_values():
     a = np.diag([1e200, 1e200, 1e-200, 1e-200])
     for mode in ("forward", "reverse"):

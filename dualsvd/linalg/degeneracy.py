@@ -201,39 +201,6 @@ def scaled(x: Any, e: Any) -> Any:
     return x * np.ldexp(dtype.type(1), half) * np.ldexp(dtype.type(1), e - half)
 
 
-def in_range(a: Any) -> tuple[Any, Any]:
-    """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...).
-
-    It is brought no further than to the nearer end of the range: tangents go with it, and may be of any size. A matrix
-    that spans more than one power of two can bring into range stays as it is (e = 0).
-    """
-    if all_in_range(primal(a)):
-        return a, None
-    top = largest_part(primal(a))
-    if not out_of_range(top[..., None]):
-        return a, None
-    low, high = (np.frexp(end)[1] for end in SAFE_RANGE[top.dtype])
-    e = np.frexp(np.where(np.isfinite(top) & (top > 0), top, 1.0))[1]
-    e = np.where(e <= low, e - low - 1, np.where(e >= high, e - high + 1, 0))
-    size = np.abs(primal(a))
-    bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
-    smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e
-    e = np.where(smallest > np.finfo(size.dtype).minexp, e, 0)  # what would underflow
-    return scaled(a, -e[..., None, None]), e
-
-
-def all_in_range(a: Any) -> bool:
-    """Whether all of some plain matrices are seen to be in range without a look at each by itself: no entry is too
-    large, and of each matrix the first is large enough."""
-    reals = a.view(a.real.dtype) if a.dtype.kind == "c" and a.flags.c_contiguous else a
-    if reals.dtype.kind != "f" or not reals.size:
-        return False
-    low, high = SAFE_RANGE[reals.dtype]
-    if reals.flags.c_contiguous:
-        reals = reals.reshape(-1)  # NumPy goes along one axis twice as fast as along three
-    return bool(low <= np.abs(a[..., 0, 0].real).min() and reals.max() <= high and -high <= reals.min())
-
-
 def values_in_range(y: Any) -> bool:
     """Whether plain norms, or smallest values, are in range: none is zero, or NaN."""
     low, high = SAFE_RANGE[y.dtype]

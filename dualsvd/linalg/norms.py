@@ -20,12 +20,13 @@ from ..errors import DegenerateError, ShapeError
 from ..rules.reductions import last_axes, negative_axes, restore
 from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
 from ..settings import Options, get, resolve
-from .degeneracy import in_range, largest_exponent, meet_tie, scaled, spectrum, values_in_range
+from .degeneracy import largest_exponent, meet_tie, scaled, spectrum, values_in_range
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
 from .factorise import factors_at, finite_or_nan, finite_part, remember, singular_values, svd_factors
 from .kernel_rules import swept_slopes
 from .matrices import as_matrix, inner, is_plain, operand_examples
+from .scaling import from_range, in_range
 from .solve import inv, of_finite
 from .spectral_rule import SPECTRAL
 from .svd import svdvals, turned_slopes
@@ -179,7 +180,7 @@ def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
     if y is None or not values_in_range(primal(y)):
         a, e = in_range(a)
         y = rule(a, **params) if y is None or e is not None else y
-        y = y if e is None else scaled(y, e)
+        y = from_range(y, e, 1)
     return y if isinstance(y, Tracer) else y[()]
 
 
@@ -261,8 +262,7 @@ def schatten_norm(a: Any, p: float) -> Any:
 def frobenius_norm(a: Any) -> Any:
     """The Euclidean norm (...) of the entries of a (..., m, n)."""
     a, e = in_range(finite_or_nan(as_matrix(a)))
-    y = VECTOR(np.reshape(a, (*np.shape(a)[:-2], math.prod(np.shape(a)[-2:]))))
-    return y if e is None else scaled(y, e)
+    return from_range(VECTOR(np.reshape(a, (*np.shape(a)[:-2], math.prod(np.shape(a)[-2:])))), e, 1)
 
 
 def norm(a: Any, ord: Any = None) -> Any:
@@ -362,7 +362,7 @@ def cond(a: Any, p: Any = None) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = S[..., -1] / S[..., 0] if p == -2 else S[..., 0] / S[..., -1]
         return np.where(np.isnan(ratio) & ~np.isnan(S[..., 0]), np.inf, ratio)[()]  # 0 / 0 of zero matrices
-    a, _ = in_range(a)
+    a, e = in_range(a)
     top, bottom = opnorm(a), smallest_singular_value(a)
     s1, sr = np.asarray(primal(top))[..., None], np.asarray(primal(bottom))[..., None]
     r = min(np.shape(a)[-2:])
@@ -372,7 +372,7 @@ def cond(a: Any, p: Any = None) -> Any:
             f"the condition number has no derivative at a singular matrix (s_r = {np.min(sr):.1e}, s_1 = "
             f"{np.max(s1):.1e}); differentiate opnorm(a) or norm(a, -2) instead"
         )
-    return bottom / top if p == -2 else top / bottom
+    return from_range(bottom / top if p == -2 else top / bottom, e, 0)
 
 
 def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:

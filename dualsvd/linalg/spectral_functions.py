@@ -11,10 +11,11 @@ import numpy as np
 from ..errors import ShapeError
 from ..rules.registry import as_inexact, implements, of_dtype, primal
 from ..settings import get
-from .degeneracy import in_range, scaled
+from .degeneracy import scaled
 from .divided_differences import Family, Kept, UserFunction
 from .factorise import finite_or_nan
 from .matrices import adjoint, as_matrix, from_triangle, hermitian_part
+from .scaling import from_range, in_range
 from .spectral_rule import SPECTRAL
 from .svd import svdvals
 
@@ -31,8 +32,7 @@ class PolarResult(NamedTuple):
 def homogeneous(a: Any, family: Family, degree: int) -> Any:
     """F(A) with F(c A) = c^degree F(A), brought to range first."""
     a, e = in_range(a)
-    y = SPECTRAL(a, family=family, options=get())
-    return y if e is None else scaled(y, degree * e[..., None, None])
+    return from_range(SPECTRAL(a, family=family, options=get()), e, degree)
 
 
 def spectral_function(a: Any, f: Callable[[Any], Any], df: Callable[[Any], Any]) -> Any:
@@ -69,9 +69,9 @@ def polar(a: Any) -> PolarResult:
            [ 1.,  0.]]), positive=array([[2., 0.],
            [0., 2.]]))
     """
-    a = as_matrix(a)
-    W = homogeneous(a, Kept("one", "all"), 0)
-    return PolarResult(W, hermitian_part(adjoint(W) @ a))
+    a, e = in_range(as_matrix(a), order_one=True)
+    W = SPECTRAL(a, family=Kept("one", "all"), options=get())
+    return PolarResult(from_range(W, e, 0), from_range(hermitian_part(adjoint(W) @ a), e, 1))
 
 
 def pinv(a: Any, rcond: Any = None) -> Any:
@@ -161,7 +161,7 @@ def singular_value_threshold(a: Any, tau: float) -> Any:
         return SPECTRAL(a, family=Kept("identity", "above", level=tau), options=get())
     if np.ndim(a) > 2:  # each matrix has its own scale
         return np.stack([singular_value_threshold(one, tau) for one in a])
-    return scaled(SPECTRAL(scaled_a, family=Kept("identity", "above", level=scaled(tau, -e)), options=get()), e)
+    return from_range(SPECTRAL(scaled_a, family=Kept("identity", "above", level=scaled(tau, -e)), options=get()), e, 1)
 
 
 def of_rank(a: Any, k: int) -> bool:

@@ -35,7 +35,6 @@ from .blocks import block_cuts, flat_spectrum
 from .degeneracy import (
     GAUGE,
     Spectrum,
-    in_range,
     inverse_gaps,
     inverse_sums,
     inverse_values,
@@ -74,6 +73,7 @@ from .matrices import (
     operand_examples,
     with_diagonal,
 )
+from .scaling import from_range, in_range
 from .spectral_rule import dyad_of
 from .ties import (
     Unresolved,
@@ -163,10 +163,10 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
 
 
 def pull_scaled(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """The same with S brought to order one by a power of two, which is exact."""
+    """The same with S brought to order one by a power of two, which is exact. S_bar has the units of A_bar."""
     e = largest_exponent(S[..., None])
-    S_bar = None if S_bar is None else scaled(S_bar, e[..., 0])
-    return scaled(pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at), -e)
+    U_bar, Vh_bar = (None if bar is None else scaled(bar, -e) for bar in (U_bar, Vh_bar))
+    return pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at)
 
 
 def pull_in_range(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
@@ -642,7 +642,7 @@ def svd(
     refuse_outputs(out)
     a, e = in_range(a)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
-    return SVDResult(U, S if e is None else scaled(S, e[..., None]), Vh)
+    return SVDResult(from_range(U, e, 0), from_range(S, e, 1), from_range(Vh, e, 0))
 
 
 def svdvals(
@@ -681,7 +681,7 @@ def svdvals(
     if chosen.algorithm != "jacobi" or not is_plain(a.value):  # first slopes divide by nothing, and graded ones lose
         a, e = in_range(a)
     S = SVDVALS(a, options=chosen)
-    return S if e is None else scaled(S, e[..., None])
+    return from_range(S, e, 1)
 
 
 def factor_shapes(a: Any, full_matrices: bool) -> dict[str, tuple[tuple[int, ...], Any]]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import linalg
 from ..errors import DegeneracyWarning, ShapeError
-from ..linalg.degeneracy import in_range, values_in_range
+from ..linalg.degeneracy import values_in_range
+from ..linalg.scaling import from_range, in_range
 from ..rules.registry import as_inexact, primal
 
 
@@ -40,8 +41,8 @@ def spectral_normalize(W: Any, coeff: float = 1.0) -> Any:
     sigma = linalg.opnorm(W)[..., None, None]
     if values_in_range(primal(sigma)):
         return coeff * (W / sigma)
-    W, _ = in_range(W)  # second derivatives divide by sigma^3
-    return quotient(W, linalg.opnorm(W)[..., None, None], coeff)
+    scaled_W, e = in_range(W)  # second derivatives divide by sigma^3
+    return from_range(quotient(scaled_W, linalg.opnorm(scaled_W)[..., None, None], coeff), e, 0)
 
 
 def quotient(W: Any, sigma: Any, coeff: float) -> Any:
