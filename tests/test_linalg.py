@@ -333,7 +333,7 @@ def test_a_graded_matrix_is_not_singular_where_every_value_has_its_digits():
         ds.jvp(ds.linalg.cond, (a,), (a,))
 
 
-NORMS = [2, -2, "nuc", "fro", 1, -1, np.inf, -np.inf, ("schatten", 1), ("schatten", 3.5), ("schatten", np.inf)]
+NORMS = [2, -2, "nuc", "fro", 1, -1, np.inf, -np.inf, *(("schatten", p) for p in (1, 3.5, 200, 2000, np.inf))]
 
 
 @pytest.mark.parametrize("order", NORMS, ids=str)
@@ -348,6 +348,35 @@ def test_every_norm_is_homogeneous_and_equal_in_both_modes(rng, order, shape):
     assert isinstance(ds.norm(a.reshape(-1, *a.shape[-2:])[0], order), np.float64)
     if not isinstance(order, tuple):
         np.testing.assert_allclose(y, np.linalg.norm(a, order, axis=(-2, -1)), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("values", "p", "dtype"),
+    [
+        ([1.0] * 10, 400, "f"),
+        ([100.0] + [0.0] * 99, 200, "d"),
+        ([0.6, 0.6], 2000, "d"),
+        ([0.6, 0.5], 300, "f"),
+        ([3e200, 2e200, 1.0], 5, "d"),
+        ([2e-170, 1e-170], 3, "d"),
+        ([2e-30, 1e-30], 1.5, "f"),
+    ],
+    ids=str,
+)
+def test_schatten_norms_of_any_order(values, p, dtype):
+    """(sum s^p)^(1/p) and its gradient (s / norm)^(p-1) against fifty digits; float32 compares what it holds."""
+    s = np.array(values, dtype)
+    with mp.workdps(50):
+        exact = [mp.mpf(float(x)) for x in s]
+        size = mp.fsum(x**p for x in exact) ** (mp.mpf(1) / p)
+        slopes = [float((x / size) ** (p - 1)) for x in exact]
+    f, rtol = (lambda a: ds.norm(a, ("schatten", p))), 8 * (p + 10) * cases.eps(dtype)
+    y, along_itself = ds.jvp(f, (np.diag(s),), (np.diag(s),))
+    for value in (f(np.diag(s)), y, along_itself):
+        assert float(value) == pytest.approx(float(size), rel=rtol)
+    g = ds.gradient(f, np.diag(s))
+    np.testing.assert_allclose(g, np.diag(slopes), rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(ds.vjp(f, np.diag(s))[1](y)[0] / y, g, rtol=rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
@@ -1011,6 +1040,8 @@ HOMOGENEOUS: dict[str, tuple[Any, int]] = {
     "smallest": (lambda a: ds.norm(a, -2), 1),
     "nuclear": (ds.nuclear_norm, 1),
     "fro": (lambda a: ds.norm(a, "fro"), 1),
+    "schatten 3": (lambda a: ds.norm(a, ("schatten", 3)), 1),
+    "schatten 200": (lambda a: ds.norm(a, ("schatten", 200)), 1),
     "low rank": (lambda a: ds.low_rank(a, 1), 1),
     "threshold": (lambda a: ds.linalg.singular_value_threshold(a, 0), 1),
     "unitary": (lambda a: ds.polar(a).unitary, 0),

@@ -2,7 +2,7 @@
 
     ||A||_2      the largest singular value: see `extremes`
     ||A||_*      gradient U_r V_r^H over the positive values: the least of all subgradients                          (1)
-    ||A||_p^p    gradient U (p S^(p-1)) V^H                                                                          (2)
+    ||A||_p      gradient U (S / ||A||_p)^(p-1) V^H                                                                  (2)
 
 (Watson 1992, "Characterization of the subdifferential of some matrix norms".) Forward mode gives the one-sided
 directional derivative: <U_r V_r^H, D> and the nuclear norm of D between the null spaces for (1).
@@ -23,7 +23,7 @@ from ..settings import Options, get, resolve
 from .degeneracy import largest_exponent, meet_tie, scaled, spectrum, values_in_range
 from .divided_differences import Kept, Power
 from .extremes import EXTREME, extreme_value
-from .factorise import factors_at, finite_or_nan, finite_part, remember, singular_values, svd_factors
+from .factorise import SVDResult, factors_at, finite_or_nan, finite_part, remember, singular_values, svd_factors
 from .kernel_rules import swept_slopes
 from .matrices import as_matrix, inner, is_plain, operand_examples
 from .scaling import from_range, in_range
@@ -63,21 +63,40 @@ def nuclear_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
     return (y_bar[..., None, None] * SPECTRAL(a, family=Kept("one"), factors=factors, options=options),)
 
 
-def power_sum_function(a: Any, *, p: float, options: Options | None = None) -> Any:
-    """The sum of s^p."""
+def largest_value(S: Any) -> Any:
+    """s_1 (..., 1), by which the others are divided before they are raised to any power; 1 in place of 0."""
+    top = np.max(S, axis=-1, keepdims=True, initial=0)
+    return np.where(top == 0, np.ones_like(top), top)
+
+
+def schatten_value(S: Any, p: float) -> Any:
+    """(sum of s^p)^(1/p)."""
+    top = largest_value(S)
+    return np.sum((S / top) ** p, axis=-1) ** S.dtype.type(1 / p) * top[..., 0]
+
+
+def schatten_function(a: Any, *, p: float, options: Options | None = None) -> Any:
+    """The same of plain matrices, with the factors remembered beside it."""
     factors = svd_factors(a, options or get())
-    return remember(np.asarray(np.sum(factors.S**p, axis=-1)), factors)
+    return remember(np.asarray(schatten_value(factors.S, p)), factors)
 
 
-def power_sum_pushforward(y: Any, operands: Any, tangents: Any, *, p: float, options: Options | None = None) -> Any:
-    one = np.ones((), dtype=primal(y).dtype)
-    return inner(power_sum_pullback(one, y, operands, p=p, options=options)[0], tangents[0])
+def schatten_gradient(y: Any, a: Any, p: float, options: Options) -> Any:
+    """(2), as (p (s / s_1)^(p-1)) (s_1 / y)^(p-1) / p, of which s_1 is a constant: every factor is of order one. 0 at a
+    zero matrix, the least subgradient."""
+    U, S, Vh = factors_at(y, a, options)
+    top, zero = largest_value(S), np.asarray(primal(y)) == 0
+    unit = SVDResult(U, S / top, Vh)
+    slopes = SPECTRAL(a / top[..., None], family=Power(p), factors=unit, options=options)
+    return slopes * ((top[..., 0] / (y + zero)) ** S.dtype.type(p - 1) / S.dtype.type(p))[..., None, None]
 
 
-def power_sum_pullback(y_bar: Any, y: Any, operands: Any, *, p: float, options: Options | None = None) -> tuple[Any]:
-    (a,), options = operands, options or get()
-    factors = factors_at(y, a, options)
-    return (y_bar[..., None, None] * SPECTRAL(a, family=Power(p), factors=factors, options=options),)
+def schatten_pushforward(y: Any, operands: Any, tangents: Any, *, p: float, options: Options | None = None) -> Any:
+    return inner(schatten_gradient(y, operands[0], p, options or get()), tangents[0])
+
+
+def schatten_pullback(y_bar: Any, y: Any, operands: Any, *, p: float, options: Options | None = None) -> tuple[Any]:
+    return (y_bar[..., None, None] * schatten_gradient(y, operands[0], p, options or get()),)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,7 +173,7 @@ def vector_examples(rng: np.random.Generator) -> Iterator[Any]:
 
 
 NUCLEAR = Rule("nuclear_norm", nuclear_function, nuclear_pushforward, nuclear_pullback, operand_examples)
-POWER_SUM = Rule("power_sum", power_sum_function, power_sum_pushforward, power_sum_pullback, power_examples)
+SCHATTEN = Rule("schatten_norm", schatten_function, schatten_pushforward, schatten_pullback, power_examples)
 VECTOR = Rule("vector_norm", vector_function, vector_pushforward, vector_pullback, vector_examples)
 
 
@@ -248,13 +267,12 @@ def schatten_norm(a: Any, p: float) -> Any:
         return frobenius_norm(a)
     if not p > 1:
         raise ValueError(f"a Schatten norm needs p >= 1, got {p}")
-    a = as_matrix(a)
-    top = np.max(np.abs(primal(a)), axis=(-2, -1), initial=0.0)
-    e = np.frexp(np.where(np.isfinite(top), top, 1.0))[1]
-    total = POWER_SUM(scaled(a, -e[..., None, None]), p=float(p), options=get())
-    zero = np.asarray(primal(total)) == 0
-    y = scaled((total + zero) ** primal(total).dtype.type(1.0 / p) * ~zero, e)
-    if isinstance(a, Tracer) and zero.any():  # where the norm has a kink, it is that of the values' slopes
+    a, p = as_matrix(a), float(p)
+    if not isinstance(a, Tracer):
+        return schatten_value(singular_values(a, get()), p)
+    y = homogeneous(SCHATTEN, a, p=p, options=get())
+    zero = np.asarray(primal(y)) == 0
+    if zero.any():  # where the norm has a kink, it is that of the values' slopes
         y = np.where(zero, np.linalg.norm(svdvals(a), p, axis=-1), y)
     return y
 
