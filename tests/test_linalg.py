@@ -379,6 +379,32 @@ def test_schatten_norms_of_any_order(values, p, dtype):
     np.testing.assert_allclose(ds.vjp(f, np.diag(s))[1](y)[0] / y, g, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize(
+    ("x", "p"),
+    [
+        (np.array([3.0, -2, 1]), -1000),
+        (np.array([3.0, -2, 1]), -1),
+        (np.array([1e300, -1e-300, 2e-300]), -2),
+        (np.array([1e-5, 2, -1], "f"), -10),
+        (cases.normal(500).astype("f"), 0.1),
+        (cases.normal(500), 0.01),
+        (np.array([1e200, -2e200]) * 1j, -3),
+    ],
+    ids=["-1000", "-1", "-2, spread", "-10, float32", "0.1, float32", "0.01", "-3, complex"],
+)
+def test_vector_norms_of_negative_and_small_orders(x, p):
+    """(sum |x|^p)^(1/p) against fifty digits, and Euler: <grad ||x||, x> = ||x||, in both modes."""
+    with mp.workdps(50):
+        exact = mp.fsum(mp.mpf(float(abs(v))) ** p for v in x) ** (1 / mp.mpf(p))
+    f, rtol = (lambda x: ds.linalg.vector_norm(x, p)), 2e2 * max(1, 1 / abs(p)) * cases.eps(x.dtype)
+    y, along_itself = ds.jvp(f, (x,), (x,))
+    for value in (f(x), y, along_itself, inner((ds.gradient(f, x),), (x,))):
+        assert float(value) == pytest.approx(float(exact), rel=rtol)
+    if p < 0:
+        with pytest.raises(ds.DegenerateError, match="an element is 0"):
+            ds.gradient(f, x * (np.arange(len(x)) > 0))
+
+
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize(
     ("order", "axis"),

@@ -106,15 +106,16 @@ def schatten_pullback(y_bar: Any, y: Any, operands: Any, *, p: float, options: O
 def vector_function(x: Any, *, p: float = 2) -> Any:
     """(sum |x|^p)^(1/p) over the last axis, scaled so that no power leaves the range."""
     if not x.shape[-1]:
-        return np.zeros(x.shape[:-1], dtype=x.real.dtype)[()]
-    top = np.max(np.abs(x), axis=-1, keepdims=True)
+        return np.full(x.shape[:-1], 0 if p > 0 else np.inf, dtype=x.real.dtype)[()]
+    moduli = np.abs(x)
+    top = np.max(moduli, axis=-1, keepdims=True) if p > 0 else np.min(moduli, axis=-1, keepdims=True)
     if p == 2:
         e = np.frexp(top)[1]
         unit = scaled(x, -e)
         return scaled(np.sqrt(np.sum(np.real(unit) ** 2 + np.imag(unit) ** 2, axis=-1)), e[..., 0])
     top = np.where((top == 0) | np.isinf(top), np.ones_like(top), top)
-    with np.errstate(divide="ignore"):  # of negative order: infinite there and back
-        return np.sum(np.abs(x / top) ** p, axis=-1) ** (1.0 / p) * top[..., 0]
+    with np.errstate(divide="ignore", over="ignore"):  # of negative order: infinite there and back
+        return np.sum((moduli / top) ** p, axis=-1) ** (1.0 / p) * top[..., 0]
 
 
 def steepest(y: Any, x: Any, p: float) -> Any:
@@ -124,12 +125,16 @@ def steepest(y: Any, x: Any, p: float) -> Any:
     if p == 2:
         refuse_second(x, zero[..., None], AT_KINK)
         return x / (y + zero)[..., None]
-    if p < 0 and np.any(zero):
-        raise DegenerateError(f"the norm of order {p} has no derivative where an element is 0")
     still = np.asarray(primal(x)) == 0
+    if p < 0 and np.any(still):
+        raise DegenerateError(f"the norm of order {p} has no derivative where an element is 0")
     refuse_second(x, still if p < 2 else zero[..., None], AT_KINK)
-    unit = (x + still) / (y + zero)[..., None]
-    return np.where(still, np.zeros((), primal(x).dtype), unit * np.abs(unit) ** (p - 2))
+    with np.errstate(over="ignore"):  # of negative order: infinite, and nothing of it is left
+        unit = (x + still) / (y + zero)[..., None]
+        size = np.abs(unit)
+        # below order 1 |x| / y may be so small that its power p - 2 leaves the range, or itself be beyond the range
+        slope = unit * size ** (p - 2) if p >= 1 else (x + still) / np.abs(x + still) * size ** (p - 1)
+    return np.where(still, np.zeros((), primal(x).dtype), slope)
 
 
 AT_KINK = (
@@ -143,7 +148,7 @@ def vector_pushforward(y: Any, operands: Any, tangents: Any, *, p: float = 2) ->
     (x,), (dx,) = operands, tangents
     g = steepest(y, x, p)
     zero = np.asarray(primal(y)) == 0
-    if np.any(zero) and is_plain(g, dx):
+    if p > 0 and np.any(zero) and is_plain(g, dx):
         size = vector_function(dx, p=p)
         first = np.argmax(size > 0, axis=0)[None, ..., None]
         leaving = np.take_along_axis(dx, np.broadcast_to(first, (1, *dx.shape[1:])), axis=0)[0]
