@@ -464,13 +464,44 @@ def test_empty_matrices_are_as_in_numpy(shape):
     assert np.all(ds.nuclear_norm(a) == 0)
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (2, 3, 0)], ids=str)
+@pytest.mark.parametrize("order", [2, "nuc", "fro", 1, -1, np.inf, -np.inf, ("schatten", 3)], ids=str)
+def test_norms_of_empty_matrices_are_those_of_numpy(shape, order):
+    """0, but where the smallest of no sums is asked for; no element moves them."""
+    a, f = np.ones(shape), lambda x: ds.norm(x, order)
+    if order in (-1, -np.inf) and shape[-1 if order == -1 else -2] == 0:
+        for call in (f, lambda x: ds.jvp(f, (x,), (x,))):
+            with pytest.raises(ds.ShapeError, match="no numbers"):
+                call(a)
+        return
+    expected = np.zeros(shape[:-2]) if isinstance(order, tuple) else np.linalg.norm(a, order, axis=(-2, -1))
+    for y in (f(a), *ds.jvp(f, (a,), (a,))):
+        assert np.array_equal(y, expected) and np.shape(y) == shape[:-2]
+    assert ds.vjp(f, a)[1](np.ones(shape[:-2]))[0].shape == shape
+
+
+@pytest.mark.parametrize("order", [0, 0.5, 1, 2, 3, np.inf, -1, -1000])
+def test_norms_of_empty_vectors_are_those_of_numpy(order):
+    x = np.ones((2, 0))
+    with np.errstate(divide="ignore"):
+        expected = np.linalg.norm(x, order, axis=-1)
+    y, slope = ds.jvp(lambda x: ds.linalg.vector_norm(x, order), (x,), (x,))
+    for value in (ds.linalg.vector_norm(x, order), y):
+        np.testing.assert_array_equal(value, expected)
+    np.testing.assert_array_equal(slope, [0, 0])
+
+
 @pytest.mark.parametrize(
     ("f", "a", "error", "says"),
     [
         pytest.param(ds.svdvals, np.ones(3), ds.ShapeError, r"\(3,\).*a\[:, None\]", id="a vector"),
         pytest.param(ds.svd, np.ones((2, 2), np.float16), ds.DTypeError, "float16", id="half precision"),
         pytest.param(ds.opnorm, np.array([["a"]]), ds.DTypeError, "got <U1", id="strings"),
-        pytest.param(ds.opnorm, np.ones((0, 3)), ds.ShapeError, "empty", id="an empty matrix has no norm"),
+        pytest.param(lambda a: ds.norm(a, -2), np.ones((0, 3)), ds.ShapeError, "empty", id="no smallest value"),
+        pytest.param(lambda a: ds.norm(a, -1), np.ones((3, 0)), ds.ShapeError, "no numbers", id="no smallest sum"),
+        pytest.param(
+            lambda x: ds.linalg.vector_norm(x, -np.inf), np.ones((2, 0)), ds.ShapeError, "no numbers", id="no element"
+        ),
         pytest.param(np.linalg.inv, np.ones((2, 3)), np.linalg.LinAlgError, "square", id="NumPy's own error"),
         pytest.param(ds.linalg.inv, np.ones((2, 3)), ds.ShapeError, r"square.*\(2, 3\)", id="inverse of a rectangle"),
         pytest.param(ds.svdvals, np.array([[1.0, np.nan], [0, 1]]), ds.NonFiniteError, r"nan at \(0, 1\)", id="NaN"),

@@ -190,7 +190,7 @@ def nonempty(a: Any) -> Any:
     """A matrix or a stack with at least one singular value each."""
     a = as_matrix(a)
     if 0 in np.shape(a)[-2:]:
-        raise ShapeError(f"an empty matrix has no largest singular value: got shape {np.shape(a)}")
+        raise ShapeError(f"an empty matrix has no smallest singular value: got shape {np.shape(a)}")
     return a
 
 
@@ -219,8 +219,8 @@ def opnorm(
     """The spectral norm (...), the largest singular value of a (..., m, n), in the units of a.
 
     Where s_1 is tied, forward mode gives the one-sided directional derivative and reverse mode the subgradient of least
-    norm, U_k V_k^H / k; 0 at a zero matrix. Options as in `svd`; from 256 rows and columns on, "auto" finds the top
-    pair alone by a Krylov process, where it can certify it.
+    norm, U_k V_k^H / k; 0 at a zero matrix. Of an empty matrix the norm is 0. Options as in `svd`; from 256 rows and
+    columns on, "auto" finds the top pair alone by a Krylov process, where it can certify it.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Watson 1992.
 
@@ -229,14 +229,16 @@ def opnorm(
     3.0
     """
     chosen = resolve(algorithm=algorithm, tangents=tangents, ties=ties, refine=refine)
-    a = nonempty(a)
+    a = as_matrix(a)
+    if 0 in np.shape(a)[-2:]:
+        return np.sum(np.abs(a), axis=(-2, -1))
     if not isinstance(a, Tracer):
         return extreme_value(a, "largest", chosen)
     return homogeneous(EXTREME, a, which="largest", options=chosen)
 
 
 def smallest_singular_value(a: Any) -> Any:
-    """s_r (...), with the same conventions as `opnorm`."""
+    """s_r (...), with the same conventions as `opnorm`; ShapeError where there is none."""
     a = nonempty(a)
     if not isinstance(a, Tracer):
         return extreme_value(a, "smallest", get())
@@ -288,6 +290,15 @@ def frobenius_norm(a: Any) -> Any:
     return from_range(VECTOR(np.reshape(a, (*np.shape(a)[:-2], math.prod(np.shape(a)[-2:])))), e, 1)
 
 
+def extreme(moduli: Any, sign: float) -> Any:
+    """The largest of the last axis, 0 if there is none, or by a negative sign the smallest."""
+    if np.shape(moduli)[-1]:
+        return np.max(moduli, axis=-1) if sign > 0 else np.min(moduli, axis=-1)
+    if sign > 0:
+        return np.sum(moduli, axis=-1)
+    raise ShapeError(f"the smallest of no numbers is asked for, of moduli of shape {np.shape(moduli)}")
+
+
 def norm(a: Any, ord: Any = None) -> Any:
     """A norm (...) of the matrices a (..., m, n); ord as in NumPy, and ("schatten", p).
 
@@ -300,7 +311,8 @@ def norm(a: Any, ord: Any = None) -> Any:
     along a direction, reverse mode the subgradient of least norm (of -2 the like); by sums: what `np.max` and `np.abs`
     give at ties and at 0.
 
-    Raises ValueError for another ord; ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises ValueError for another ord; ShapeError (of an empty matrix too for -2, -1 and -inf, where there is no least
+    of anything; the others are 0), DTypeError, NonFiniteError, ConvergenceError.
 
     >>> import numpy as np, dualsvd as ds
     >>> [float(ds.linalg.norm(np.diag([3.0, 4.0]), ord)) for ord in (2, -2, "nuc", "fro", ("schatten", 2))]
@@ -320,8 +332,7 @@ def norm(a: Any, ord: Any = None) -> Any:
     if ord == -2:
         return smallest_singular_value(a)
     if ord in (1, -1, np.inf, -np.inf):
-        sums = np.sum(np.abs(finite_or_nan(a)), axis=-2 if abs(ord) == 1 else -1)
-        return np.max(sums, axis=-1) if ord > 0 else np.min(sums, axis=-1)
+        return extreme(np.sum(np.abs(finite_or_nan(a)), axis=-2 if abs(ord) == 1 else -1), ord)
     raise ValueError(
         f'ord must be None, "fro", "nuc", 1, -1, 2, -2, inf, -inf or ("schatten", p) for matrices, got {ord!r}'
     )
@@ -334,7 +345,7 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
     0); there forward mode along one direction gives that of ord > 1 one-sided, and reverse mode a subgradient.
 
     Raises ValueError for an ord that is no number, DegenerateError for a derivative of a negative order at an entry of
-    0; DTypeError.
+    0, ShapeError for the least of no entries; DTypeError.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.gradient(ds.linalg.vector_norm, np.array([3.0, 4.0]))
@@ -343,10 +354,8 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
     x = as_inexact(x, "x")
     if ord is None or ord == 2:
         return VECTOR(x)
-    if ord == np.inf:
-        return np.max(np.abs(x), axis=-1)
-    if ord == -np.inf:
-        return np.min(np.abs(x), axis=-1)
+    if ord in (np.inf, -np.inf):
+        return extreme(np.abs(x), ord)
     if ord == 0:
         return np.sum(primal(x) != 0, axis=-1).astype(np.abs(primal(x)).dtype)
     if ord == 1:
