@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import operator
 from typing import Any
 
@@ -12,10 +11,12 @@ from ..dual import Dual
 from ..elementary import EXTRA, TABLE, Row, array_function, compile_row
 from .registry import (
     NUMPY,
+    OF_PYTHON,
     Examples,
     Operands,
     Rule,
     Tracer,
+    as_operand,
     implements,
     linear,
     of_dtype,
@@ -139,17 +140,13 @@ def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
     if first is last:
         return operands
     if first is None or last is None:
-        if type(operands[0 if first is None else -1]) in _OF_PYTHON:  # which take the precision of the others
+        if type(operands[0 if first is None else -1]) in OF_PYTHON:  # which take the precision of the others
             return operands
         operands = tuple(x if hasattr(x, "dtype") else np.asarray(x) for x in operands)
     if any(x.dtype.kind == "O" for x in operands):
         refuse_objects()
     real = y.dtype.type(0).real.dtype
     return tuple(of_dtype(x, y.dtype if x.dtype.kind == "c" else real) for x in operands)
-
-
-_OF_PYTHON = frozenset((bool, int, float, complex))
-_AS_THEY_ARE = _OF_PYTHON | {np.ndarray, np.float64}
 
 
 def as_numpy_divides(slope: Any) -> Any:
@@ -405,15 +402,9 @@ _BINARY = {
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
-def _as_operand(x: Any) -> Any:
-    """A Python list beside a traced array is an array, as NumPy has it; a Fraction is no number of NumPy's."""
-    if type(x) in _AS_THEY_ARE or isinstance(x, Tracer):
-        return x
-    if isinstance(x, (list, tuple)):
-        return np.stack([_as_operand(i) for i in x])
-    if isinstance(x, numbers.Number) and not isinstance(x, (np.generic, *_OF_PYTHON)):
-        refuse_objects()
-    return x
+def _is_view(x: Any) -> bool:
+    """Whether a plain array is a view of one that others may know, to whose memory in-place operators write."""
+    return isinstance(x, np.ndarray) and x.base is not None and x.flags.writeable
 
 
 _POWERS = {b: ELEMENTWISE[name] for b, name in ((-1, "reciprocal"), (0.5, "sqrt"), (1, "positive"), (2, "square"))}
@@ -423,23 +414,23 @@ def power(self: Any, other: Any) -> Any:
     """x ** b, where NumPy has quicker functions for some exponents of arrays."""
     if type(other) in (int, float) and other in _POWERS and self.ndim:
         return _POWERS[other](self)
-    return ELEMENTWISE["power"](self, _as_operand(other))
+    return ELEMENTWISE["power"](self, as_operand(other))
 
 
 def _install_operators() -> None:
     def binary(rule: Rule) -> tuple[Any, Any]:
         def forward(self: Any, other: Any) -> Any:
-            return rule(self, _as_operand(other))
+            return rule(self, as_operand(other))
 
         def reflected(self: Any, other: Any) -> Any:
-            return rule(_as_operand(other), self)
+            return rule(as_operand(other), self)
 
         return forward, reflected
 
     def in_place(rule: Rule) -> Any:
         def write(self: Any, other: Any) -> Any:
-            result = rule(self, _as_operand(other))
-            if not self.ndim:  # as of NumPy's scalars, which nobody can write to
+            result = rule(self, as_operand(other))
+            if not self.ndim and not _is_view(primal(self)):  # as of NumPy's scalars, which nobody can write to
                 return result
             self[...] = result
             return self

@@ -21,13 +21,14 @@ import contextvars
 import functools
 import importlib
 import itertools
+import numbers
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
-from ..elementary import is_of_scipy
+from ..elementary import BY_NAME, is_of_scipy
 from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError, TagError
 
 Operands = tuple[Any, ...]
@@ -418,6 +419,8 @@ class Tracer:
     # -- NumPy's dispatch
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if (type(inputs[0]) in _SEQUENCES or type(inputs[-1]) in _SEQUENCES) and method == "__call__":
+            inputs = tuple(map(as_operand, inputs))
         if out is None and not kwargs and method == "__call__" and ufunc in NUMPY:  # what nearly all calls are
             return NUMPY[ufunc](*inputs)
         key = ufunc if method == "__call__" else (ufunc, method)
@@ -425,7 +428,7 @@ class Tracer:
         if implementation is None:
             raise MissingRuleError(missing(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"))
         if method == "__call__" and kwargs:
-            result = with_arguments(implementation, inputs, out, **kwargs)
+            result = with_arguments(ufunc, implementation, inputs, out, **kwargs)
         else:
             result = implementation(*inputs, **kwargs)
         if out is None:
@@ -504,20 +507,65 @@ def by_name(ufunc: Any, method: str) -> Callable[..., Any] | None:
     return NUMPY.get(ufunc.__name__) if method == "__call__" and is_of_scipy(ufunc) else None
 
 
+OF_PYTHON = frozenset((bool, int, float, complex))
+_AS_THEY_ARE = OF_PYTHON | {np.ndarray, np.float64}
+_SEQUENCES = frozenset((list, tuple))
+
+
+def as_operand(x: Any) -> Any:
+    """A Python list beside a traced array is an array, as NumPy has it; a Fraction is no number of NumPy's."""
+    if type(x) in _AS_THEY_ARE or isinstance(x, Tracer):
+        return x
+    if isinstance(x, (list, tuple)):
+        return np.stack([as_operand(i) for i in x]) if x else np.asarray(x)
+    if isinstance(x, numbers.Number) and not isinstance(x, (np.generic, *OF_PYTHON)):
+        refuse_objects()
+    return x
+
+
 def with_arguments(
-    implementation: Callable[..., Any], inputs: Any, out: Any, *, where: Any = True, dtype: Any = None, **kwargs: Any
+    ufunc: Any,
+    implementation: Callable[..., Any],
+    inputs: Any,
+    out: Any,
+    *,
+    where: Any = True,
+    dtype: Any = None,
+    casting: Any = "same_kind",
+    **kwargs: Any,
 ) -> Any:
     """A ufunc called with `where=` or `dtype=`; the memory layout it may be asked for does not matter here."""
     if dtype is not None:  # what is computed in, not only what the result is given in
-        inputs = [x if np.result_type(x).kind not in "fc" else of_dtype(x, np.dtype(dtype)) for x in inputs]
-    result = implementation(*inputs, **{k: v for k, v in kwargs.items() if k not in ("casting", "order", "subok")})
+        inputs = _in_which_it_computes(ufunc, inputs, np.dtype(dtype), casting)
+    if where is not True:
+        if out is None:
+            raise ShapeError("where= leaves the other elements undefined; give out= as well, or use np.where")
+        where = np.asarray(primal(where), dtype=bool)
+        inputs = _defined_outside(ufunc, inputs, where)
+    result = implementation(*inputs, **{k: v for k, v in kwargs.items() if k not in ("order", "subok")})
     if dtype is not None:
-        result = of_dtype(result, np.dtype(dtype))
-    if where is True:
-        return result
-    if out is None:
-        raise ShapeError("where= leaves the other elements undefined; give out= as well, or use np.where")
-    return np.where(where, result, out[0])
+        several = isinstance(result, tuple)
+        result = tuple(of_dtype(y, np.dtype(dtype)) for y in result) if several else of_dtype(result, np.dtype(dtype))
+    return result if where is True else np.where(where, result, out[0])
+
+
+def _in_which_it_computes(ufunc: Any, inputs: Any, dtype: np.dtype[Any], casting: Any) -> Operands:
+    """The operands of a ufunc in the dtypes, by NumPy's tables, that it takes to give results in `dtype`."""
+    given = (type(x) if type(x) in (int, float, complex) else np.result_type(x) for x in inputs)
+    signature = (None,) * ufunc.nin + (dtype,) * ufunc.nout
+    dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout), signature=signature, casting=casting)
+    return tuple(map(of_dtype, inputs, dtypes))
+
+
+def _defined_outside(ufunc: Any, inputs: Any, where: Any) -> Operands:
+    """The operands with constants at which the ufunc has a slope, wherever it is not asked for: what is infinite there
+    would make NaN of no cotangent."""
+    row = BY_NAME.get(ufunc.__name__)
+    inside = [1.0] * len(inputs) if row is None else [(a + b) / 2 for a, b in row.intervals]
+    return tuple(
+        np.where(where, x, x.dtype.type(c)) if hasattr(x, "dtype") else x  # a number of Python's is as it is
+        for x, c in zip(inputs, inside)
+    )
 
 
 def write_out(out: Any, result: Any) -> Any:
