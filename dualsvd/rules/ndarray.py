@@ -140,7 +140,7 @@ def _apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: An
 # Methods
 
 _METHODS = """
-    all any argmax argmin argpartition argsort astype clip conj conjugate cumprod cumsum diagonal dot
+    all any argmax argmin argpartition argsort clip cumprod cumsum diagonal dot
     max mean min nonzero prod ravel repeat round searchsorted squeeze std sum swapaxes take trace var
 """
 
@@ -193,6 +193,20 @@ def _fill(self: Any, value: Any) -> None:
 def _put(self: Any, indices: Any, values: Any, mode: Any = "raise") -> None:
     np.put(self, indices, values, mode)
 
+def _astype(
+    self: Any, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: bool = True, copy: Any = True
+) -> Any:
+    if casting != "unsafe":
+        np.empty(0, self.dtype).astype(dtype, casting=casting)  # NumPy's own complaint
+    y = NUMPY[np.astype](self, dtype, copy=copy)
+    return y if order == "K" or not isinstance(y, Tracer) else np.copy(y, order)
+
+
+def _conj(self: Any) -> Any:
+    """Of real arrays NumPy's method, unlike its function, gives the array itself."""
+    return np.conj(self) if np.iscomplexobj(self) else self
+
+
 
 for _name, _attribute in {
     "reshape": _reshape,
@@ -213,3 +227,8 @@ for _name, _attribute in {
     "__copy__": lambda self: np.copy(self),
 }.items():
     setattr(Tracer, _name, _attribute)
+    "astype": _astype,
+    "conj": _conj,
+    "conjugate": _conj,
+    "strides": property(lambda self: primal(self).strides),
+    "flags": property(lambda self: primal(self).flags),

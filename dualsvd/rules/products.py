@@ -346,7 +346,9 @@ def _np_dot(a: Any, b: Any, out: Any = None) -> Any:
 @implements(np.inner)
 def _np_inner(a: Any, b: Any, /) -> Any:
     a, b = operand(a), operand(b)
-    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1))
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return a * b
+    return a @ b if np.ndim(b) == 1 else np.tensordot(a, b, (-1, -1))
 
 
 @implements(np.outer)
@@ -370,6 +372,8 @@ def _np_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     x1, x2 = operand(x1), operand(x2)
     if axis != -1:
         x1, x2 = np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1)
+    if np.ndim(x1) == np.ndim(x2) == 1:
+        return conjugate(x1) @ x2
     return (conjugate(x1)[..., None, :] @ x2[..., None])[..., 0, 0]
 
 

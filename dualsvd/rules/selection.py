@@ -322,7 +322,11 @@ def _np_pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -
 @implements(np.nan_to_num)
 def _np_nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     value = primal(x)
-    return np.where(np.isfinite(value), x, np.nan_to_num(value, nan=nan, posinf=posinf, neginf=neginf))
+    y = np.where(np.isfinite(value), x, np.nan_to_num(value, nan=nan, posinf=posinf, neginf=neginf))
+    if np.iscomplexobj(value):  # which may be finite in one part only
+        parts = [np.nan_to_num(part, nan=nan, posinf=posinf, neginf=neginf) for part in (np.real(x), np.imag(x))]
+        y = np.where(np.isfinite(value), x, parts[0] + 1j * parts[1])
+    return y if copy or not isinstance(value, np.ndarray) else write_out(x, y)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -330,6 +334,10 @@ def _np_nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = No
 
 
 @implements(np.copyto)
+    src = operand(src)
+    extra = np.ndim(src) - np.ndim(dst)
+    if extra > 0 and np.shape(src)[:extra] == (1,) * extra:  # as in an assignment
+        src = src[(0,) * extra]
 def _np_copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     write_out(dst, np.broadcast_to(src, np.shape(dst)) if where is True else np.where(where, src, dst))
 
