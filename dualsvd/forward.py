@@ -9,7 +9,7 @@ import numpy as np
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
 from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, of_dtype, primal, spread
-from .rules.structural import VIEWS, behind_directions, in_slot, plain_index, set_item
+from .rules.structural import VIEWS, axes_in_memory, behind_directions, in_slot, plain_index, set_item
 from .structure import tuple_like
 
 # Who else knows the memory of an array.
@@ -230,7 +230,7 @@ def laid_as(y: Any, dy: Any) -> Any:
         return dy
     if dv.strides[1:] == v.strides or (v.flags.c_contiguous and dv.flags.c_contiguous):
         return dy
-    axes = sorted(range(v.ndim), key=lambda k: -abs(v.strides[k]))
+    axes = axes_in_memory(v)
     back = (0, *(1 + axes.index(k) for k in range(v.ndim)))
     return np.transpose(np.copy(np.transpose(dy, (0, *(1 + k for k in axes))), order="C"), back)
 

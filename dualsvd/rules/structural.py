@@ -295,6 +295,11 @@ def _permuting(function: Any) -> Any:
 
     return of_traced
 
+def axes_in_memory(x: Any) -> list[int]:
+    """The axes of a plain array, those first along which neighbours lie furthest apart."""
+    return sorted(range(x.ndim), key=lambda k: -abs(x.strides[k]))
+
+
 
 def rearranging(function: Any) -> Any:
     """A function that only moves elements: what it does to their numbers says which element stands where."""
@@ -324,9 +329,11 @@ for _function in (np.repeat, np.tile, np.roll, np.resize, np.delete, np.rot90, n
 
 
 @implements(np.ravel)
+    if order == "K":
+        a, order = np.transpose(a, axes_in_memory(primal(a))), "C"
 def _np_ravel(a: Any, order: Any = "C") -> Any:
     value = primal(a)
-    if order in ("A", "K"):
+    if order == "A":
         order = "F" if np.isfortran(value) else "C"
     row = np.reshape(a, (a.size,), order=order)
     whole = value.flags.c_contiguous if order == "C" else value.flags.f_contiguous
@@ -384,8 +391,8 @@ def _astype(x: Any, dtype: Any) -> Any:
     return x.astype(dtype) if isinstance(x, Tracer) else np.asarray(x).astype(dtype)
 
 
-def _constant(x: Any, fill: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    return np.full(shape, fill, dtype=dtype)
+def _constant(x: Any, fill: Any, shape: tuple[int, ...], dtype: Any, order: Any) -> Any:
+    return np.full_like(x, fill, dtype=dtype, order=order, subok=False, shape=shape)
 
 
 def _push_constant(y: Any, operands: Operands, tangents: Operands, **params: Any) -> Any:
@@ -421,8 +428,8 @@ constant = Rule(
     _push_constant,
     lambda y_bar, y, operands, **params: (None,),
     lambda rng: (
-        ((x,), {"fill": 2.0, "shape": shape, "dtype": x.dtype})
-        for (x,), _ in _copy_examples(rng)
+        ((x,), {"fill": 2.0, "shape": shape, "dtype": x.dtype, **params})
+        for (x,), params in _orders_examples(rng)
         for shape in ((2, 3), ())
     ),
 )
@@ -453,19 +460,19 @@ def _like(fill: float) -> Any:
     def of_traced(
         a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
     ) -> Any:
-        return _full_like(a, fill, dtype, shape)
+        return _full_like(a, fill, dtype, shape, order)
 
     return of_traced
 
 
-def _full_like(a: Any, fill: Any, dtype: Any, shape: Any) -> Any:
+def _full_like(a: Any, fill: Any, dtype: Any, shape: Any, order: Any) -> Any:
     dtype = a.dtype if dtype is None else np.dtype(dtype)
     shape = a.shape if shape is None else tuple(shape) if isinstance(shape, (tuple, list)) else (operator.index(shape),)
     if dtype.char not in "fdFD":  # no derivative can be written there
-        return np.full(shape, primal(fill), dtype=dtype)
+        return np.full_like(primal(a), primal(fill), dtype=dtype, order=order, shape=shape)
     if isinstance(fill, Tracer) or np.ndim(fill):
-        return set_item(_full_like(a, 0.0, dtype, shape), fill, index=...)
-    return constant(a, fill=fill, shape=shape, dtype=dtype)
+        return set_item(_full_like(a, 0.0, dtype, shape, order), fill, index=...)
+    return constant(a, fill=fill, shape=shape, dtype=dtype, order=order)
 
 
 implements(np.zeros_like, np.empty_like)(_like(0.0))
@@ -483,4 +490,4 @@ def _np_full_like(
     *,
     device: Any = None,
 ) -> Any:
-    return _full_like(a, fill_value, dtype, shape)
+    return _full_like(a, fill_value, dtype, shape, order)
