@@ -116,11 +116,12 @@ def _tidy(x: Any) -> Any:
 def _apart(parts: list[Any], leaves: Sequence[Any]) -> list[Any]:
     """The parts, copied where their caller could not write into them alone: where one is read-only, or lies in the
     memory of a leaf or of a part before it."""
-    owners, result = {id(_owner(leaf)) for leaf in leaves}, []
+    owners, result = {id(_owner(primal(leaf))) for leaf in leaves}, []
     for part in parts:
-        if isinstance(part, np.ndarray) and (not part.flags.writeable or id(_owner(part)) in owners):
+        plain = primal(part)
+        if isinstance(plain, np.ndarray) and (not plain.flags.writeable or id(_owner(plain)) in owners):
             part = part.copy()
-        owners.add(id(_owner(part)))
+        owners.add(id(_owner(primal(part))))
         result.append(part)
     return result
 
