@@ -25,6 +25,11 @@ def negative_axes(axis: Any, ndim: int) -> Axes:
     return tuple(k - ndim for k in normalize_axis_tuple(axis, ndim, allow_duplicate=True))  # NumPy itself complains
 
 
+def reduced_axes(axis: Any, ndim: int) -> Axes:
+    """The axes that a ufunc reduces, counted from the end: a number has a first and a last one there, which is none."""
+    return () if not ndim and np.ndim(axis) == 0 and axis in (0, -1) else negative_axes(axis, ndim)
+
+
 def negative_axis(axis: int, ndim: int) -> int:
     """One axis, counted from the end."""
     return normalize_axis_index(axis, ndim) - ndim
@@ -94,14 +99,14 @@ def _np_sum(
     where: Any = None,
 ) -> Any:
     a = in_dtype(a if where is None or where is True else np.where(where, a, 0), dtype)
-    y = total(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
+    y = total(a, axis=reduced_axes(axis, a.ndim), keepdims=bool(keepdims))
     return finish(y if initial is None else y + initial, out, dtype)
 
 
 def _running(rule: Rule) -> Any:
     def of_traced(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-        if axis is None:
-            a, axis = np.ravel(a), 0
+        if axis is None or not a.ndim:
+            a, axis = np.ravel(a), axis or 0
         a = in_dtype(a, dtype)
         return finish(rule(a, axis=negative_axis(axis, a.ndim)), out, dtype)
 
@@ -199,7 +204,7 @@ def _np_prod(
     where: Any = None,
 ) -> Any:
     a = in_dtype(a if where is None or where is True else np.where(where, a, 1), dtype)
-    y = product(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
+    y = product(a, axis=reduced_axes(axis, a.ndim), keepdims=bool(keepdims))
     return finish(y if initial is None else y * initial, out, dtype)
 
 
@@ -212,11 +217,12 @@ def _cumulative(function: Any, start: float) -> Any:
     ) -> Any:
         if axis is None and x.ndim > 1:
             function(primal(x))  # NumPy's own complaint
+        x = np.atleast_1d(x)
         axis = negative_axis(0 if axis is None else axis, x.ndim)
         y = (np.cumsum if start == 0.0 else np.cumprod)(x, axis, dtype)
         if include_initial:
-            first = np.full_like(primal(y).take([0], axis), start) if y.shape[axis] else np.full(1, start)
-            y = np.concatenate([first, y], axis=axis)
+            one = [1 if k == axis + y.ndim else n for k, n in enumerate(y.shape)]
+            y = np.concatenate([np.full(one, start, dtype=y.dtype), y], axis=axis)
         return finish(y, out, dtype)
 
     return of_traced
@@ -268,7 +274,7 @@ def _extremes(rule: Rule, two: Any, worst: float) -> Any:
         if initial is not None and not a.size:  # an element to begin with
             a = np.pad(a, [(0, int(k - a.ndim in negative_axes(axis, a.ndim))) for k in range(a.ndim)])
             a = np.where(True, worst, a)
-        y = rule(a, axis=negative_axes(axis, a.ndim), keepdims=bool(keepdims))
+        y = rule(a, axis=reduced_axes(axis, a.ndim), keepdims=bool(keepdims))
         return finish(y if initial is None else two(y, initial), out)
 
     return of_traced
@@ -324,6 +330,8 @@ def _reduce(function: Any) -> Any:
 
 def _accumulate(function: Any) -> Any:
     def of_traced(array: Any, axis: int = 0, dtype: Any = None) -> Any:
+        if not array.ndim:
+            raise TypeError("cannot accumulate on a scalar")
         return finish(function(in_dtype(array, dtype), axis), None, dtype)
 
     return of_traced
@@ -333,7 +341,7 @@ def _running_extreme(ufunc: Any) -> Any:
     def of_traced(a: Any, axis: int) -> Any:
         axis = negative_axis(axis, a.ndim)
         x = np.moveaxis(primal(a), axis, -1)
-        new = x == ufunc.accumulate(x, axis=-1)
+        new = (x == ufunc.accumulate(x, axis=-1)) | (x != x)  # from the first NaN on it is NaN
         places = np.maximum.accumulate(np.where(new, np.arange(x.shape[-1]), 0), axis=-1)
         return np.take_along_axis(a, np.moveaxis(places, -1, axis), axis=axis)
 

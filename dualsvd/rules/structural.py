@@ -27,9 +27,8 @@ def finish(result: Any, out: Any = None, dtype: Any = None) -> Any:
 
 
 def in_dtype(x: Any, dtype: Any) -> Any:
-    """An operand in the dtype that a reduction is asked to compute in; a complex one stays so, and is cast at last."""
-    complex_to_real = dtype is not None and np.iscomplexobj(x) and np.dtype(dtype).kind != "c"
-    return x if dtype is None or complex_to_real or np.dtype(dtype) == x.dtype else np.astype(x, np.dtype(dtype))
+    """An operand in the dtype that a reduction is asked to compute in."""
+    return x if dtype is None or np.dtype(dtype) == x.dtype else np.astype(x, np.dtype(dtype))
 
 
 def operand(x: Any) -> Any:
@@ -295,18 +294,18 @@ def _permuting(function: Any) -> Any:
 
     return of_traced
 
+
 def axes_in_memory(x: Any) -> list[int]:
     """The axes of a plain array, those first along which neighbours lie furthest apart."""
     return sorted(range(x.ndim), key=lambda k: -abs(x.strides[k]))
-
 
 
 def rearranging(function: Any) -> Any:
     """A function that only moves elements: what it does to their numbers says which element stands where."""
 
     def of_traced(a: Any, *args: Any, **kwargs: Any) -> Any:
-        numbers = np.arange(a.size).reshape(a.shape)
-        return np.ravel(a)[function(numbers, *args, **kwargs)]
+        places = function(np.arange(a.size).reshape(a.shape), *args, **kwargs)
+        return np.ravel(a)[places] if a.size else np.zeros_like(a, shape=places.shape)
 
     return of_traced
 
@@ -329,9 +328,9 @@ for _function in (np.repeat, np.tile, np.roll, np.resize, np.delete, np.rot90, n
 
 
 @implements(np.ravel)
+def _np_ravel(a: Any, order: Any = "C") -> Any:
     if order == "K":
         a, order = np.transpose(a, axes_in_memory(primal(a))), "C"
-def _np_ravel(a: Any, order: Any = "C") -> Any:
     value = primal(a)
     if order == "A":
         order = "F" if np.isfortran(value) else "C"
