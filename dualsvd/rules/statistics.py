@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,14 @@ def _count(a: Any, axis: Any, where: Any) -> Any:
     if where is None or where is True:
         return math.prod(a.shape[k] for k in negative_axes(axis, a.ndim))
     return np.sum(np.broadcast_to(where, a.shape), axis=axis, dtype=real_dtype(a))
+
+
+def _freedom(n: Any, ddof: Any) -> Any:
+    """Degrees of freedom, of which there are none rather than less."""
+    left = n - ddof
+    if np.any(left <= 0) if np.ndim(left) else left <= 0:
+        warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=2)
+    return np.maximum(left, 0) if np.ndim(left) else max(left, 0)
 
 
 def root(x: Any) -> Any:
@@ -61,13 +70,14 @@ def _np_var(
     mean: Any = None,
     correction: Any = None,
 ) -> Any:
-    a = in_dtype(a, dtype)
     if mean is None:
-        mean = np.mean(a, axis=axis, keepdims=True, where=where)
+        mean = np.mean(a, axis=axis, dtype=dtype, keepdims=True, where=where)
+    if dtype is not None and (a.dtype.kind != "c" or np.dtype(dtype).kind == "c"):  # NumPy casts the mean alone there
+        a = in_dtype(a, dtype)
     spread = np.sum(square_modulus(a - mean), axis=axis, keepdims=keepdims, where=where)
     n = _count(a, axis, where)
     n = restore(n, a.ndim, negative_axes(axis, a.ndim), False) if keepdims and np.ndim(n) else n
-    return finish(spread / (n - (ddof if correction is None else correction)), out, dtype)
+    return finish(spread / _freedom(n, ddof if correction is None else correction), out, dtype)
 
 
 @implements(np.std)
@@ -79,10 +89,11 @@ def _np_std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args:
 def _np_average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
     a = operand(a)
     if weights is None:
-        y, weight = np.mean(a, axis=axis, keepdims=keepdims), np.asarray(float(_count(a, axis, None)))
+        y = np.mean(a, axis=axis, keepdims=keepdims)
+        weight = np.asarray(_count(a, axis, None), dtype=y.dtype)
     else:
         weights = operand(weights)
-        weights = of_dtype(weights, np.result_type(a, weights))
+        weights = of_dtype(weights, np.result_type(a, weights, *([np.float64] if a.dtype.kind in "iub" else [])))
         if np.shape(weights) != a.shape:
             places = [k + a.ndim for k in negative_axes(axis, a.ndim)]
             weights = np.transpose(weights, np.argsort(places))  # one axis of the weights for each, in that order
@@ -108,18 +119,24 @@ def _np_quantile(
         raise MissingRuleError("np.quantile and np.percentile have no derivative rule for weights=")
     axes = negative_axes(axis, a.ndim)
     dtype = np.quantile(np.zeros(1, a.dtype), q, method=method).dtype  # some methods interpolate in that of q
-    q = np.asarray(q, dtype=float)
+    q = np.asarray(q)
+    q = q if q.dtype.kind in "iu" else q.astype(float)  # whole ones name elements
     # where in the sorted row each quantile stands, as NumPy's method says of the row 0, 1, 2, ...
     rows = np.sort(last_axes(a, axes), axis=-1)
-    place = np.quantile(np.arange(rows.shape[-1], dtype=float), q, method=method)
-    low = np.floor(place).astype(int)
-    high = np.minimum(low + 1, rows.shape[-1] - 1)
-    along = (place - low).astype(dtype)
-    y = _beside_nan(rows, rows[..., low] + along * (rows[..., high] - rows[..., low]))
+    place = np.quantile(np.arange(rows.shape[-1]), q, method=method)
+    y = _beside_nan(rows, _between(rows, place, dtype) if place.dtype.kind == "f" else np.take(rows, place, axis=-1))
     y = np.moveaxis(y, range(-q.ndim, 0), range(q.ndim))
     if keepdims:
         y = restore(y, a.ndim, axes, False)
     return finish(y, out)
+
+
+def _between(rows: Any, place: Any, dtype: Any) -> Any:
+    """The numbers of sorted rows at places between their elements, counted from the nearer one as NumPy does."""
+    low = np.floor(place).astype(int)
+    along, high = (place - low).astype(dtype), np.minimum(low + 1, rows.shape[-1] - 1)
+    nearer, ahead = np.where(along < 0.5, low, high), np.where(along < 0.5, along, along - 1)
+    return rows[..., nearer] + ahead * (rows[..., high] - rows[..., low])
 
 
 def _beside_nan(rows: Any, y: Any) -> Any:
@@ -138,7 +155,10 @@ def _np_median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool 
     axes = negative_axes(axis, a.ndim)
     rows = np.sort(last_axes(a, axes), axis=-1)
     n = rows.shape[-1]
-    y = rows[..., n // 2] if n % 2 else (rows[..., n // 2 - 1] + rows[..., n // 2]) / 2
+    if n % 2:
+        y = np.take(rows, n // 2, axis=-1)
+    else:
+        y = (rows[..., n // 2 - 1] + rows[..., n // 2]) / 2 if n else np.mean(rows, axis=-1)  # NaN, with a warning
     return finish(restore(_beside_nan(rows, y), a.ndim, axes, not keepdims), out)
 
 
@@ -154,18 +174,19 @@ def _np_cov(
     *,
     dtype: Any = None,
 ) -> Any:
-    x = np.atleast_2d(in_dtype(operand(m), dtype))
+    arrays = [operand(z) for z in (m, y) if z is not None]
+    dtype = np.result_type(*arrays, np.float64) if dtype is None else np.dtype(dtype)
+    x, *others = (np.atleast_2d(in_dtype(z, dtype)) for z in arrays)
     x = x if rowvar or np.ndim(m) == 1 else x.T
-    if y is not None:
-        y = np.atleast_2d(operand(y))
-        x = np.concatenate([x, y if rowvar or y.shape[0] == 1 else y.T], axis=0)
+    x = np.concatenate([x, *(z if rowvar or z.shape[0] == 1 else z.T for z in others)], axis=0)
     ddof = (0 if bias else 1) if ddof is None else ddof
     w = 1.0 if fweights is None else np.asarray(fweights, dtype=float)
     w = w if aweights is None else w * operand(aweights)
     total_weight = np.sum(np.broadcast_to(w, x.shape[1:]))
     of_squares = ddof if aweights is None else ddof * np.sum(w * aweights) / total_weight
     d = x - np.sum(w * x, axis=1, keepdims=True) / total_weight
-    return np.squeeze((w * d) @ np.conj(d.T) / (total_weight - of_squares))
+    c = np.squeeze((w * d) @ np.conj(d.T) / _freedom(total_weight, of_squares))
+    return finish(c, None, np.result_type(dtype, np.float64) if np.ndim(w) else dtype)
 
 
 @implements(np.corrcoef)
@@ -193,16 +214,63 @@ for _nan_function, _function, _fill in (
     (np.nanprod, np.prod, 1.0),
     (np.nancumsum, np.cumsum, 0.0),
     (np.nancumprod, np.cumprod, 1.0),
-    (np.nanmax, np.max, -np.inf),
-    (np.nanmin, np.min, np.inf),
 ):
     implements(_nan_function)(_without_nan(_function, _fill))
-for _nan_function, _function in ((np.nanmean, np.mean), (np.nanvar, np.var), (np.nanstd, np.std)):
-    implements(_nan_function)(
-        lambda a, *args, where=True, _function=_function, **kwargs: _function(
-            np.where(np.isnan(a), 0, a), *args, where=where & ~np.isnan(a), **kwargs
-        )
-    )
+
+
+def _extreme_but_nan(function: Any, worst: float) -> Any:
+    """nanmax and nanmin, which are NaN over nothing else."""
+
+    def of_traced(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = None
+    ) -> Any:
+        gaps = np.isnan(a)
+        y = function(np.where(gaps, worst, a), axis, None, keepdims, initial, where)
+        nothing = np.all(gaps, axis=axis, keepdims=bool(keepdims))
+        if initial is None and np.any(nothing):
+            warnings.warn("All-NaN slice encountered", RuntimeWarning, stacklevel=2)
+            y = np.where(nothing, np.nan, y)
+        return finish(y, out)
+
+    return of_traced
+
+
+implements(np.nanmax)(_extreme_but_nan(np.max, -np.inf))
+implements(np.nanmin)(_extreme_but_nan(np.min, np.inf))
+
+
+@implements(np.nanmean)
+def _np_nanmean(a: Any, *args: Any, where: Any = True, **kwargs: Any) -> Any:
+    return np.mean(np.where(np.isnan(a), 0, a), *args, where=where & ~np.isnan(a), **kwargs)
+
+
+@implements(np.nanvar)
+def _np_nanvar(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+    mean: Any = None,
+    correction: Any = None,
+) -> Any:
+    there, ddof = where & ~np.isnan(a), ddof if correction is None else correction
+    n = np.sum(there, axis=axis, keepdims=bool(keepdims))
+    none = n <= ddof
+    if np.any(none):
+        warnings.warn("Degrees of freedom <= 0 for slice.", RuntimeWarning, stacklevel=2)
+        ddof = np.where(none, n - 1, ddof).astype(real_dtype(a))  # anything that leaves finite slopes
+    with np.errstate(invalid="ignore"):
+        y = np.var(np.where(np.isnan(a), 0, a), axis, dtype, None, ddof, keepdims, where=there, mean=mean)
+    return finish(np.where(none, np.nan, y) if np.any(none) else y, out)
+
+
+@implements(np.nanstd)
+def _np_nanstd(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any, **kwargs: Any) -> Any:
+    return finish(root(np.nanvar(a, axis, dtype, None, *args, **kwargs)), out, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,6 +281,8 @@ for _nan_function, _function in ((np.nanmean, np.mean), (np.nanvar, np.var), (np
 def _np_diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
     if n < 0:
         raise ValueError(f"order must be non-negative but got {n}")
+    if n == 0:
+        return a
     a = operand(a)
     axis = negative_axis(axis, a.ndim)
     row = [1 if k - a.ndim == axis else m for k, m in enumerate(a.shape)]
@@ -262,7 +332,12 @@ def _slope(f: Any, spacing: Any, edge_order: int) -> Any:
     if n == 2:
         return np.concatenate([first, last], axis=-1)
     before, behind = h[:-1], h[1:]
-    inside = (behind * rise[..., :-1] + before * rise[..., 1:]) / (before + behind)
+    if np.ndim(spacing) == 0 or not (isinstance(h, Tracer) or np.any(h != h[0])):
+        inside = (f[..., 2:] - f[..., :-2]) / (2 * before)
+    else:  # as NumPy has it: what is infinite in the middle meets one weight
+        middle = (behind - before) / (before * behind) * f[..., 1:-1]
+        outer = before / behind * f[..., 2:] - behind / before * f[..., :-2]
+        inside = middle + outer / (before + behind)
     if edge_order == 2:  # the line through the neighbouring slopes, continued to the end
         bend = (rise[..., 1:] - rise[..., :-1]) / (before + behind)
         first, last = first - before[:1] * bend[..., :1], last + behind[-1:] * bend[..., -1:]
@@ -294,7 +369,13 @@ def _np_interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, pe
     k = np.clip(np.searchsorted(primal(xp), primal(x), side="right") - 1, 0, max(len(xp) - 2, 0))
     j = np.minimum(k + 1, len(xp) - 1)
     width = xp[j] - xp[k]
-    y = fp[k] + (x - xp[k]) * (fp[j] - fp[k]) / np.where(primal(width) == 0, 1, width)
+    # a line to infinity starts at its finite end, and its ends are themselves
+    at_k, at_j = (primal(x) == primal(xp)[i] for i in (k, j))
+    ends = primal(fp)[k], primal(fp)[j]
+    flat = (at_k | at_j | (ends[0] == ends[1])) & ~(np.isfinite(ends[0]) & np.isfinite(ends[1]))
+    rise = np.where(flat, 0, fp[j]) - np.where(flat, 0, fp[k])
+    start = np.where(at_k | (np.isfinite(ends[0]) & ~(at_j & flat)), k, j)
+    y = fp[start] + (x - xp[start]) * rise / np.where(primal(width) == 0, 1, width)
     y = np.where(primal(x) < primal(xp)[0], fp[0] if left is None else left, y)
     return np.where(primal(x) > primal(xp)[-1], fp[-1] if right is None else right, y)
 
@@ -320,4 +401,4 @@ def _np_linspace(
     ndim = max(np.ndim(start), np.ndim(stop))
     t = t.reshape((-1,) + (1,) * ndim).astype(real_dtype(start + stop))
     y = finish(np.moveaxis((1 - t) * start + t * stop, 0, axis), None, dtype)
-    return (y, step * (stop - start)) if retstep else y
+    return (y, float(step) * (stop - start)) if retstep else y
