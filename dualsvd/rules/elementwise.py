@@ -349,8 +349,10 @@ def absolute(x: Any) -> Any:
 def sign(z: Any) -> Any:
     if not np.iscomplexobj(z):
         return ELEMENTWISE["sign"](z)
-    zero = primal(z) == 0
-    return np.where(zero, 0, z / np.absolute(np.where(zero, 1, z)))
+    value = primal(z)
+    constant = (value == 0) | np.isinf(value)
+    z = np.where(constant, 1, z)
+    return np.where(constant, np.sign(value), z / np.absolute(z))
 
 
 @implements(np.angle)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import MissingRuleError
 from . import products, reductions, selection, statistics, structural  # noqa: F401, whose functions are methods below
-from .registry import NUMPY, Tracer, implements, leaving, primal
+from .registry import NUMPY, Tracer, implements, leaving, linear, primal
 from .structural import finish
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -91,8 +91,7 @@ def _unique(
 
 @implements(np.round, np.around)
 def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
-    scale = 10.0**decimals
-    return finish(np.rint(a * scale) / scale, out)
+    return finish(np.full_like(a, np.round(primal(a), decimals)), out)
 
 
 @implements(np.fix)
@@ -107,13 +106,26 @@ def _divmod(x1: Any, x2: Any) -> tuple[Any, Any]:
 
 @implements(np.modf)
 def _modf(x: Any) -> tuple[Any, Any]:
-    whole = np.trunc(x)
-    return x - whole, whole
+    whole, infinite = np.trunc(x), np.isinf(x)
+    return np.where(infinite, 0, x) - np.where(infinite, 0, whole), whole
+
+
+ldexp = linear(
+    "ldexp",
+    lambda x, exponents: np.ldexp(x, exponents),
+    lambda y_bar, x, exponents: np.ldexp(y_bar, exponents),
+    lambda rng: (
+        ((rng.standard_normal(shape).astype(dtype),), {"exponents": np.array([3, -2])})
+        for shape in ((2,), (3, 2), (0, 2))
+        for dtype in (np.float64, np.float32)
+    ),
+)
 
 
 @implements(np.ldexp)
 def _ldexp(x1: Any, x2: Any) -> Any:
-    return x1 * np.ldexp(np.ones((), dtype=x1.dtype), x2)
+    shape = np.broadcast_shapes(np.shape(x1), np.shape(x2))
+    return ldexp(x1 if x1.shape == shape else np.broadcast_to(x1, shape), exponents=primal(x2))
 
 
 @implements(np.real_if_close)
@@ -124,7 +136,10 @@ def _real_if_close(a: Any, tol: float = 100) -> Any:
 @implements(np.unwrap)
 def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 * np.pi) -> Any:
     value = primal(p)
-    return p + (np.unwrap(value, discont, axis, period=period) - value)
+    with np.errstate(invalid="ignore"):  # what is infinite stays
+        whole = np.unwrap(value, discont, axis, period=period)
+        turns = whole - value
+    return p + np.where(whole == value, 0, turns)
 
 
 @implements(np.apply_along_axis)
@@ -178,6 +193,20 @@ def _view(self: Any, dtype: Any = None, type: Any = None) -> Any:
     return self[...]
 
 
+def _astype(
+    self: Any, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: bool = True, copy: Any = True
+) -> Any:
+    if casting != "unsafe":
+        np.empty(0, self.dtype).astype(dtype, casting=casting)  # NumPy's own complaint
+    y = NUMPY[np.astype](self, dtype, copy=copy)
+    return y if order == "K" or not isinstance(y, Tracer) else np.copy(y, order)
+
+
+def _conj(self: Any) -> Any:
+    """Of real arrays NumPy's method, unlike its function, gives the array itself."""
+    return np.conj(self) if np.iscomplexobj(self) else self
+
+
 def _flatten(self: Any, order: Any = "C") -> Any:
     return np.copy(np.ravel(self, order))
 
@@ -193,20 +222,6 @@ def _fill(self: Any, value: Any) -> None:
 def _put(self: Any, indices: Any, values: Any, mode: Any = "raise") -> None:
     np.put(self, indices, values, mode)
 
-def _astype(
-    self: Any, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: bool = True, copy: Any = True
-) -> Any:
-    if casting != "unsafe":
-        np.empty(0, self.dtype).astype(dtype, casting=casting)  # NumPy's own complaint
-    y = NUMPY[np.astype](self, dtype, copy=copy)
-    return y if order == "K" or not isinstance(y, Tracer) else np.copy(y, order)
-
-
-def _conj(self: Any) -> Any:
-    """Of real arrays NumPy's method, unlike its function, gives the array itself."""
-    return np.conj(self) if np.iscomplexobj(self) else self
-
-
 
 for _name, _attribute in {
     "reshape": _reshape,
@@ -214,6 +229,11 @@ for _name, _attribute in {
     "compress": lambda self, condition, axis=None, out=None: np.compress(condition, self, axis, out),
     "transpose": _transpose,
     "view": _view,
+    "astype": _astype,
+    "conj": _conj,
+    "conjugate": _conj,
+    "strides": property(lambda self: primal(self).strides),
+    "flags": property(lambda self: primal(self).flags),
     "flatten": _flatten,
     "sort": _sort,
     "fill": _fill,
@@ -227,8 +247,3 @@ for _name, _attribute in {
     "__copy__": lambda self: np.copy(self),
 }.items():
     setattr(Tracer, _name, _attribute)
-    "astype": _astype,
-    "conj": _conj,
-    "conjugate": _conj,
-    "strides": property(lambda self: primal(self).strides),
-    "flags": property(lambda self: primal(self).flags),
