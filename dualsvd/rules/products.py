@@ -397,7 +397,10 @@ def _np_cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1,
         axisa = axisb = axisc = axis
     a, b = np.moveaxis(operand(a), axisa, -1), np.moveaxis(operand(b), axisb, -1)
     if np.shape(a)[-1] != 3 or np.shape(b)[-1] != 3:
-        raise ValueError(f"cross takes vectors of 3 components, got {np.shape(a)[-1]} and {np.shape(b)[-1]}")
+        np.cross(primal(a), primal(b))  # NumPy's own complaint
+        if np.shape(a)[-1] == np.shape(b)[-1]:
+            return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+        a, b = (np.concatenate([x, np.zeros_like(x[..., :1])], -1)[..., :3] for x in (a, b))
     following, after = [1, 2, 0], [2, 0, 1]
     y = a[..., following] * b[..., after] - a[..., after] * b[..., following]
     return np.moveaxis(y, -1, axisc)

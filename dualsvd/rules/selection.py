@@ -314,8 +314,7 @@ def _np_pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -
     if mode not in ("constant", "empty"):
         raise MissingRuleError(missing(f"numpy.pad with mode={mode!r}"))
     around = np.pad(np.zeros(array.shape, dtype=array.dtype), pad_width, "constant", **kwargs)
-    inside = np.pad(np.ones(array.shape, dtype=bool), pad_width)
-    starts = [np.argmax(np.any(inside, axis=tuple(j for j in range(array.ndim) if j != k))) for k in range(array.ndim)]
+    starts = np.argwhere(np.pad(np.ones((1,) * array.ndim, dtype=bool), pad_width))[0]
     return set_item(around, array, index=tuple(slice(s, s + n) for s, n in zip(starts, array.shape)))
 
 
@@ -334,11 +333,11 @@ def _np_nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = No
 
 
 @implements(np.copyto)
+def _np_copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     src = operand(src)
     extra = np.ndim(src) - np.ndim(dst)
     if extra > 0 and np.shape(src)[:extra] == (1,) * extra:  # as in an assignment
         src = src[(0,) * extra]
-def _np_copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     write_out(dst, np.broadcast_to(src, np.shape(dst)) if where is True else np.where(where, src, dst))
 
 
