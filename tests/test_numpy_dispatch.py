@@ -261,6 +261,151 @@ def test_arguments_mean_what_they_mean_to_numpy(name):
         np.testing.assert_allclose(np.ravel(results[0][1]), slopes, rtol=DIFFERENCES, atol=DIFFERENCES)
 
 
+INF, NAN = np.inf, np.nan
+Z, GAPS = np.array([1 + 2j, 3 + 4j, 5j]), np.array([[1.0, NAN], [NAN, NAN], [2.0, 3.0]])
+CUBE = np.arange(24.0).reshape(2, 3, 4) + 1
+#: where NumPy has a value of its own: beside NaN and infinities, of few numbers or none, in other layouts and kinds
+EDGES = {
+    "maximum.accumulate": (np.maximum.accumulate, np.array([1.0, NAN, 0.0, 2.0])),
+    "minimum.accumulate": (lambda x: np.minimum.accumulate(x, axis=1), GAPS),
+    "nanmax of nothing": (np.nanmax, np.array([NAN, NAN])),
+    "nanmin of nothing in a row": (lambda x: np.nanmin(x, axis=1, keepdims=True), GAPS),
+    "nanmin of nothing, initial": (lambda x: np.nanmin(x, axis=1, initial=2.0), GAPS),
+    "std, ddof too many": (lambda x: np.std(x, ddof=4), V),
+    "var, ddof, where": (lambda x: np.var(x, axis=1, ddof=3, where=[True, False, True]), M),
+    "var, ddof, float32": (lambda x: np.var(x, axis=1, ddof=4, keepdims=True), np.float32(M)),
+    "nanvar, ddof too many": (lambda x: np.nanvar(x, ddof=4), V),
+    "nanstd, ddof, too few in a column": (lambda x: np.nanstd(x, axis=0, ddof=1), GAPS),
+    "cov, ddof too many": (lambda x: np.cov(x, ddof=5), M),
+    "abs in float64": (lambda z: np.abs(z, dtype=np.float64), Z),
+    "abs of complex64 in float64": (lambda z: np.abs(z, dtype=np.float64), np.complex64(Z)),
+    "modf in float32": (lambda x: np.modf(x, dtype=np.float32)[0], V / 7),
+    "prod of real parts": (lambda z: np.prod(z, dtype=np.float64), Z),
+    "cumprod of real parts": (lambda z: np.cumprod(z, dtype=np.float32), Z),
+    "multiply.reduce of real parts": (lambda z: np.multiply.reduce(z, dtype=np.float64), Z),
+    "sum and mean of real parts": (lambda z: np.sum(z, dtype=np.float64) + np.mean(z, dtype=np.float64), Z),
+    "var around a real mean": (lambda z: np.var(z, dtype=np.float64), Z),
+    "ravel as it lies": (lambda x: x.transpose(1, 0, 2).ravel("K"), CUBE),
+    "flatten as it lies": (lambda x: (x.transpose(2, 0, 1) * 2).flatten("K"), CUBE),
+    "ravel backwards as it lies": (lambda x: x[:, ::-1].ravel("K"), CUBE),
+    "diff of order 0": (lambda x: np.diff(x, n=0, prepend=1.0, append=2.0), V),
+    "ldexp far out": (lambda x: np.ldexp(x, [1030, -1080, 3]), np.array([1e-10, 1e10, 1.0])),
+    "ldexp, broadcast": (lambda x: np.ldexp(x, np.array([[1], [2]])), np.float32(V)),
+    "quantile, lower": (lambda x: np.quantile(x, 0.6, method="lower"), np.array([1.0, 2.0, INF])),
+    "quantile, infinite": (lambda x: np.quantile(x, [0.3, 0.6]), np.array([-INF, 2.0, INF])),
+    "quantile, last": (lambda x: np.quantile(x, 1), np.array([1.0, 2.0, INF])),
+    "percentile, nearest": (lambda x: np.percentile(x, 100, method="nearest"), np.array([1.0, 2.0, INF])),
+    "interp to infinity": (lambda y: np.interp([0.0, 0.5, 1.0], [0, 1], y), np.array([2.0, INF])),
+    "interp from infinity": (lambda y: np.interp([0.0, 0.5, 1.0], [0, 1], y), np.array([-INF, 2.0])),
+    "interp from infinity to itself": (lambda y: np.interp([0.0, 0.5, 1.0], [0, 1], y), np.array([INF, INF])),
+    "interp at infinite ends": (lambda y: np.interp([0.0, 1.0], [0, 1], y), np.array([-INF, INF])),
+    "modf of infinities": (lambda x: np.modf(x)[0], np.array([INF, -INF, 2.5])),
+    "gradient around infinity": (np.gradient, np.array([0.0, 1.0, INF, 3.0, 4.0])),
+    "gradient around infinity, even": (
+        lambda x: np.gradient(x, [0, 2, 4, 6, 8.0]),
+        np.array([0.0, 1.0, INF, 3.0, 4.0]),
+    ),
+    "gradient around infinity, uneven": (
+        lambda x: np.gradient(x, [0, 1, 3, 4, 6]),
+        np.array([0.0, 1.0, INF, 3.0, 4.0]),
+    ),
+    "sign of infinities": (np.sign, np.array([complex(INF, 1), complex(1, -INF), 0, 1 + 1j])),
+    "round of infinity": (np.round, np.array([complex(-INF, 0), 1.26 + 2.5j])),
+    "round to tens": (lambda x: np.round(x, -1), np.array([124.0, INF, NAN])),
+    "unwrap of infinity": (np.unwrap, np.array([[INF, NAN]])),
+    "power, list of exponents": (lambda z: np.power(z, [2.0]), Z),
+    "power of a list": (lambda z: np.power([2.0], z), Z),
+    "float_power, list": (lambda x: np.float_power(x, [2.0]), np.float32(V)),
+    "add in float32, list": (lambda x: np.add(x, [1.0, 2.0, 3.0], dtype=np.float32), V),
+    "matmul in float32, list": (lambda x: np.matmul(x, [1.0, 2.0, 3.0], dtype=np.float32), V),
+    "power, list of its own": (lambda x: np.power(x, [x[0], 2.0, 3.0]), V),
+    "pad of nothing": (lambda x: np.pad(x, ((1, 0), (0, 0))), np.zeros((4, 0))),
+    "min along what is long, of nothing": (lambda x: np.min(x, axis=0, initial=1.0), np.zeros((4, 0))),
+    "median of nothing": (np.median, np.zeros((0, 4))),
+    "median of nothing in a row": (lambda x: np.median(x, axis=1), np.zeros((2, 0))),
+    "resize of nothing": (lambda x: np.resize(x, (2,)), np.zeros(0)),
+    "cumulative_sum of nothing": (lambda x: np.cumulative_sum(x, axis=0, include_initial=True), np.zeros((0, 1))),
+    "cumulative_prod of nothing": (lambda x: np.cumulative_prod(x, axis=0, include_initial=True), np.zeros((0, 1))),
+    "reductions of a number": (lambda x: np.sum(x.sum(), axis=0) + x.sum().max(-1) + np.prod(x.sum(), -1), V),
+    "ptp of a number": (lambda x: np.ptp(x.sum(), 0), V),
+    "ufuncs reduce a number": (lambda x: np.add.reduce(x.sum()) + np.multiply.reduce(x.sum()), V),
+    "logaddexp reduces a number": (lambda x: np.logaddexp.reduce(x.sum()), V),
+    "cumulative_sum of a number": (lambda x: np.cumulative_sum(x.sum()), V),
+    "cumsum of a number": (lambda x: np.cumsum(x.sum(), axis=-1), V),
+    "astype, casting and order": (lambda x: x.astype(np.float32, order="F", casting="same_kind").ravel("K"), M),
+    "cross in the plane": (lambda x: np.cross(x, [[3.0, 4.0]]), M[:, :2]),
+    "cross with the plane": (lambda x: np.cross([3.0, 4.0], x), M),
+    "cov by weights in float32": (lambda x: np.cov(x, aweights=[1.0, 2.0, 3.0], dtype=np.float32), np.float32(M)),
+    "cov in float32": (lambda x: np.cov(x, dtype=np.float32), M),
+    "cov beside complex numbers in float32": (lambda x: np.cov(x, Z, dtype=np.float32), V),
+    "cov of float32": (np.cov, np.float32(M)),
+    "corrcoef in float32": (lambda x: np.corrcoef(x, dtype=np.float32), M),
+    "average and what it is by": (lambda x: np.stack(np.average(x, axis=1, returned=True)), np.float32(M)),
+    "average of truths": (lambda x: np.average([True, False, True], weights=x), np.float32(V)),
+    "average of truths by complex numbers": (lambda x: np.average([True, False, True], weights=x), np.complex64(Z)),
+    "step of linspace": (lambda x: np.linspace(1, x, 3, retstep=True)[1], np.float32(V)),
+    "step of linspace, complex": (lambda x: np.linspace(1, x, 3, retstep=True)[1], np.complex64(Z)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", EDGES)
+def test_value_is_that_of_numpy_at_the_edges(name):
+    f, x = EDGES[name]
+    expected = np.asarray(f(x.copy("K")))
+    rng = np.random.default_rng(10)
+    v, w = (rng.standard_normal(shape) for shape in (x.shape, expected.shape))
+    y, dy = ds.jvp(f, (x,), (v.astype(x.dtype),))
+    z, pull = ds.vjp(f, x)
+    (x_bar,) = pull(w.astype(expected.dtype))
+    tolerance = VALUE if {expected.dtype.char, x.dtype.char} <= set("dD") else 1e-6
+    for value in (y, z):
+        assert value.dtype == expected.dtype
+        assert np.shape(value) == expected.shape
+        np.testing.assert_allclose(value, expected, rtol=tolerance)
+    assert dy.dtype == expected.dtype
+    if np.isfinite(dy).all() and np.isfinite(x_bar).all():
+        np.testing.assert_allclose(np.vdot(w, dy).real, np.vdot(x_bar, v).real, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("direction", [1.0, 1j, 2.0 - 3j])
+def test_a_complex_number_may_be_finite_in_one_part(direction):
+    z = np.array([complex(np.nan, 3), complex(4, np.inf), complex(-np.inf, np.nan), complex(1, -0.0)])
+    v = np.full(4, direction)
+    kept = [1j * v[0].imag, v[1].real, 0.0, v[3]]
+    y, dy = ds.jvp(lambda z: np.nan_to_num(z, nan=2.0, posinf=7), (z,), (v,))
+    np.testing.assert_array_equal(y, np.nan_to_num(z, nan=2.0, posinf=7))
+    np.testing.assert_array_equal(dy, kept)
+    np.testing.assert_array_equal(ds.vjp(np.nan_to_num, z)[1](v)[0], kept)
+
+
+MASKED = {
+    "divide": lambda y, **where: np.divide(3.0, y, **where),
+    "divide a list": lambda y, **where: np.divide([1.0, 2.0, 3.0][: len(y)], y, **where),
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "power": lambda y, **where: np.power(y, -1.5, **where),
+    "power by an array": lambda y, **where: np.power(y, np.array([-2, -1, -3])[: len(y)].astype(float), **where),
+    "arccosh": np.arccosh,
+    "log10 of float32": lambda y, **where: np.log10(y, **where),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", MASKED)
+def test_where_keeps_out_what_has_no_slope(name, mode):
+    """Neither a NaN nor a warning comes from where a ufunc was not asked for its value."""
+    ufunc, x = MASKED[name], np.array([2.0, 0.0, -1.0], dtype=np.float32 if "float32" in name else np.float64)
+    f = lambda y: np.sum(ufunc(y, out=np.zeros_like(y), where=y > 0))  # noqa: E731
+    alone = lambda y: np.sum(ufunc(y[:1]))  # noqa: E731
+    value, slopes = ds.value_and_gradient(f, x, mode=mode)
+    assert value == f(x)
+    assert slopes.dtype == x.dtype
+    np.testing.assert_array_equal(slopes, ds.gradient(alone, x[:1], mode=mode)[0] * np.array([1, 0, 0]))
+    np.testing.assert_array_equal(ds.hessian(f, x), ds.hessian(alone, x[:1]) * np.diag([1, 0, 0]))
+
+
 WIDE = np.float32([1e8, 1.0, -1e8])
 
 
@@ -523,8 +668,66 @@ def _read_after_write_to_base(x):
     return tail * tail
 
 
+def _in_another_layout(x):
+    y = np.zeros_like(np.outer(x, x), order="F")
+    y.reshape(-1)[0] = 5.0  # of a copy
+    z = np.ones_like(np.outer(x, x).T)
+    z.ravel("K")[1] = x[2]
+    return y + z * x
+
+
+def _views_of_one_element(x):
+    y = x * x
+    element = y[0, ...]
+    element *= x[1]
+    last = np.squeeze(y[-1:])
+    last -= y[1]
+    number = y[2]
+    number += 7.0  # no view
+    return y
+
+
+def _numbers_that_are_no_views(x):
+    for number in (
+        np.median(x),
+        np.quantile(x, 0.5),
+        np.quantile(x, 0.4, method="lower"),
+        np.inner(x, x),
+        np.vecdot(x, x),
+    ):
+        other = number
+        other += 1.0
+        x = x + number * other
+    return x
+
+
+def _the_conjugate_of_real_numbers(x):
+    y = x * x
+    z = y.conj()
+    z *= x
+    np.conjugate(y)[0] = 3.0  # of a copy
+    return y
+
+
+def _numbers_made_of_nan(x):
+    y = np.where([False, True, False, True, False], [0.0, np.nan, 0.0, np.inf, 0.0], x * x)
+    return np.nan_to_num(y, copy=False, posinf=2.0) * y
+
+
+def _copied_from_a_row(x):
+    y = np.zeros_like(x)
+    np.copyto(y, (x * x)[None])
+    return y
+
+
 WRITERS = (
     _add_at,
+    _in_another_layout,
+    _views_of_one_element,
+    _numbers_that_are_no_views,
+    _the_conjugate_of_real_numbers,
+    _numbers_made_of_nan,
+    _copied_from_a_row,
     _copyto,
     _fill_diagonal,
     _put_along_axis,
@@ -577,11 +780,14 @@ MEMORY = {
     "x % 100": lambda x: x % 100,
     "real": np.real,
     "conj": np.conj,
+    "x.conj": lambda x: x.conj(),
     "clip": lambda x: np.clip(x, -100, 100),
     "copy": np.copy,
     "astype": lambda x: x.astype(float),
     "flatten": lambda x: x.flatten(),
     "ravel": np.ravel,
+    "ravel as it lies": lambda x: x.T.ravel("K"),
+    "ravel of the transpose": lambda x: x.T.ravel(),
     "reshape": lambda x: np.reshape(x, (2, 3)),
     "transpose": np.transpose,
     "swapaxes": lambda x: np.swapaxes(x, 0, 1),
@@ -636,6 +842,7 @@ QUESTIONS = {
     "truth": lambda x: (bool(np.any(x)), bool(x.all()), bool(x[0, 0]), bool(np.logical_and(x > 0, x < 1).any())),
     "counting": lambda x: (np.count_nonzero(x), [i.tolist() for i in np.nonzero(x)], x.nonzero()[0].tolist()),
     "searching": lambda x: (np.searchsorted([-1.0, 0.0, 1.0], x).tolist(), np.digitize(x, [0.0]).tolist()),
+    "layout": lambda x: (x.strides, x.T.strides, x.flags.c_contiguous, x.T.flags.c_contiguous),
     "kinds": lambda x: (np.result_type(x), x.dtype, np.iscomplexobj(x), np.isrealobj(x), x.itemsize, x.nbytes),
     "sign": lambda x: (np.signbit(x).tolist(), np.isin(x, [1.0]).tolist(), np.sign(x[0, 0]) > 0),
     "logical reduction": lambda x: (np.logical_and.reduce(x > 0, axis=None), np.logical_or.reduce(x)[0]),
@@ -693,6 +900,11 @@ COMPLAINTS = {
     "vector_norm, a list of axes": lambda x: np.linalg.vector_norm(x, axis=[0, 1]),
     "vector_norm, axis out of bounds": lambda x: np.linalg.vector_norm(x[0], axis=1),
     "max of nothing": lambda x: np.max(x[:0]),
+    "astype, unsafe": lambda x: x.astype(np.float32, casting="safe"),
+    "add in a lesser kind": lambda x: np.add(x, 1j, dtype=np.float64),
+    "accumulation of a number": lambda x: np.maximum.accumulate(x[0, 0]),
+    "sum of a number along axes": lambda x: np.sum(x[0, 0], axis=(0,)),
+    "mean of a number along an axis": lambda x: np.mean(x[0, 0], axis=0),
     "len of a number": lambda x: len(x[0, 0]) if np.ndim(x[0, 0]) else len(np.zeros(())),
 }
 

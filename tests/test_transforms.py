@@ -899,6 +899,31 @@ def test_an_inner_derivative_writes_into_its_own_variable(outer):
         np.testing.assert_array_equal(ds.gradient(lambda x: g(x) + np.sum(x**3), x, mode=outer), [3, 14, 29])  # noqa: B023
 
 
+@pytest.mark.parametrize("outer", ["forward", "reverse"])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda x: ds.linearize(lambda t: t * t, x)[1](x),
+        lambda x: ds.linearize(lambda t: t, x)[1](2 * x * x),
+        lambda x: ds.vjp(lambda t: t + 0.0, x)[1](2 * x * x)[0],
+        lambda x: ds.vjp(lambda t: t * t, x)[1](x)[0],
+        lambda x: 2 * ds.gradient(lambda t: np.sum(t) * x[0], x) * x[0],
+    ],
+    ids=["push", "push of itself", "pullback of itself", "pullback", "gradient"],
+)
+def test_an_inner_derivative_is_its_callers_own(inner, outer):
+    def f(x):
+        d = inner(x)
+        d *= 2
+        return d
+
+    x = np.array([1.0, 2.0, 3.0])
+    value, J = ds.value_and_jacobian(f, x, mode=outer)
+    np.testing.assert_array_equal(value, f(x))
+    slopes = np.array([(f(x + h) - f(x - h)) / 2 for h in np.eye(3) / 8]).T * 8  # exact, of squares
+    np.testing.assert_array_equal(J, slopes)
+
+
 def test_a_large_constant_that_was_overwritten_is_told():
     w = np.ones(20_000)
     y, pull = ds.vjp(lambda x: x * w, np.ones(20_000))
