@@ -283,6 +283,7 @@ EDGES = {
     "prod of real parts": (lambda z: np.prod(z, dtype=np.float64), Z),
     "cumprod of real parts": (lambda z: np.cumprod(z, dtype=np.float32), Z),
     "multiply.reduce of real parts": (lambda z: np.multiply.reduce(z, dtype=np.float64), Z),
+    "logaddexp.reduce of real parts": (lambda z: np.logaddexp.reduce(z, dtype=np.float64), Z),
     "sum and mean of real parts": (lambda z: np.sum(z, dtype=np.float64) + np.mean(z, dtype=np.float64), Z),
     "var around a real mean": (lambda z: np.var(z, dtype=np.float64), Z),
     "ravel as it lies": (lambda x: x.transpose(1, 0, 2).ravel("K"), CUBE),

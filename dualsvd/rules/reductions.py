@@ -352,6 +352,7 @@ def _log_of_sum(exp: Any, log: Any) -> Any:
     """log(sum(exp(x))), shifted by the largest x so that nothing overflows."""
 
     def of_traced(array: Any, axis: Any = 0, dtype: Any = None, keepdims: bool = False) -> Any:
+        array = in_dtype(array, dtype)
         top = np.max(primal(array), axis=axis, keepdims=True)
         top = np.where(np.isfinite(top), top, 0)
         y = log(np.sum(exp(array - top), axis=axis, keepdims=keepdims))
