@@ -118,23 +118,22 @@ class DualArray(Tracer):
         tangents: list[Any] = []
         directions, plain, fresh = None, True, rule.fresh
         for operand in operands:
-            if isinstance(operand, Dual):
+            if type(operand) is Dual:
                 operand = cls.from_number(operand)
             tangent = None
-            if isinstance(operand, Tracer):
-                if operand.tag == tag and isinstance(operand, DualArray):
-                    if not fresh:
-                        operand.views(rule in VIEWS)
-                    operand, tangent = operand.value, operand.partials
-                    if directions is None:
-                        directions = len(tangent)
-                    elif directions != len(tangent):
-                        raise ShapeError(
-                            f"{rule.name} met arrays with {directions} and {len(tangent)} directions; "
-                            "arrays that meet must carry the same directions"
-                        )
-                if plain and isinstance(operand, Tracer):
-                    plain = False
+            if type(operand) is cls and operand.tag == tag:
+                if not fresh:
+                    operand.views(rule in VIEWS)
+                operand, tangent = operand.value, operand.partials
+                if directions is None:
+                    directions = len(tangent)
+                elif directions != len(tangent):
+                    raise ShapeError(
+                        f"{rule.name} met arrays with {directions} and {len(tangent)} directions; "
+                        "arrays that meet must carry the same directions"
+                    )
+            if plain and isinstance(operand, Tracer):
+                plain = False
             values.append(operand)
             tangents.append(tangent)
         inputs, along = tuple(values), tuple(tangents)

@@ -46,7 +46,7 @@ def times(slope: Any, tangent: Any, own: bool) -> Any:
         slope = slope[None]
         if own and slope.size > _LARGE and slope.shape == tangent.shape and slope.dtype == tangent.dtype:
             return np.multiply(slope, tangent, out=slope)
-    return slope * tangent
+    return tangent * slope  # an array, then perhaps a number of Python's, which has to ask the array otherwise
 
 
 _UNITS = ("1", "-1")  # slopes that need no product
@@ -136,7 +136,7 @@ def in_precision_of(y: Any, operands: Operands, whole: bool) -> Operands:
     complex where the result is, for a real logarithm of a negative number is none."""
     if whole and y.dtype.kind == "c":
         return tuple(of_dtype(x, y.dtype) for x in operands)
-    first, last = (getattr(x, "dtype", None) for x in (operands[0], operands[-1]))
+    first, last = getattr(operands[0], "dtype", None), getattr(operands[-1], "dtype", None)
     if first is last:
         return operands
     if first is None or last is None:
