@@ -386,6 +386,10 @@ def of_single(s):
     return s * 2, s @ s, np.sqrt(abs(s)), s[0, 0] * 2
 
 
+def kinds(a, c):
+    return np.iscomplexobj(a), np.isrealobj(a), np.isscalar(a), np.iscomplexobj(c), np.isrealobj(c)
+
+
 def index_arrays_apart(a):
     cube = a[:2].copy().reshape((2, 2, 2)) * np.arange(8.0).reshape((2, 2, 2))
     places = np.array([1, 0, 1])
@@ -409,6 +413,7 @@ def ravelled(a):
     [
         pytest.param(elements, (A,), id="elements"),
         pytest.param(index_arrays_apart, (A,), id="index arrays apart"),
+        pytest.param(kinds, (A, C), id="kinds of numbers"),
         pytest.param(ravelled, (A,), id="ravel"),
         pytest.param(views, (A,), id="views"),
         pytest.param(views, (DualArray(A.value[::-1, ::-1], A.partials[:, ::-1, ::-1]),), id="negative strides"),

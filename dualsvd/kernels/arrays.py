@@ -830,6 +830,17 @@ def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     return of_values
 
 
+def _answer_of_type(function: Callable[..., Any], answer: Callable[[DualArrayType], bool]) -> None:
+    """What Numba asks of any type, and answers wrongly of those that it does not know."""
+
+    @overload_array(function)
+    def ask_the_type(x):
+        if not isinstance(x, DualArrayType):
+            return None
+        known = answer(x)
+        return lambda x: known
+
+
 def _refuse_of_values(name: str) -> None:
     """A ufunc with a plain result: Numba would fuse it with other array code, where no DualArray can stand."""
 
@@ -857,6 +868,9 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     _register_comparison(getattr(operator, _name))
 for _function in (np.argmax, np.argmin, np.any, np.all):
     _register_of_values(_function)
+_answer_of_type(np.iscomplexobj, lambda t: is_complex_type(t.element))
+_answer_of_type(np.isrealobj, lambda t: not is_complex_type(t.element))
+_answer_of_type(np.isscalar, lambda t: False)
 for _name in ("isnan", "isinf", "isfinite"):
     _refuse_of_values(_name)
 
