@@ -444,6 +444,14 @@ def test_single_precision_arrays():
     assert {x.dtype for x in flat(result)} == {np.dtype("float32")}
 
 
+def test_the_code_of_a_sum_does_not_grow_with_the_partials():
+    """Each statement would take Numba 25 ms."""
+    sizes = {len(arrays._sum(arrays.array_type(normal(3, count=n))).__code__.co_code) for n in (9, 300)}
+    assert len(sizes) == 1
+    x = normal(3, 2, count=9)
+    assert_same(njit(lambda x: (np.sum(x), x.mean(), np.sum(x[0])))(x), (np.sum(x), x.mean(), np.sum(x[0])))
+
+
 def test_without_directions_and_without_elements():
     none, empty = DualArray(np.ones((2, 2)), np.zeros((0, 2, 2))), DualArray(np.zeros(0), np.zeros((2, 0)))
     double = njit(lambda a: a * a + np.sin(a))

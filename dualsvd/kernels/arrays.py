@@ -428,7 +428,7 @@ def _getitem(A, i):
     if isinstance(A.partials, DualArrayType):
         raise refusal(MissingRuleError, "index arrays with slices between them have no rule in nested derivatives")
     lines = [f"value = A.value[{at},]", f"partials = np.empty(({A.count},) + value.shape, A.partials.dtype)"]
-    lines += [f"partials[{k}] = A.partials[{k}][{at}]" for k in range(A.count)]
+    lines.append(f"for k in range({A.count}): partials[k] = A.partials[k][{at}]")
     return from_source(_definition("A, i", [*lines, "return pair(value, partials)"]), pair=pair, np=np)
 
 
@@ -460,8 +460,7 @@ def _setitem(A, i, x):
     if any(isinstance(k, types.Array) for k in _kinds(i)):
         lines = _set_selected(A, at, x)
     elif _is_element_index(A, i):
-        partials = [f"A.partials[{k}, {at}] = d.partials[{k}]" for k in range(A.count)]
-        lines = ["d = as_element(x)", f"A.value[{at}] = d.value", *partials]
+        lines = ["d = as_element(x)", f"A.value[{at}] = d.value", *_each(A, f"A.partials[k, {at}] = d.partials[k]")]
     else:
         whole = isinstance(i, types.EllipsisType)
         lines = _set_view("A" if whole else "A[i]", A.ndim if whole else _item(A, *_kinds(i)).ndim, _ndim(x))
@@ -489,11 +488,15 @@ def _set_selected(A: DualArrayType, at: str, x: types.Type) -> list[str]:
     """Source that writes where an array of integers or truth values says."""
     if isinstance(x, DualArrayType) and x.level == A.level:
         join(A.element, x.element)  # says what is wrong where the numbers of partials differ
-        return [f"A.value[{at}] = x.value", *(f"A.partials[{k}][{at}] = x.partials[{k}]" for k in range(A.count))]
+        return [f"A.value[{at}] = x.value", *_each(A, f"A.partials[k][{at}] = x.partials[k]")]
     if isinstance(x, (DualArrayType, types.Array)):
-        return [f"A.value[{at}] = x", *(f"A.partials[{k}][{at}] = 0" for k in range(A.count))]
-    partials = [f"A.partials[{k}][{at}] = d.partials[{k}]" for k in range(A.count)]
-    return ["d = as_element(x)", f"A.value[{at}] = d.value", *partials]
+        return [f"A.value[{at}] = x", *_each(A, f"A.partials[k][{at}] = 0")]
+    return ["d = as_element(x)", f"A.value[{at}] = d.value", *_each(A, f"A.partials[k][{at}] = d.partials[k]")]
+
+
+def _each(A: DualArrayType, statement: str) -> list[str]:
+    """Source that does something for each direction k, if there are any: an empty tuple cannot be indexed."""
+    return [f"for k in range({A.count}): {statement}"] if A.count else []
 
 
 @lower_builtin("getiter", DualArrayType)
@@ -890,6 +893,10 @@ def _zero(element: DualType) -> Callable[..., Any]:
     return zero
 
 
+#: Sums of up to so many partials are written out one by one; more go through an array, for each would take Numba 25 ms.
+_WRITTEN_OUT = 4
+
+
 def _sum_along(n: int) -> str:
     """Source of the sum along one axis of an array of n axes: a branch for each axis, as the result's shape differs."""
     axes = range(n)
@@ -915,11 +922,34 @@ def _sum(a, axis=None):
     _refuse_axes(axis)
     if isinstance(axis, types.Integer) and a.ndim > 1:
         return from_source(_sum_along(a.ndim), allocate=allocator(a.element, "zeros"))
-    partials = "".join(f"np.sum(a.partials[{k}]), " for k in range(a.count))
-    lines = [f"return number(np.sum(a.value), ({partials}))"]
+    lines = []
     if isinstance(axis, types.Integer):
-        lines.insert(0, "if axis != 0 and axis != -1: raise ValueError('the array has 1 axis, and not that one')")
-    return from_source(_definition("a, axis=None", lines), np=np, number=_number(a.element))
+        lines.append("if axis != 0 and axis != -1: raise ValueError('the array has 1 axis, and not that one')")
+    if a.count <= _WRITTEN_OUT:
+        partials = "".join(f"np.sum(a.partials[{k}]), " for k in range(a.count))
+        lines.append(f"return number(np.sum(a.value), ({partials}))")
+    else:
+        sums = f"for k in range({a.count}): total.partials[k, 0] = np.sum(a.partials[k])"
+        lines += ["total = allocate((1,))", "total.value[0] = np.sum(a.value)", sums, "return total[0]"]
+    source, allocate = _definition("a, axis=None", lines), allocator(a.element, "empty")
+    return from_source(source, np=np, number=_number(a.element), allocate=allocate)
+
+
+@overload_array(sum)
+def _builtin_sum(iterable, start=0):
+    if not isinstance(iterable, DualArrayType):
+        return None
+    if iterable.ndim > 1:
+        return lambda iterable, start=0: np.sum(iterable, 0) + start
+    zero = _zero(iterable.element)
+
+    def add_up(iterable, start=0):
+        total = start + zero()
+        for x in iterable:
+            total = total + x
+        return total
+
+    return add_up
 
 
 @overload_array(np.mean)
