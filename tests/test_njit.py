@@ -207,6 +207,33 @@ def test_an_infinite_slope_is_no_error(name, pole):
             assert math.isinf(y.partials[0])
 
 
+DIVISIONS = [
+    lambda a: a % np.zeros(4),
+    lambda a: a // np.zeros(4),
+    lambda a: 2.0 % (a * 0.0),
+    lambda a: np.remainder(a, 0.0),
+    lambda a: np.floor_divide(a, 0.0),
+    lambda a: np.power(a * 0.0, -2),
+    lambda a: np.power(a, 3) * 1.0,
+    lambda a: a[a > 9.0].mean() * a,
+]
+
+
+@pytest.mark.parametrize("model", ["python", "numpy"])
+def test_arrays_divide_by_zero_in_every_error_model(model):
+    for f in DIVISIONS:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # NumPy's, of the mean of nothing
+            result, expected = njit(error_model=model)(f)(V), f(V)
+        np.testing.assert_allclose(result.value, expected.value, rtol=1e-15)
+        np.testing.assert_allclose(result.partials, expected.partials, rtol=1e-13)
+
+
+def test_an_array_to_a_whole_power_is_rounded_as_without_derivatives():
+    f, x = njit(lambda a: np.power(a, 3)), np.linspace(-3.0, 3.0, 100)
+    np.testing.assert_array_equal(f(DualArray(x, np.ones((1, 100)))).value, f(x))
+
+
 @pytest.mark.parametrize("model", ["python", "numpy"])
 def test_division_by_zero_is_the_users_choice(model):
     of_arrays = njit(error_model=model)(lambda a: a / np.zeros(4))(V)  # arrays have none

@@ -21,7 +21,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core import cgutils, types
-from numba.core.imputils import RefType, impl_ret_borrowed, impl_ret_new_ref, iternext_impl
+from numba.core.imputils import RefType, force_error_model, impl_ret_borrowed, impl_ret_new_ref, iternext_impl
 from numba.core.registry import cpu_target
 from numba.core.typing.arraydecl import get_array_index_type
 from numba.core.typing.templates import AbstractTemplate, infer_global
@@ -48,7 +48,7 @@ from ..elementary import BY_NAME
 from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import VIEWED, DualArray
 from ..rules.registry import Tracer, depth_of, tag_at
-from .scalars import levels_of, of_numbers, refusal, stage
+from .scalars import levels_of, lower, of_numbers, refusal, stage
 from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, lane_type
 
 #: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
@@ -854,15 +854,48 @@ def _refuse_of_values(name: str) -> None:
         return None
 
 
+def _in_arrays(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled function of two numbers that runs a rule as arrays do: they divide by zero in every error model."""
+
+    @intrinsic
+    def function(typing: Any, x0: Any, x1: Any) -> Any:
+        kinds = (types.unliteral(x0), types.unliteral(x1))
+
+        def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            with force_error_model(context):
+                return lower(rule)(context, builder, sig, values)
+
+        return stage(rule, kinds, typing)(*kinds), generate
+
+    return function
+
+
+def _power(x: Any, n: Any) -> Any:
+    """np.power, which takes integers in the exponent for reals."""
+    exponent, base = rules.primal(n), rules.primal(x)
+    if exponent is n and isinstance(n.type, types.Integer) and isinstance(base.type, types.Float):
+        n = base.like(n)
+    return rules.functions["power"](x, n)
+
+
+#: functions of elements where those of numbers would follow the error model
+_IN_ARRAYS: dict[Any, Callable[..., Any]] = {
+    operator.truediv: np.divide,
+    operator.mod: _in_arrays(of_numbers(operator.mod)),
+    operator.floordiv: _in_arrays(of_numbers(operator.floordiv)),
+    np.power: _in_arrays(of_numbers(_power)),
+}
+_IN_ARRAYS[np.remainder], _IN_ARRAYS[np.floor_divide] = (_IN_ARRAYS[f] for f in (operator.mod, operator.floordiv))
+
 for _name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
-    _in_numpy = {"truediv": np.divide}.get(_name)  # arrays divide by zero in every error model
-    _register_elementwise(getattr(operator, _name), of_numbers(getattr(operator, _name)), 2, _in_numpy)
+    _function = getattr(operator, _name)
+    _register_elementwise(_function, of_numbers(_function), 2, _IN_ARRAYS.get(_function))
     _register_in_place(_name)
 for _name in ("neg", "pos"):
     _register_elementwise(getattr(operator, _name), getattr(operator, _name), 1)
 _register_elementwise(abs, abs, 1)
 for _function, _row in {getattr(np, _n): _r for _n, _r in BY_NAME.items() if hasattr(np, _n)}.items():
-    _register_elementwise(_function, of_numbers(rules.functions[_row.name]), _row.arity)
+    _register_elementwise(_function, of_numbers(rules.functions[_row.name]), _row.arity, _IN_ARRAYS.get(_function))
 for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conjugate, rules.conj)):
     _register_elementwise(_function, _rule, 1)
 _register_elementwise(np.where, rules.where, 3)
@@ -960,7 +993,7 @@ def _mean(a, axis=None):
     _refuse_axes(axis)
     if isinstance(axis, types.Integer):
         return lambda a, axis=None: np.sum(a, axis) / a.shape[axis]
-    return lambda a, axis=None: np.sum(a) / a.size
+    return lambda a, axis=None: np.divide(np.sum(a), a.size)  # as arrays divide
 
 
 @overload_array(np.trace)
