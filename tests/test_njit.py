@@ -314,6 +314,7 @@ def test_errors_name_the_line(f, error, words):
 
 A, B, V, W, M = normal(3, 4), normal(3, 4, seed=1), normal(4), np.arange(1.0, 5.0), normal(4, 3).value
 C = normal(2, 2, dtype="complex128")
+READ_ONLY = np.broadcast_to(np.arange(1.0, 5.0), (3, 4))
 S = normal(2, 2, dtype="float32")
 
 
@@ -417,6 +418,25 @@ def kinds(a, c):
     return np.iscomplexobj(a), np.isrealobj(a), np.isscalar(a), np.iscomplexobj(c), np.isrealobj(c)
 
 
+def iterated(a):
+    y = a
+    for _ in range(2):
+        y = np.sin(y) * a[0, 0]
+    total = 0.0
+    while len(a) > 1:
+        total += a[0, 0] * a[1, 1]
+        a = a[1:]
+    return y, total
+
+
+def chosen(a):
+    y = a if a[0, 0] < -9.0 else a[::-1]
+    rest = [a, y, a[:, ::-1]]
+    z = y.copy() if a[0, 0] < 9.0 else a.T
+    z[0] *= 2.0
+    return y[0, 0] * y[1], z, rest[1] * 2.0
+
+
 def index_arrays_apart(a):
     cube = a[:2].copy().reshape((2, 2, 2)) * np.arange(8.0).reshape((2, 2, 2))
     places = np.array([1, 0, 1])
@@ -441,6 +461,11 @@ def ravelled(a):
         pytest.param(elements, (A,), id="elements"),
         pytest.param(index_arrays_apart, (A,), id="index arrays apart"),
         pytest.param(kinds, (A, C), id="kinds of numbers"),
+        pytest.param(iterated, (A,), id="types that unify"),
+        pytest.param(iterated, (A[:, ::2],), id="types that unify, strided"),
+        pytest.param(iterated, (A.T,), id="types that unify, Fortran"),
+        pytest.param(iterated, (DualArray(READ_ONLY, np.ones((2, 3, 4))),), id="types that unify, read-only"),
+        pytest.param(chosen, (A,), id="types that unify in branches"),
         pytest.param(ravelled, (A,), id="ravel"),
         pytest.param(views, (A,), id="views"),
         pytest.param(views, (DualArray(A.value[::-1, ::-1], A.partials[:, ::-1, ::-1]),), id="negative strides"),
@@ -847,7 +872,10 @@ def test_nothing_leaks():
         c = np.zeros_like(b)
         for row in b:
             c[0] = row
-        return b, c.T
+        d = a
+        for _ in range(2):
+            d = d[:, ::-1]
+        return b, c.T, d
 
     _nrt.memsys_enable_stats()
     work(A)

@@ -30,6 +30,7 @@ from numba.extending import (
     box,
     intrinsic,
     lower_builtin,
+    lower_cast,
     make_attribute_wrapper,
     models,
     overload,
@@ -66,6 +67,25 @@ class DualArrayType(Versioned, types.IterableType):
     def __init__(self, value: Any, partials: Any, count: int, level: int) -> None:
         self.value, self.partials, self.count, self.level = value, partials, count, level
         super().__init__(f"DualArray({value}, {partials}, {count}, level={level})")
+
+    def unify(self, typingctx: Any, other: types.Type) -> types.Type | None:
+        """What holds either of two arrays of other layouts, or of which one is read-only, as with Numba's own."""
+        if not self._is_like(other):
+            return None
+        value, partials = (typingctx.unify_pairs(a, b) for a, b in self._members_with(other))
+        return None if value is None or partials is None else DualArrayType(value, partials, self.count, self.level)
+
+    def can_convert_to(self, typingctx: Any, other: types.Type) -> Any:
+        if not self._is_like(other):
+            return None
+        found = [typingctx.can_convert(a, b) for a, b in self._members_with(other)]
+        return None if None in found else max(found)
+
+    def _is_like(self, other: Any) -> bool:
+        return isinstance(other, DualArrayType) and (self.count, self.level) == (other.count, other.level)
+
+    def _members_with(self, other: Any) -> list[tuple[Any, Any]]:
+        return [(self.value, other.value), (self.partials, other.partials)]
 
     @property
     def ndim(self) -> int:
@@ -123,6 +143,16 @@ class _IteratorModel(models.StructModel):
 
 make_attribute_wrapper(DualArrayType, "value", "value")
 make_attribute_wrapper(DualArrayType, "partials", "partials")
+
+
+@lower_cast(DualArrayType, DualArrayType)
+def _cast(context: Any, builder: Any, source: DualArrayType, target: DualArrayType, value: Any) -> Any:
+    """See `DualArrayType.unify`: the memory is the same."""
+    result = cgutils.create_struct_proxy(target)(context, builder)
+    for k, name in enumerate(("value", "partials")):
+        member = builder.extract_value(value, k)
+        setattr(result, name, context.cast(builder, member, getattr(source, name), getattr(target, name)))
+    return result._getvalue()
 
 
 # ---- across the border
