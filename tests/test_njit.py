@@ -282,6 +282,10 @@ def two_counts(x):
         pytest.param(
             lambda x: np.isnan(np.ones(2) * x), MissingRuleError, r"np.isnan\(x.value\)", id="isnan of an array"
         ),
+        pytest.param(lambda x: np.convolve(np.ones(2) * x, np.ones(3)), MissingRuleError, "no rule", id="convolve"),
+        pytest.param(lambda x: np.correlate(np.ones(3), np.ones(2) * x), MissingRuleError, "no rule", id="correlate"),
+        pytest.param(lambda x: np.searchsorted(np.ones(2) * x, 1.0), MissingRuleError, "v.value", id="searchsorted"),
+        pytest.param(lambda x: np.nditer(np.ones(2) * x), MissingRuleError, "x.ravel", id="nditer"),
         pytest.param(lambda x: np.linalg.svd(np.eye(2) * x), MissingRuleError, "svd_small", id="np.linalg.svd"),
         pytest.param(lambda x: float(x), MissingRuleError, "take .value to drop it", id="float"),
         pytest.param(lambda x: int(x), MissingRuleError, "take .value to drop it", id="int"),
@@ -308,6 +312,11 @@ def test_errors_name_the_line(f, error, words):
         njit(f)(X2)
     named = int(str(caught.value).split("test_njit.py:")[1].split(":")[0])
     assert line <= named <= line + 3
+
+
+def test_an_array_of_the_closure_is_refused():
+    with pytest.raises(MissingRuleError, match=r"test_njit.py:\d+ holds DualArray .*pass it as an argument"):
+        njit(lambda x: x * V)(X2)
 
 
 # ---- DualArray
@@ -418,6 +427,22 @@ def kinds(a, c):
     return np.iscomplexobj(a), np.isrealobj(a), np.isscalar(a), np.iscomplexobj(c), np.isrealobj(c)
 
 
+def questions(a):
+    return np.argmax(a, 0), a.argmin(1), np.argmin(a, axis=None), np.isposinf(a), np.isneginf(a)
+
+
+def whole_and_single(a, v):
+    out = a.copy()
+    out[()] = 2.0
+    out[..., 1, 2] = v[0]
+    out[1, ..., 0] = 3.0
+    return a[()], a[..., 1, 2], a[1, ..., 0], v[..., -1] * v, out
+
+
+def truth_of_numbers(a, v):
+    return np.where(np.array([1, 0, 2, 0]), v, 0.0), np.where(v, a, 1.0), np.where(v[0], v, 1.0), np.where(a, 2.0, 1.0)
+
+
 def iterated(a):
     y = a
     for _ in range(2):
@@ -460,7 +485,10 @@ def ravelled(a):
     [
         pytest.param(elements, (A,), id="elements"),
         pytest.param(index_arrays_apart, (A,), id="index arrays apart"),
+        pytest.param(whole_and_single, (A, V), id="indices without slices"),
         pytest.param(kinds, (A, C), id="kinds of numbers"),
+        pytest.param(questions, (A,), id="questions"),
+        pytest.param(truth_of_numbers, (A, V), id="where numbers are not 0"),
         pytest.param(iterated, (A,), id="types that unify"),
         pytest.param(iterated, (A[:, ::2],), id="types that unify, strided"),
         pytest.param(iterated, (A.T,), id="types that unify, Fortran"),

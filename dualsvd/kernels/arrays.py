@@ -25,6 +25,7 @@ from numba.core.imputils import RefType, force_error_model, impl_ret_borrowed, i
 from numba.core.registry import cpu_target
 from numba.core.typing.arraydecl import get_array_index_type
 from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.core.typing.typeof import Purpose
 from numba.extending import (
     NativeValue,
     box,
@@ -48,7 +49,7 @@ from .. import dual as rules
 from ..elementary import BY_NAME
 from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import VIEWED, DualArray
-from ..rules.registry import Tracer, depth_of, tag_at
+from ..rules.registry import Tracer, caller, depth_of, tag_at
 from .scalars import levels_of, lower, of_numbers, refusal, stage
 from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, lane_type
 
@@ -194,6 +195,12 @@ def _number_type(x: DualArray, level: int) -> DualType:
 
 @typeof_impl.register(Tracer)
 def _typeof_tracer(x: Tracer, context: Any) -> types.Type:
+    if context.purpose is Purpose.constant:
+        raise refusal(
+            MissingRuleError,
+            f"the compiled function called at {caller()} holds {type(x).__name__} as a constant, and would keep its "
+            "derivatives for good: pass it as an argument",
+        )
     return type_of(x)
 
 
@@ -335,8 +342,11 @@ def from_source(source: str, **namespace: Any) -> Callable[..., Any]:
 # ---- reading and writing
 
 
-def _subscripts(index: types.Type, name: str) -> list[str]:
-    return [f"{name}[{k}]" for k in range(len(index))] if isinstance(index, types.BaseTuple) else [name]
+def _subscripts(index: types.Type, name: str) -> str:
+    """Source of the subscripts of an index; that without any is the whole array."""
+    if not isinstance(index, types.BaseTuple):
+        return name
+    return ", ".join(f"{name}[{k}]" for k in range(len(index))) or "..."
 
 
 def _kinds(index: Any) -> tuple[types.Type, ...]:
@@ -451,7 +461,9 @@ def _getitem(A, i):
     if _is_element_index(A, i):
         return None  # see _ElementOf
     _refuse_masks_of_axes(i)
-    at = ", ".join(_subscripts(i, "i"))
+    if _around_ellipsis(A, i):
+        return from_source(f"def f(A, i): return A[{_around_ellipsis(A, i)}]")
+    at = _subscripts(i, "i")
     pair = _pair(A.count, A.level)
     if not _stand_apart(i):
         return from_source(f"def f(A, i): return pair(A.value[{at},], A.partials[:, {at}])", pair=pair)
@@ -460,6 +472,16 @@ def _getitem(A, i):
     lines = [f"value = A.value[{at},]", f"partials = np.empty(({A.count},) + value.shape, A.partials.dtype)"]
     lines.append(f"for k in range({A.count}): partials[k] = A.partials[k][{at}]")
     return from_source(_definition("A, i", [*lines, "return pair(value, partials)"]), pair=pair, np=np)
+
+
+def _around_ellipsis(A: DualArrayType, i: types.Type) -> str:
+    """Source of the subscripts of an element if the index is one with an ellipsis for no axes, else nothing."""
+    kinds = _kinds(i)
+    numbers = [k for k, kind in enumerate(kinds) if isinstance(kind, types.Integer)]
+    others = [kind for kind in kinds if not isinstance(kind, types.Integer)]
+    if len(numbers) != A.ndim or len(others) != 1 or not isinstance(others[0], types.EllipsisType):
+        return ""
+    return ", ".join(f"i[{k}]" for k in numbers)
 
 
 def _stand_apart(i: types.Type) -> bool:
@@ -486,13 +508,15 @@ def _setitem(A, i, x):
     if not isinstance(A, DualArrayType) or not _is_operand(x) or _takes_elements(A, i, x):
         return None
     _refuse_masks_of_axes(i)
-    at = ", ".join(_subscripts(i, "i"))
-    if any(isinstance(k, types.Array) for k in _kinds(i)):
+    at = _subscripts(i, "i")
+    if _around_ellipsis(A, i):
+        lines = [f"A[{_around_ellipsis(A, i)}] = x"]
+    elif any(isinstance(k, types.Array) for k in _kinds(i)):
         lines = _set_selected(A, at, x)
     elif _is_element_index(A, i):
         lines = ["d = as_element(x)", f"A.value[{at}] = d.value", *_each(A, f"A.partials[k, {at}] = d.partials[k]")]
     else:
-        whole = isinstance(i, types.EllipsisType)
+        whole = isinstance(i, types.EllipsisType) or _subscripts(i, "i") == "..."
         lines = _set_view("A" if whole else "A[i]", A.ndim if whole else _item(A, *_kinds(i)).ndim, _ndim(x))
     return from_source(_definition("A, i, x", lines), as_element=_as_element(A.element))
 
@@ -863,6 +887,19 @@ def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     return of_values
 
 
+def _position_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the value is largest or smallest, along an axis or of all."""
+
+    def position(a, axis=None):
+        if not isinstance(a, DualArrayType):
+            return None
+        if _is_none(axis):
+            return lambda a, axis=None: function(a.value)
+        return lambda a, axis=None: function(a.value, axis)
+
+    return position
+
+
 def _answer_of_type(function: Callable[..., Any], answer: Callable[[DualArrayType], bool]) -> None:
     """What Numba asks of any type, and answers wrongly of those that it does not know."""
 
@@ -872,6 +909,17 @@ def _answer_of_type(function: Callable[..., Any], answer: Callable[[DualArrayTyp
             return None
         known = answer(x)
         return lambda x: known
+
+
+def _refuse_arrays(function: Callable[..., Any], arguments: str, advice: str) -> None:
+    """A function without a rule in whose place Numba would speak of its own code."""
+
+    def refuse(*xs: Any) -> None:
+        if any(isinstance(x, DualArrayType) for x in xs):
+            raise refusal(MissingRuleError, f"compiled, np.{function.__name__} of a DualArray has no rule: {advice}")
+
+    names = ", ".join(argument.split("=")[0] for argument in arguments.split(", "))
+    overload_array(function)(from_source(f"def f({arguments}): return refuse({names})", refuse=refuse))
 
 
 def _refuse_of_values(name: str) -> None:
@@ -928,15 +976,32 @@ for _function, _row in {getattr(np, _n): _r for _n, _r in BY_NAME.items() if has
     _register_elementwise(_function, of_numbers(rules.functions[_row.name]), _row.arity, _IN_ARRAYS.get(_function))
 for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conjugate, rules.conj)):
     _register_elementwise(_function, _rule, 1)
-_register_elementwise(np.where, rules.where, 3)
 _register_elementwise(np.clip, rules.clip, 3)
+
+
+@overload_array(np.where)
+def _where(x0, x1, x2):
+    if not (_is_operand(x0) and any(isinstance(t, (DualArrayType, DualType)) for t in (x0, x1, x2))):
+        return None
+    if isinstance(element_type(x0), types.Boolean):
+        return _elementwise(np.where, rules.where, (x0, x1, x2))
+    return lambda x0, x1, x2: np.where(x0 != 0, x1, x2)
+
+
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     _register_comparison(getattr(operator, _name))
-for _function in (np.argmax, np.argmin, np.any, np.all):
+for _function in (np.any, np.all, np.isposinf, np.isneginf):
     _register_of_values(_function)
+for _function in (np.argmax, np.argmin):
+    overload_array(_function)(_position_of(_function))
+    overload_method(DualArrayType, _function.__name__)(_position_of(_function))
 _answer_of_type(np.iscomplexobj, lambda t: is_complex_type(t.element))
 _answer_of_type(np.isrealobj, lambda t: not is_complex_type(t.element))
 _answer_of_type(np.isscalar, lambda t: False)
+for _function in (np.convolve, np.correlate):
+    _refuse_arrays(_function, "a, v, mode=None", "write a loop, or call it outside of the compiled function")
+_refuse_arrays(np.searchsorted, "a, v, side=None", "write np.searchsorted(a.value, v.value), which has no derivative")
+_refuse_arrays(np.nditer, "op", "loop over x.ravel()")
 for _name in ("isnan", "isinf", "isfinite"):
     _refuse_of_values(_name)
 
@@ -1075,8 +1140,6 @@ def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Cal
     return overload_array(function)(extremum)
 
 
-for _function in (np.argmax, np.argmin):
-    overload_method(DualArrayType, _function.__name__)(_of_values(_function))
 overload_method(DualArrayType, "max")(_extremum(np.max, np.argmax))
 overload_method(DualArrayType, "min")(_extremum(np.min, np.argmin))
 
