@@ -431,6 +431,17 @@ def questions(a):
     return np.argmax(a, 0), a.argmin(1), np.argmin(a, axis=None), np.isposinf(a), np.isneginf(a)
 
 
+def methods(a, v, c):
+    out = c.copy()
+    out.real[0] = 5.0
+    plain = np.zeros(3, a.dtype) + v[0], v.dot(v), a.transpose(), sum(v), sum(v, v[1]), sum(a)
+    return *plain, c.real, c.imag, c.conj(), c.conjugate(), np.angle(c), np.angle(c, deg=True), out
+
+
+def one_end(a):
+    return np.clip(a, None, 0.5), np.clip(a, -0.5, None)
+
+
 def whole_and_single(a, v):
     out = a.copy()
     out[()] = 2.0
@@ -488,6 +499,8 @@ def ravelled(a):
         pytest.param(whole_and_single, (A, V), id="indices without slices"),
         pytest.param(kinds, (A, C), id="kinds of numbers"),
         pytest.param(questions, (A,), id="questions"),
+        pytest.param(methods, (A, V, C), id="methods"),
+        pytest.param(one_end, (A,), id="clip at one end"),
         pytest.param(truth_of_numbers, (A, V), id="where numbers are not 0"),
         pytest.param(iterated, (A,), id="types that unify"),
         pytest.param(iterated, (A[:, ::2],), id="types that unify, strided"),

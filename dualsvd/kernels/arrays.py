@@ -51,7 +51,7 @@ from ..errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ..forward import VIEWED, DualArray
 from ..rules.registry import Tracer, caller, depth_of, tag_at
 from .scalars import levels_of, lower, of_numbers, refusal, stage
-from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, lane_type
+from .staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, lane_type, real_type
 
 #: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
 overload_array = functools.partial(overload, target="cpu")
@@ -587,8 +587,19 @@ def _same_for_value(name: str) -> None:
         return from_source(f"def f(A): return A.value.{name}")
 
 
-for _name in ("shape", "ndim", "size"):
+for _name in ("shape", "ndim", "size", "dtype"):
     _same_for_value(_name)
+
+
+def _same_for_both(name: str) -> None:
+    @overload_attribute(DualArrayType, name)
+    def attribute(A):
+        pair = _pair(A.count, A.level)
+        return from_source(f"def f(A): return pair(A.value.{name}, A.partials.{name})", pair=pair)
+
+
+for _name in ("real", "imag"):  # views, as Numba's
+    _same_for_both(_name)
 
 
 @overload_array(len)
@@ -657,6 +668,7 @@ def _T(A):
 
 
 @overload_array(np.transpose)
+@overload_method(DualArrayType, "transpose")
 def _transpose(a):
     if isinstance(a, DualArrayType):
         return lambda a: a.T
@@ -750,6 +762,12 @@ def _fill(A, value):
         A[...] = value
 
     return fill
+
+
+@overload_method(DualArrayType, "conj")
+@overload_method(DualArrayType, "conjugate")
+def _conj(A):
+    return lambda A: np.conjugate(A)
 
 
 # ---- elementwise
@@ -988,6 +1006,24 @@ def _where(x0, x1, x2):
     return lambda x0, x1, x2: np.where(x0 != 0, x1, x2)
 
 
+@overload_array(np.clip)
+def _clip_at_one_end(a, a_min, a_max):
+    if isinstance(a, DualArrayType) and _is_none(a_min) != _is_none(a_max):
+        infinity = as_dtype(lane_type(a.element)).type(np.inf)
+        if _is_none(a_min):
+            return lambda a, a_min, a_max: np.clip(a, -infinity, a_max)
+        return lambda a, a_min, a_max: np.clip(a, a_min, infinity)
+    return None
+
+
+@overload_array(np.angle)
+def _angle(z, deg=False):
+    if not isinstance(z, DualArrayType):
+        return None
+    radian, degree = (as_dtype(real_type(lane_type(z.element))).type(x) for x in (1, 180 / np.pi))
+    return lambda z, deg=False: np.arctan2(z.imag, z.real) * (degree if deg else radian)
+
+
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     _register_comparison(getattr(operator, _name))
 for _function in (np.any, np.all, np.isposinf, np.isneginf):
@@ -1142,6 +1178,11 @@ def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Cal
 
 overload_method(DualArrayType, "max")(_extremum(np.max, np.argmax))
 overload_method(DualArrayType, "min")(_extremum(np.min, np.argmin))
+
+
+@overload_method(DualArrayType, "dot")
+def _dot(a, b):
+    return lambda a, b: np.dot(a, b)
 
 
 @overload_array(operator.matmul)
