@@ -62,6 +62,8 @@ def _binary(name: str, by_a: str, by_b: str, a: Interval, b: Interval, **known: 
     return Row(name, (by_a, by_b), (a, b), **known)
 
 
+# On the cut of a complex function the sign of a zero tells the side, and 1 + x loses that of -0.0, which x - -1 keeps.
+
 # t = pi x; the quotient loses eps/x near 0, so the series -t/3 (1 - t^2/10 (1 - t^2/28 (1 - t^2/54 (1 - t^2/88))))
 # serves |x| < 0.1, where its next term is below 1e-16.
 _SINC = (
@@ -109,8 +111,8 @@ _ROWS = (
     _unary("sin", "cos(x)", ANY, complex=True, math="sin"),
     _unary("cos", "-sin(x)", ANY, complex=True, math="cos"),
     _unary("tan", "1 + y*y", (-1.2, 1.2), complex=True, math="tan"),
-    _unary("arcsin", "1/sqrt((1 - x)*(1 + x))", UNIT, complex=True, math="asin", aliases=("asin",)),
-    _unary("arccos", "-1/sqrt((1 - x)*(1 + x))", UNIT, complex=True, math="acos", aliases=("acos",)),
+    _unary("arcsin", "1/sqrt((-x - -1)*(x - -1))", UNIT, complex=True, math="asin", aliases=("asin",)),
+    _unary("arccos", "-1/sqrt((-x - -1)*(x - -1))", UNIT, complex=True, math="acos", aliases=("acos",)),
     _unary("arctan", "1/(1 + x*x)", ANY, complex=True, math="atan", aliases=("atan",)),
     _binary(
         "arctan2",
@@ -128,8 +130,8 @@ _ROWS = (
     _unary("sinh", "cosh(x)", ANY, complex=True, math="sinh"),
     _unary("cosh", "sinh(x)", ANY, complex=True, math="cosh"),
     _unary("tanh", "1 - y*y", ANY, complex=True, math="tanh"),
-    _unary("arcsinh", "1/sqrt(1 + x*x)", ANY, complex=True, math="asinh", aliases=("asinh",)),
-    _unary("arccosh", "1/(sqrt(x - 1)*sqrt(x + 1))", ABOVE_ONE, complex=True, math="acosh", aliases=("acosh",)),
+    _unary("arcsinh", "1/sqrt(x*x - -1)", ANY, complex=True, math="asinh", aliases=("asinh",)),
+    _unary("arccosh", "1/(sqrt(x - 1)*sqrt(x - -1))", ABOVE_ONE, complex=True, math="acosh", aliases=("acosh",)),
     _unary("arctanh", "1/((1 - x)*(1 + x))", UNIT, complex=True, math="atanh", aliases=("atanh",)),
     # special functions that `math` has and NumPy has not
     _unary("erf", "2/sqrt(pi)*exp(-x*x)", ANY, math="erf"),

@@ -136,6 +136,26 @@ def test_complex_numbers_are_refused_without_a_complex_derivative(row):
         functions[row.name](*(Dual(complex(x, 0.2), (1.0,)) for x in inside(row, 0.4)))
 
 
+#: points on the cuts of functions, from either side, and the way along the cut
+ON_CUTS = [
+    *((name, complex(x, zero), 1) for name in ("arcsin", "arccos") for x in (4.0, -4.0) for zero in (0.0, -0.0)),
+    *(("arccosh", complex(x, zero), 1) for x in (0.5, -0.5, -4.0) for zero in (0.0, -0.0)),
+    *((name, complex(zero, y), 1j) for name in ("arcsinh", "arctan") for y in (2.0, -2.0) for zero in (0.0, -0.0)),
+    *((name, complex(-4.0, zero), 1) for name in ("sqrt", "log", "log10", "log1p") for zero in (0.0, -0.0)),
+    *(("arctanh", complex(x, zero), 1) for x in (2.0, -2.0) for zero in (0.0, -0.0)),
+]
+
+
+@pytest.mark.parametrize("name, z, turn", ON_CUTS)
+def test_slopes_on_a_cut_are_those_of_its_side(name, z, turn):
+    f = getattr(np, name)
+    step = lambda t: complex(z.real + t, z.imag) if turn == 1 else complex(z.real, z.imag + t)  # noqa: E731
+    expected = difference(lambda t: f(step(t)), 0.0) / turn
+    array = f(DualArray(np.array([z]), np.ones((1, 1)))).partials[0, 0]
+    for slope in (f(Dual(z, (1.0,))).partials[0], f(Dual(np.complex128(z), (1.0,))).partials[0], array):
+        assert abs(slope - expected) <= 10 * DIFFERENCES * max(1, abs(expected))
+
+
 # ---- identities
 
 x_ = st.floats(0.1, 3.0)
