@@ -43,8 +43,8 @@ class Staged:
     is_complex: bool
     precision: str
 
-    def function(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """The function of the table called `name` at plain numbers."""
+    def function(self, name: str, arguments: tuple[Any, ...], slope: bool = False) -> Any:
+        """The function of the table called `name` at plain numbers; as part of a slope it raises no error."""
         raise NotImplementedError
 
     def like(self, constant: Any) -> Any:
@@ -410,15 +410,18 @@ def is_complex(x: Any) -> bool:
     return x.is_complex if isinstance(x, Staged) else isinstance(x, (complex, np.complexfloating))
 
 
-def _of_numbers(row: Row) -> Callable[..., Any]:
-    """The function of a row at plain numbers: `math` for Python's, NumPy for others and where `math` has no answer."""
+def _of_numbers(row: Row, slope: bool = False) -> Callable[..., Any]:
+    """The function of a row at plain numbers: `math` for Python's, NumPy for others and where `math` has no answer.
+
+    As part of a `slope` it is infinite where users' compiled code may raise an error.
+    """
     in_math = getattr(math, row.math, None) if row.math else None
     in_numpy = array_function(row.name)
 
     def function(*arguments: Any) -> Any:
         staged = next((x for x in arguments if isinstance(x, Staged)), None)
         if staged is not None:
-            return staged.function(row.name, arguments)
+            return staged.function(row.name, arguments, slope)
         if in_math and all(type(x) in (float, int) for x in arguments):
             try:
                 return float(in_math(*arguments))
@@ -430,9 +433,9 @@ def _of_numbers(row: Row) -> Callable[..., Any]:
     return function
 
 
-def _of_duals(row: Row) -> Callable[..., Any]:
+def _of_duals(row: Row, slope: bool = False) -> Callable[..., Any]:
     """The function of a row at numbers and duals: the chain rule over the arguments that carry the outermost level."""
-    of_numbers = _of_numbers(row)
+    of_numbers = _of_numbers(row, slope)
 
     def function(*arguments: Any) -> Any:
         duals = [x for x in arguments if isinstance(x, Dual)]
@@ -489,7 +492,8 @@ def _typing() -> Any:
 
 
 functions["absolute"] = absolute
-_SLOPES = {name: compile_row(row, functions | {"where": where}) for name, row in TABLE.items()}
+_IN_SLOPES = functions | {"where": where, "power": _of_duals(TABLE["power"], slope=True)}
+_SLOPES = {name: compile_row(row, _IN_SLOPES) for name, row in TABLE.items()}
 
 sqrt = functions["sqrt"]
 

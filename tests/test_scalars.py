@@ -328,6 +328,28 @@ def test_whole_powers_are_exact_products(base, exponent):
     assert abs(result.partials[0] - expected.partials[0]) <= 8 * 2.0**-52 * abs(expected.partials[0])
 
 
+@pytest.mark.parametrize("model", ["python", "numpy"])
+@pytest.mark.parametrize("exponent", [-1, -2, -3])
+def test_a_power_has_its_value_where_the_slope_overflows(exponent, model):
+    power = numba.njit(error_model=model)(lambda x, n: x**n)
+    x = 10.0 ** (100 / exponent)
+    y = power(Dual(x, (1.0,)), exponent)
+    assert (y.value, y.partials[0]) == (power(x, exponent), exponent * power(x, exponent - 1))
+    second = power(Dual(Dual(x, (1.0,)), (Dual(1.0, (0.0,)),)), exponent)
+    assert second.value.value == y.value and second.value.partials == y.partials
+    steep = 10.0 ** (290 / exponent)
+    y = power(Dual(steep, (1.0,)), exponent)
+    assert y.value == power(steep, exponent) and abs(y.partials[0]) > 1e290
+    with np.errstate(all="ignore"):
+        assert np.isclose(power(Dual(steep + 0j, (1.0,)), exponent).value, y.value)
+
+
+@pytest.mark.parametrize("base", [0.0, Dual(0.0, (1.0,))], ids=["plain", "Dual"])
+def test_a_negative_power_of_zero_has_no_value(base):
+    with pytest.raises(ZeroDivisionError):
+        numba.njit(lambda x: x**-1)(base)
+
+
 # ---- packs
 
 

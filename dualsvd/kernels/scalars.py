@@ -131,11 +131,11 @@ def stage(rule: Callable[..., Any], argument_types: tuple[types.Type, ...], typi
         raise refusal(type(error), str(error)) from None
 
 
-def lower(rule: Callable[..., Any], checks_division: bool = False) -> Callable[..., Any]:
-    """The code generator of a rule."""
+def lower(rule: Callable[..., Any], called: Any = None) -> Callable[..., Any]:
+    """The code generator of a rule, which stands for the function `called`."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        emitter = Emitter(context.typing_context, context, builder, checks_division)
+        emitter = Emitter(context.typing_context, context, builder, called)
         result = rule(*(emitter.wrap(t, v) for t, v in zip(sig.args, values)))
         return emitter.unwrap(sig.return_type, result)
 
@@ -165,11 +165,7 @@ def compile_as(
 
     infer_global(function)(Template)
     for form in forms:
-        lower_builtin(function, *form)(lower(rule, function in _CHECKED))
-
-
-#: division in users' code as they write it; NumPy's functions divide by zero in every error model
-_CHECKED = (operator.truediv, operator.itruediv)
+        lower_builtin(function, *form)(lower(rule, function))
 
 
 def of_numbers(rule: Callable[..., Any]) -> Callable[..., Any]:

@@ -216,8 +216,8 @@ class Number(Staged):
     def precision(self) -> str:  # type: ignore[override]
         return f"float{precision(self.type)}"
 
-    def function(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        return self.emitter.function(name, arguments)
+    def function(self, name: str, arguments: tuple[Any, ...], slope: bool = False) -> Any:
+        return self.emitter.function(name, arguments, slope)
 
     def __bool__(self) -> bool:
         raise TypeError("a rule decided on a number that is known only at run time; use where(mask, a, b)")
@@ -494,14 +494,19 @@ def _sinc(x: Leaf) -> Leaf:
     return (x == 0).select(1, t.emitter.function("sin", (t,)) / t)
 
 
-def _integer_power(z: Any, n: int) -> Any:
+def _whole_power(z: Any, one: Any, n: int) -> Any:
     """z**n by squaring, as Python does it; by logarithms (1+2j)**2 would come out off by rounding."""
-    power, factor, left = z * 0 + 1, z, abs(n)
+    if n == 0:
+        return one
+    factor, left = z, n
+    while left & 1 == 0:
+        factor, left = factor * factor, left >> 1
+    power, left = factor, left >> 1
     while left > 0:
         if left & 1:
             power = power * factor
-        factor, left = factor * factor, left >> 1
-    return power if n >= 0 else 1 / power
+        left = left >> 1
+    return power
 
 
 _OWN: dict[str, Callable[..., Any]] = {
@@ -509,6 +514,7 @@ _OWN: dict[str, Callable[..., Any]] = {
     "square": lambda x: x * x,
     "reciprocal": lambda x: 1 / x,
     "degrees": lambda x: x * (180 / math.pi),
+        factor = factor * factor
     "radians": lambda x: x * (math.pi / 180),
     "maximum": lambda a, b: ((a >= b) | (a != a)).select(a, b),  # NaN wins, as in NumPy
     "minimum": lambda a, b: ((a <= b) | (a != a)).select(a, b),
@@ -608,6 +614,9 @@ def _numba_functions(name: str) -> list[Callable[..., Any]]:
     return [f for f in (getattr(math, TABLE[name].math or "", None), getattr(np, name, None)) if f]
 
 
+# these in NumPy's loops: power of a whole exponent by logarithms, signs of zeros and quotients of infinity otherwise
+_OTHER_IN_NUMPY = ("power", "remainder", "floor_divide")
+
 def _has_avx512(context: Any) -> bool:
     """Whether compiled code of that context may use its registers; nobody knows while only types are asked for."""
     return isinstance(context, CPUContext) and "+avx512f" in context.codegen().magic_tuple()[2].split(",")
@@ -622,14 +631,15 @@ def shuffle_places(lanes: Iterable[int]) -> ir.Constant:
 class Emitter:
     """Records instructions into `builder`; without one it only finds types.
 
-    `checks_division`: what is compiled is a user's operator, in which 1/0 is the user's choice (`error_model`).
+    `called`: the function that the compiled code calls. In the operator / users choose what 1/0 is (`error_model`).
     """
 
-    def __init__(self, typing: Any, context: Any = None, builder: Any = None, checks_division: bool = False) -> None:
-        self.typing, self.context, self.builder = typing, context, builder
-        self.checks_division = checks_division
-        # Where the user has chosen flags Numba sets them, on instructions without any.
-        self.fuses = isinstance(context, CPUContext) and not context.fastmath
+    def __init__(self, typing: Any, context: Any = None, builder: Any = None, called: Any = None) -> None:
+        self.typing, self.context, self.builder, self.called = typing, context, builder, called
+        self.checks_division = called in (operator.truediv, operator.itruediv)
+        # Where flags are chosen, by users or for the kernels of this library, Numba sets them on instructions without
+        # any, and zeros may have any sign: real times complex is two products there.
+        self.fuses = self.promotes = isinstance(context, CPUContext) and not context.fastmath
 
     def record(self, t: types.Type, instructions: Callable[[Any], Any]) -> Leaf:
         return Leaf(self, t, None if self.builder is None else instructions(self.builder))
@@ -872,18 +882,20 @@ class Emitter:
 
     # -- functions of the table
 
-    def function(self, name: str, arguments: Sequence[Any]) -> Any:
-        """The function of the row `name` at plain numbers."""
+    def function(self, name: str, arguments: Sequence[Any], slope: bool = False) -> Any:
+        """The function of the row `name` at plain numbers; as part of a slope it raises no error."""
         xs = [self.convert(x, INTEGER) if isinstance(x, Mask) else x for x in arguments]
-        if name == "power" and isinstance(xs[0], Complex) and isinstance(self.typeof(xs[1]), types.Integer):
-            return self._lane_by_lane(self._power_of_complex, name, [xs[0], self.convert(xs[1], INTEGER)])
+        whole = name == "power" and isinstance(self.typeof(xs[1]), types.Integer)
+        if whole and (slope or isinstance(xs[0], Complex)):
+            base = xs[0] if isinstance(xs[0], Complex) else self._inexact(xs[0])
+            return self._lane_by_lane(self._power, name, [base, self.convert(xs[1], INTEGER)])
         if any(isinstance(x, (Complex, complex, np.complexfloating)) for x in xs):
             t = functools.reduce(join, [self.typeof(x) for x in xs])
             xs = [self.convert(x, t) for x in xs]
             if name in _OWN_COMPLEX:
                 return _OWN_COMPLEX[name](*xs)
             return self._lane_by_lane(self._of_single_complex, name, xs)
-        if name == "power" and isinstance(self.typeof(xs[1]), types.Integer):
+        if whole and not self._as_called(name):
             return self._lane_by_lane(self._of_single_reals, name, [self._inexact(xs[0]), self.convert(xs[1], INTEGER)])
         xs = [self._inexact(x) for x in self.alike(*xs)]
         if name in _OWN:
@@ -900,7 +912,8 @@ class Emitter:
             wide = [self.convert(x, types.float64) for x in xs]
             return self.convert(self._compiled(polygamma, types.float64, wide), xs[-1].type)
         on_cpu = self.context is None or isinstance(self.context, CPUContext)
-        for function in _numba_functions(name) if on_cpu or name not in _ROUNDED_ELSEWHERE else ():
+        known = _numba_functions(name) if on_cpu or name not in _ROUNDED_ELSEWHERE else []
+        for function in self._as_called(name) + known:
             try:
                 return self.call(function, *xs)
             except (errors.TypingError, KeyError):  # KeyError: a ufunc that numba-cuda has a type of, and no code
@@ -910,16 +923,26 @@ class Emitter:
         raise DTypeError(f"np.{name} cannot be compiled at {', '.join(str(x.type) for x in xs)}")
 
     def _of_single_complex(self, name: str, xs: list[Any]) -> Any:
-        candidates = [_NUMBA.get(name), getattr(cmath, TABLE[name].math or "", None), getattr(np, name, None)]
-        for function in filter(None, candidates):
+        of_numpy, of_cmath = getattr(np, name, None), getattr(cmath, TABLE[name].math or "", None)
+        on_cpu = self.context is None or isinstance(self.context, CPUContext)
+        others = [of_numpy, of_cmath] if on_cpu else [of_cmath, of_numpy]
+        for function in filter(None, [_NUMBA.get(name), *others]):
             try:
                 return self.call(function, *xs)
             except errors.TypingError:
                 continue
         raise DTypeError(f"np.{name} cannot be compiled at complex numbers")
 
-    def _power_of_complex(self, name: str, xs: list[Any]) -> Any:
-        return self._compiled(_integer_power, xs[0].type, xs)
+    def _as_called(self, name: str) -> list[Callable[..., Any]]:
+        """The function of NumPy's that is called, where Numba's operator of that row has other values."""
+        on_cpu = isinstance(self.context, CPUContext)
+        return [self.called] if on_cpu and name in _OTHER_IN_NUMPY and self.called is getattr(np, name) else []
+
+    def _power(self, name: str, xs: list[Any]) -> Any:
+        """A whole power that raises no error."""
+        x, n = xs
+        power = self._compiled(_whole_power, x.type, [x, x.like(1), abs(n)])
+        return (n < 0).select(1 / power, power)
 
     def _compiled(self, function: Callable[..., Any], t: types.Type, xs: list[Any]) -> Any:
         """A Python function with a result of type t, compiled on the spot."""
