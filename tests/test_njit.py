@@ -185,12 +185,77 @@ def test_containers_of_duals():
     def f(x):
         numbers = [x, 2 * x, x * x]
         total = numbers[0]
+def of_type(x):
+    answers = np.iscomplexobj(x), np.isrealobj(x), np.isscalar(x)
+    return *answers, np.zeros_like(x), np.empty_like(x) * 0, np.ones_like(x), np.full_like(x, 2.5)
+
+
+@pytest.mark.parametrize("x", [X2, Z, Dual(X2, (X2,))], ids=["real", "complex", "nested"])
+def test_a_dual_is_a_number_of_its_type(x):
+    of_complex = isinstance(flat(x)[0], complex)
+    assert_same(njit(of_type)(x), (of_complex, not of_complex, True, x * 0, x * 0, x * 0 + 1, x * 0 + 2.5))
+
+
+def test_round_is_constant_between_its_jumps():
+    result = njit(lambda x: (round(x), round(x, 1), round(x, -1)))(Dual(27.25, (3.0,)))
+    assert_same(result, (Dual(27.0, (0.0,)), Dual(27.2, (0.0,)), Dual(30.0, (0.0,))))
+
+
+#: reals and zeros of either sign, and what is not finite
+REALS = [0.3, -0.3, 1.4, -1.4, 2.1, 0.7, 0.0, -0.0, math.inf, -math.inf, math.nan, 1e300]
+COMPLEX = [complex(a, b) for a in (0.0, -0.0, 2.0, -4.0, math.inf, math.nan) for b in (0.0, -0.0, 1.5, -2.0, math.inf)]
+OF_COMPLEX = """
+    z + 1.0; 1 + z; z - 2.5; 2 - z; z * 3; -1.5 * z; z / 2.0; True * z; z * np.int8(-1); z + np.float32(2); z * z
+    2j - z; z.real - z; z.imag * z; z + z.imag; z * (1 + 0j); z**0; z**2; np.power(z, 2); np.sqrt(1 - z * z)
+    np.sqrt(1 - z**2); np.sqrt(z + 1.0); np.log(z * -1.0); np.arcsin(2 - z); np.log10(z); np.tanh(z); np.arccosh(z)
+    np.arcsinh(z); np.expm1(z)
+"""
+OF_REALS = """
+    np.power(z, 3); np.power(z, -2); z**3; pow(z, 3); math.pow(z, 3); z**0; z % -0.7; z // 0.7; np.remainder(z, -0.7)
+    np.mod(z, 0.7); np.floor_divide(z, 0.7); np.floor_divide(z, -0.7); round(z, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    "expression, points",
+    [
+        pytest.param(expression.strip(), points, id=expression.strip())
+        for table, points in ((OF_COMPLEX, COMPLEX), (OF_REALS, REALS))
+        for expression in table.strip().replace("\n", ";").split(";")
+    ],
+)
+def test_values_are_those_of_plain_compiled_code_to_the_sign_of_a_zero(expression, points):
+    """By which roots and logarithms tell the sides of their cuts."""
+    f = njit(eval(f"lambda z: {expression}", {"np": np, "math": math}))
+    for z in points:
+        plain, dual = (np.array([w.real, w.imag]) for w in (f(z), f(Dual(z, (1.0,))).value))
+        np.testing.assert_array_equal(dual, plain, err_msg=f"at {z!r}")
+        known = ~np.isnan(plain)
+        np.testing.assert_array_equal(np.signbit(dual)[known], np.signbit(plain)[known], err_msg=f"at {z!r}")
+
+
+@pytest.mark.parametrize("z", [2 + 0j, complex(2, -0.0), complex(-4, 0.0), complex(-4, -0.0)])
+@pytest.mark.parametrize("x", [1.0, Dual(1.0, (0.0,))], ids=["a constant", "a Dual"])
+def test_slopes_on_a_cut_are_those_of_its_side_compiled(z, x):
+    f = njit(lambda z, x: (np.sqrt(x - z * z), np.log(x * z * -1.0), np.arcsin(z), np.arccos(2 * z)))
+    h = 1e-6
+    up, down = (f(complex(z.real + t, z.imag), 1.0) for t in (h, -h))
+    for y, a, b in zip(f(Dual(z, (1.0,)), x), up, down, strict=True):
+        assert abs(y.partials[0] - (a - b) / (2 * h)) <= 1e-8
+
+
         for n in numbers[1:]:
             total = total + n
         return total, (x, 1.0), numbers
 
     total, pair, numbers = njit(f)(X2)
     assert_same((total, *pair, *numbers), (X2 * 3 + X2 * X2, X2, 1.0, X2, 2 * X2, X2 * X2))
+
+def test_a_quotient_has_the_digits_of_the_longer_operand():
+    z, w = Dual(np.complex64(2 + 1j), (np.complex64(1),)), Dual(1 / 3 + 1j, (1.0,))
+    wide = Dual(2 + 1j, (1 + 0j,))
+    assert_same(njit(lambda a, b: (a / b, b / a))(z, w), (wide / w, w / wide))
+
 
 
 POLES = [("sqrt", 0.0), ("cbrt", 0.0), ("log", 0.0), ("reciprocal", 0.0), ("log1p", -1.0), ("arcsin", 1.0)]

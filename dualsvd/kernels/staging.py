@@ -348,9 +348,18 @@ class Complex(Number):
     def __pos__(self) -> Complex:
         return self
 
+    def _beside(self, other: Any) -> Any:
+        """An operand as users' code meets it: a real one is complex there, as in Numba, and gives zeros their signs, by
+        which roots and logarithms tell the sides of their cuts. Tangents pass no cut."""
+        if not (_is_real(other) and self.emitter.promotes) or self.re.tangent or getattr(other, "tangent", False):
+            return other
+        _, re = self.emitter.alike(self.re, other)
+        return Complex(re, re.imag)
+
     def __add__(self, other: Any) -> Any:
         if isinstance(other, Dual):
             return NotImplemented
+        other = self._beside(other)
         if _is_real(other):
             return Complex(self.re + other, self.im)
         return Complex(self.re + other.real, self.im + other.imag)
@@ -361,15 +370,17 @@ class Complex(Number):
         if isinstance(other, Dual):
             return NotImplemented
         if _is_real(other):
-            return Complex(self.re - other, self.im)
+            return Complex(self.re - other, self.im)  # im - 0 is im
         return Complex(self.re - other.real, self.im - other.imag)
 
     def __rsub__(self, other: Any) -> Any:
-        return -self + other
+        other = self._beside(other)
+        return -self + other if _is_real(other) else Complex(other.real - self.re, other.imag - self.im)
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, Dual):
             return NotImplemented
+        other = self._beside(other)
         if _is_real(other):
             return Complex(self.re * other, self.im * other)
         c, d = other.real, other.imag
@@ -390,13 +401,13 @@ class Complex(Number):
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, Dual):
             return NotImplemented
+        other = self._beside(other)
         if _is_real(other):
             return Complex(self.re / other, self.im / other)
-        return _divide(self.re, self.im, self.re.like(other.real), self.re.like(other.imag))
+        return _divide(*self.emitter.alike(self.re, self.im, other.real, other.imag))
 
     def __rtruediv__(self, other: Any) -> Any:
-        other = self.like(other)
-        return _divide(other.re, other.im, self.re, self.im)
+        return _divide(*self.emitter.alike(other.real, other.imag, self.re, self.im))
 
     def __eq__(self, other: Any) -> Any:
         other = self.like(other)
@@ -503,6 +514,7 @@ def _whole_power(z: Any, one: Any, n: int) -> Any:
         factor, left = factor * factor, left >> 1
     power, left = factor, left >> 1
     while left > 0:
+        factor = factor * factor
         if left & 1:
             power = power * factor
         left = left >> 1
@@ -514,7 +526,6 @@ _OWN: dict[str, Callable[..., Any]] = {
     "square": lambda x: x * x,
     "reciprocal": lambda x: 1 / x,
     "degrees": lambda x: x * (180 / math.pi),
-        factor = factor * factor
     "radians": lambda x: x * (math.pi / 180),
     "maximum": lambda a, b: ((a >= b) | (a != a)).select(a, b),  # NaN wins, as in NumPy
     "minimum": lambda a, b: ((a <= b) | (a != a)).select(a, b),
@@ -603,6 +614,9 @@ _NUMBA: dict[str, Callable[..., Any]] = {
     "floor_divide": operator.floordiv,
 }
 
+# these in NumPy's loops: power of a whole exponent by logarithms, signs of zeros and quotients of infinity otherwise
+_OTHER_IN_NUMPY = ("power", "remainder", "floor_divide")
+
 # CUDA has operators for these, which round a / b: 1.0 % 0.1 would be 0
 _ROUNDED_ELSEWHERE = ("remainder", "floor_divide")
 
@@ -613,9 +627,6 @@ def _numba_functions(name: str) -> list[Callable[..., Any]]:
         return [_NUMBA[name]]
     return [f for f in (getattr(math, TABLE[name].math or "", None), getattr(np, name, None)) if f]
 
-
-# these in NumPy's loops: power of a whole exponent by logarithms, signs of zeros and quotients of infinity otherwise
-_OTHER_IN_NUMPY = ("power", "remainder", "floor_divide")
 
 def _has_avx512(context: Any) -> bool:
     """Whether compiled code of that context may use its registers; nobody knows while only types are asked for."""
