@@ -199,6 +199,12 @@ class Dual:
     def __rfloordiv__(self, other: Any) -> Any:
         return NotImplemented if _outer(self, other) is None else functions["floor_divide"](other, self)
 
+    def __divmod__(self, other: Any) -> Any:
+        return NotImplemented if _outer(self, other) is None else (self // other, self % other)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return NotImplemented if _outer(self, other) is None else (other // self, other % self)
+
     # ---- complex numbers: linear maps act on every part
 
     @property

@@ -118,6 +118,15 @@ def powers(x):
     return 2.0**x, 2**x, pow(3, x), x**2.5, x**x, (1 + 1j) ** x, x**2, x**True, x ** (x > 1), np.hypot(x > 1, x)
 
 
+def remainders(x, y):
+    return divmod(x, 0.75), divmod(5.0, y), divmod(x, y), max((x, y, 1.0)), min((9.0, x)), max((x, x.value, y))
+
+
+def decide_of_complex(z, x):
+    w = z * math.inf
+    return np.isinf(z), np.isinf(w), np.isfinite(z), np.isfinite(w), np.isnan(z), np.isnan(w * 0), np.isfinite(z * x)
+
+
 def complex_numbers(z, x):
     return z * z / (z + x), z.real, z.imag, z.conjugate(), abs(z), np.exp(z) * 2j, z**2, np.sqrt(z) - x, np.conj(z)
 
@@ -139,6 +148,8 @@ X2 = Dual(2.0, (1.0, 3.0))
         pytest.param(decide, (X2, Dual(2.0, (0.0, 0.0))), id="decisions"),
         pytest.param(construct, (3.0,), id="construction"),
         pytest.param(complex_numbers, (Z, X2), id="complex"),
+        pytest.param(decide_of_complex, (Z, X2), id="decisions on complex numbers"),
+        pytest.param(remainders, (X2, Dual(0.6, (1.0, -1.0))), id="divmod, and max of a tuple"),
         pytest.param(powers, (X2,), id="powers"),
     ],
 )
@@ -174,17 +185,6 @@ def test_functions_of_the_module_math(of_math, name):
     assert_same(*of_math[name])
 
 
-@pytest.mark.parametrize("scalar", [np.float32, np.complex64])
-def test_single_precision_comes_back(scalar):
-    x = Dual(scalar(2), (scalar(1), scalar(0.5)))
-    y = njit(lambda x: 2 * x + np.exp(x) / 3)(x)
-    assert {type(n) for n in flat(y)} == {scalar}
-
-
-def test_containers_of_duals():
-    def f(x):
-        numbers = [x, 2 * x, x * x]
-        total = numbers[0]
 def of_type(x):
     answers = np.iscomplexobj(x), np.isrealobj(x), np.isscalar(x)
     return *answers, np.zeros_like(x), np.empty_like(x) * 0, np.ones_like(x), np.full_like(x, 2.5)
@@ -244,18 +244,29 @@ def test_slopes_on_a_cut_are_those_of_its_side_compiled(z, x):
         assert abs(y.partials[0] - (a - b) / (2 * h)) <= 1e-8
 
 
-        for n in numbers[1:]:
-            total = total + n
-        return total, (x, 1.0), numbers
+@pytest.mark.parametrize("scalar", [np.float32, np.complex64])
+def test_single_precision_comes_back(scalar):
+    x = Dual(scalar(2), (scalar(1), scalar(0.5)))
+    y = njit(lambda x: 2 * x + np.exp(x) / 3)(x)
+    assert {type(n) for n in flat(y)} == {scalar}
 
-    total, pair, numbers = njit(f)(X2)
-    assert_same((total, *pair, *numbers), (X2 * 3 + X2 * X2, X2, 1.0, X2, 2 * X2, X2 * X2))
 
 def test_a_quotient_has_the_digits_of_the_longer_operand():
     z, w = Dual(np.complex64(2 + 1j), (np.complex64(1),)), Dual(1 / 3 + 1j, (1.0,))
     wide = Dual(2 + 1j, (1 + 0j,))
     assert_same(njit(lambda a, b: (a / b, b / a))(z, w), (wide / w, w / wide))
 
+
+def test_containers_of_duals():
+    def f(x):
+        numbers = [x, 2 * x, x * x]
+        total = numbers[0]
+        for n in numbers[1:]:
+            total = total + n
+        return total, (x, 1.0), numbers
+
+    total, pair, numbers = njit(f)(X2)
+    assert_same((total, *pair, *numbers), (X2 * 3 + X2 * X2, X2, 1.0, X2, 2 * X2, X2 * X2))
 
 
 POLES = [("sqrt", 0.0), ("cbrt", 0.0), ("log", 0.0), ("reciprocal", 0.0), ("log1p", -1.0), ("arcsin", 1.0)]
@@ -354,6 +365,16 @@ def two_counts(x):
         pytest.param(lambda x: np.linalg.svd(np.eye(2) * x), MissingRuleError, "svd_small", id="np.linalg.svd"),
         pytest.param(lambda x: float(x), MissingRuleError, "take .value to drop it", id="float"),
         pytest.param(lambda x: int(x), MissingRuleError, "take .value to drop it", id="int"),
+        pytest.param(lambda x: str(x), MissingRuleError, "as text", id="str"),
+        pytest.param(lambda x: f"{x}", MissingRuleError, "as text", id="f-string"),
+        pytest.param(lambda x: W[x], MissingRuleError, r"int\(x.value\)", id="index"),
+        pytest.param(
+            lambda x: W[math.floor(x)], MissingRuleError, r"int\(math.floor\(x\).value\)", id="floor as index"
+        ),
+        pytest.param(lambda x: (np.ones(2) * x)[x], MissingRuleError, r"int\(x.value\)", id="index of a DualArray"),
+        pytest.param(lambda x: x.value * X2, DTypeError, "pass it as an argument", id="a Dual from outside"),
+        pytest.param(lambda x: np.zeros_like(x, np.int64), DTypeError, "leave out the dtype", id="dtype of a number"),
+        pytest.param(lambda x: np.full_like(x, 1, np.float32), DTypeError, "leave out the dtype", id="dtype to fill"),
         pytest.param(fill_zeros, MissingRuleError, "make it by np.zeros_like", id="write into np.zeros"),
         pytest.param(select_by_two_axes, MissingRuleError, "ravel both arrays", id="mask of two axes"),
         pytest.param(write_by_two_axes, MissingRuleError, "ravel both arrays", id="write by a mask of two axes"),
@@ -895,6 +916,11 @@ def test_a_number_of_a_finished_derivative_is_refused():
     ds.jacobian(lambda x: kept.append(x) or x * 1.0, POINT, mode="forward")
     with pytest.raises(TagError):
         cyclic(kept[0])
+
+
+def test_a_traced_number_from_outside_is_refused():
+    with pytest.raises(DTypeError, match="pass it as an argument"):
+        ds.jvp(lambda x: njit(lambda t: t * x)(3.0), (2.0,), (1.0,))
 
 
 def test_a_thread_that_was_not_told_of_the_levels_around_is_refused():

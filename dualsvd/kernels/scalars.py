@@ -194,13 +194,35 @@ def _register_operators() -> None:
         compile_as(getattr(operator, name), getattr(operator, name), *_forms(1))
     compile_as(abs, abs, *_forms(1))
     compile_as(pow, of_numbers(operator.pow), *_forms(2))
+    compile_as(divmod, of_numbers(lambda a, b: (a // b, a % b)), *_forms(2))
+    compile_as(round, rules.functions["rint"], (ScalarType,))
+    compile_as(round, _round, (ScalarType, types.Integer))
     compile_as(bool, lambda x: rules.primal(x) != 0, *_forms(1))
     compile_as(operator.not_, lambda x: rules.primal(x) == 0, *_forms(1))
-    for arity in (2, 3, 4):
-        compile_as(max, lambda *xs: functools.reduce(lambda a, b: rules.where(b > a, b, a), xs), *_forms(arity))
-        compile_as(min, lambda *xs: functools.reduce(lambda a, b: rules.where(b < a, b, a), xs), *_forms(arity))
+    for extremum, best in ((max, _largest), (min, _smallest)):
+        for arity in (2, 3, 4):
+            compile_as(extremum, lambda *xs, best=best: best(xs), *_forms(arity))
+        compile_as(extremum, best, (types.BaseTuple,), accepts=_has_scalars)
     for name in ("and_", "or_", "xor"):
         compile_as(getattr(operator, name), getattr(operator, name), (MaskType, MaskType), accepts=operator.eq)
+
+
+def _largest(xs: tuple[Any, ...]) -> Any:
+    return functools.reduce(lambda a, b: rules.where(b > a, b, a), xs)
+
+
+def _smallest(xs: tuple[Any, ...]) -> Any:
+    return functools.reduce(lambda a, b: rules.where(b < a, b, a), xs)
+
+
+def _has_scalars(t: Any) -> bool:
+    return _is_made_of_numbers(t) and any(map(_is_scalar, t.types))
+
+
+def _round(x: Any, digits: Any) -> Any:
+    """Constant between its jumps."""
+    value = rules.primal(x)
+    return protocol.like(x, value.emitter.call(round, value, digits))
 
 
 def _register_table() -> None:
@@ -225,9 +247,15 @@ def _register_table() -> None:
 
 _DECISIONS: dict[str, Callable[..., Any]] = {
     "isnan": lambda x: rules.primal(x) != rules.primal(x),
-    "isinf": lambda x: abs(rules.primal(x)) == math.inf,
-    "isfinite": lambda x: abs(rules.primal(x)) < math.inf,
+    "isinf": lambda x: functools.reduce(operator.or_, (abs(part) == math.inf for part in _reals(x))),
+    "isfinite": lambda x: functools.reduce(operator.and_, (abs(part) < math.inf for part in _reals(x))),
 }
+
+
+def _reals(x: Any) -> tuple[Any, ...]:
+    """The value, in its real and imaginary part."""
+    x = rules.primal(x)
+    return (x.real, x.imag) if rules.is_complex(x) else (x,)
 
 
 def _partial(x: Any, k: Any) -> Any:
@@ -354,6 +382,12 @@ def _no_cast(t: types.Type, *_: types.Type) -> str | None:
     return None
 
 
+def _no_index(target: types.Type, index: types.Type) -> str | None:
+    if isinstance(target, types.IterableType) and isinstance(index, DualType):  # not a class of the user's
+        return f"{index} cannot be an index; take its value, int(x.value), or int(math.floor(x).value) to round it down"
+    return None
+
+
 def _no_plain_store(target: types.Type, index: types.Type, x: types.Type) -> str | None:
     if isinstance(target, types.Array) and not isinstance(target.dtype, DualType) and isinstance(x, DualType):
         advice = "make it by np.zeros_like(x) of a DualArray x, which holds derivatives, not by np.zeros"
@@ -369,6 +403,79 @@ def _no_plain_array(items: Any, *_: types.Type) -> str | None:
             f"np.array cannot hold {items}: fill an array made by np.zeros_like(x) of a DualArray x, or return a tuple"
         )
     return None
+
+
+#: Registered for the CPU alone, these are asked before Numba's own overloads, which take any type.
+_overload = functools.partial(overload, target="cpu")
+
+
+@_overload(np.iscomplexobj)
+def _iscomplexobj(x):
+    return _known(x, lambda t: is_complex_type(t))
+
+
+@_overload(np.isrealobj)
+def _isrealobj(x):
+    return _known(x, lambda t: not is_complex_type(t))
+
+
+@_overload(np.isscalar)
+def _isscalar(element):
+    answer = isinstance(element, DualType)
+    return (lambda element: answer) if answer else None
+
+
+def _known(x: Any, decide: Callable[..., bool]) -> Any:
+    """An answer that the type of a Dual gives."""
+    if not isinstance(x, DualType):
+        return None
+    answer = decide(x)
+    return lambda x: answer
+
+
+def _like(function: Callable[..., Any], constant: float) -> None:
+    @_overload(function)
+    def like(a, dtype=None):
+        return (lambda a, dtype=None: protocol.like(a, constant)) if _has_own(a, dtype) else None
+
+
+_like(np.zeros_like, 0.0)
+_like(np.empty_like, 0.0)
+_like(np.ones_like, 1.0)
+
+
+@_overload(np.full_like)
+def _full_like(a, fill_value, dtype=None):
+    if _has_own(a, dtype):
+        return lambda a, fill_value, dtype=None: protocol.like(a, 0.0) + fill_value
+    return None
+
+
+def _has_own(a: types.Type, dtype: Any) -> bool:
+    """Whether a is a Dual, and the dtype its own or left out; another would lose the derivative."""
+    if not isinstance(a, DualType):
+        return False
+    if dtype is None or isinstance(dtype, (types.NoneType, types.Omitted)):
+        return True
+    if isinstance(dtype, types.DTypeSpec) and dtype.dtype == lane_type(a):
+        return True
+    raise refusal(DTypeError, f"a number like {a} has its type, got {dtype}: leave out the dtype")
+
+
+@_overload(str)
+@_overload(repr)
+def _no_text(x):
+    if isinstance(x, DualType):
+        raise refusal(MissingRuleError, f"compiled code cannot write {x} as text; take .value, or print from Python")
+    return None
+
+
+@lower_constant(DualType)
+def _no_constant(context: Any, builder: Any, t: DualType, x: Any) -> Any:
+    raise refusal(  # not a NotImplementedError, which Numba answers with one of its own
+        DTypeError,
+        f"compiled code would keep {t} from outside the function as it is at the first call: pass it as an argument",
+    )
 
 
 # ---- Dual across the border to Python
@@ -965,4 +1072,5 @@ _refuse(float, _no_cast)
 _refuse(int, _no_cast)
 _refuse(complex, _no_cast)
 _refuse(operator.setitem, _no_plain_store)
+_refuse(operator.getitem, _no_index)
 _refuse(np.array, _no_plain_array)
