@@ -197,7 +197,7 @@ def _number_type(x: DualArray, level: int) -> DualType:
 def _typeof_tracer(x: Tracer, context: Any) -> types.Type:
     if context.purpose is Purpose.constant:
         raise refusal(
-            MissingRuleError,
+            DTypeError,
             f"the compiled function called at {caller()} holds {type(x).__name__} as a constant, and would keep its "
             "derivatives for good: pass it as an argument",
         )
