@@ -183,7 +183,7 @@ def extreme_jacobian(
     which: str,
     part: int | None = None,
     out: Any = None,
-    least: bool = True,
+    least: bool = False,
     options: Options | None = None,
 ) -> Any:
     """The gradient itself."""

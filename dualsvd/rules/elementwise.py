@@ -114,10 +114,8 @@ def quotient(operands: Operands, tangents: Operands) -> Any:
     if type(a) is float or type(a) is int:
         kernel = RECIPROCAL.kernel(b, db)
         return None if kernel is None else kernel(b, db, a)
-    if not alike(a, da, b, db) or da.shape[1:] != a.shape:
-        return None
     together = QUOTIENT(operands, tangents)
-    if together is not None:
+    if together is not None or not alike(a, da, b, db) or da.shape[1:] != a.shape:
         return together
     z = Dual(a, (da,)) / Dual(b, (db,))
     return z.value, z.partials[0]

@@ -22,11 +22,11 @@ def real_dtype(x: Any) -> Any:
     return np.finfo(derivative_dtype(x)).dtype
 
 
-def _count(a: Any, axis: Any, where: Any) -> Any:
+def _count(a: Any, axis: Any, where: Any, keepdims: Any = False) -> Any:
     """How many elements a mean along those axes is over."""
     if where is None or where is True:
         return math.prod(a.shape[k] for k in negative_axes(axis, a.ndim))
-    return np.sum(np.broadcast_to(where, a.shape), axis=axis, dtype=real_dtype(a))
+    return np.sum(np.broadcast_to(where, a.shape), axis=axis, dtype=real_dtype(a), keepdims=bool(keepdims))
 
 
 def _freedom(n: Any, ddof: Any) -> Any:
@@ -52,8 +52,7 @@ def square_modulus(x: Any) -> Any:
 def _np_mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = None
 ) -> Any:
-    a, n = in_dtype(a, dtype), _count(a, axis, where)
-    n = restore(n, a.ndim, negative_axes(axis, a.ndim), False) if keepdims and np.ndim(n) else n
+    a, n = in_dtype(a, dtype), _count(a, axis, where, keepdims)
     return finish(np.sum(a, axis=axis, keepdims=keepdims, where=where) / n, out, dtype)
 
 
@@ -75,9 +74,8 @@ def _np_var(
     if dtype is not None and (a.dtype.kind != "c" or np.dtype(dtype).kind == "c"):  # NumPy casts the mean alone there
         a = in_dtype(a, dtype)
     spread = np.sum(square_modulus(a - mean), axis=axis, keepdims=keepdims, where=where)
-    n = _count(a, axis, where)
-    n = restore(n, a.ndim, negative_axes(axis, a.ndim), False) if keepdims and np.ndim(n) else n
-    return finish(spread / _freedom(n, ddof if correction is None else correction), out, dtype)
+    free = _freedom(_count(a, axis, where, keepdims), ddof if correction is None else correction)
+    return finish(spread / free, out, dtype)
 
 
 @implements(np.std)
@@ -258,7 +256,7 @@ def _np_nanvar(
     correction: Any = None,
 ) -> Any:
     there, ddof = where & ~np.isnan(a), ddof if correction is None else correction
-    n = np.sum(there, axis=axis, keepdims=bool(keepdims))
+    n = _count(a, axis, there, keepdims)
     none = n <= ddof
     if np.any(none):
         warnings.warn("Degrees of freedom <= 0 for slice.", RuntimeWarning, stacklevel=2)
