@@ -41,7 +41,7 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 #: makes numbers of a kind (`Kind("float64", (2,))`: Dual with two partials) of a flat array of reals in any memory.
 #: `Dual` is among them because `cuda.jit` does not load Numba's extensions, as `njit` does: one from here is known.
 PIECES = {
-    "scalars": ("Dual", "Kind", "buffer"),
+    "buffers": ("Dual", "Kind", "buffer"),
     "jacobi": ("dots", "inner", "rotation", "rotate", "converge", "normalise", "complete", "primal_columns", "follow"),
 }
 

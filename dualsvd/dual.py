@@ -494,7 +494,7 @@ def absolute(x: Any) -> Any:
 
 @functools.cache
 def _typing() -> Any:
-    return importlib.import_module("dualsvd.kernels.scalars").type_of
+    return importlib.import_module("dualsvd.kernels.boxing").type_of
 
 
 functions["absolute"] = absolute

@@ -54,14 +54,14 @@ LAYERS = (
 
 # What functions import from above when they are called, and why they have to.
 FROM_ABOVE = {
-    ("dual", "kernels.scalars"): "Numba asks a Dual for its type",
+    ("dual", "kernels.boxing"): "Numba asks a Dual for its type",
     ("rules.registry", "kernels.arrays"): "Numba asks a traced array for its type",
     ("kernels.scalars", "kernels.arrays"): "whoever compiles a Dual compiles arrays of them too",
     (
-        "kernels.scalars",
+        "kernels.boxing",
         "rules.registry",
     ): "a number in compiled code knows the level of its derivative, one outside its tag",
-    ("kernels.scalars", "forward"): "a number that compiled code returns to a running derivative is a DualArray",
+    ("kernels.boxing", "forward"): "a number that compiled code returns to a running derivative is a DualArray",
     ("rules.custom", "forward"): "a Dual that is given to a custom rule is a DualArray of one number",
     ("linalg.divided_differences", "transforms"): "the second derivative of a user's function is that of its df",
 }

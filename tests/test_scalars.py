@@ -14,6 +14,8 @@ from dualsvd.dual import Dual, functions
 from dualsvd.elementary import TABLE
 from dualsvd.errors import DTypeError, ShapeError
 from dualsvd.kernels import protocol, staging
+from dualsvd.kernels.boxing import leaves
+from dualsvd.kernels.buffers import Kind, buffer, components, lanes, leaf_kind
 from dualsvd.kernels.protocol import (
     Buffer,
     abs2,
@@ -39,7 +41,6 @@ from dualsvd.kernels.protocol import (
     tiny_of,
     where,
 )
-from dualsvd.kernels.scalars import Kind, buffer, components, lanes, leaf_kind, leaves
 from dualsvd.kernels.staging import DualType, PackType, join
 
 #: libm and NumPy round their functions differently, by an ulp or two; a chain rule multiplies a few of them

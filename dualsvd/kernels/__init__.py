@@ -4,7 +4,8 @@
     jacobi, qr, householder, derivatives  the texts: rotations and sweeps, pivoted QR factorisations, closed forms,
     bidiagonal                            reduction to bidiagonal form and QR sweeps
     staging                               numbers that record LLVM instructions
-    scalars, lanes                        Dual, SIMD packs and buffers as Numba types; packs from memory and back
+    scalars, boxing                       Dual and SIMD packs in Numba's calls; Dual from Python and back
+    buffers, lanes                        numbers of any kind in memory; packs from matrices and back
     texts, caching                        the texts made known to Numba; code on disk that notices edited rules
     transfer, compiled, accurate          the kernels, and how matrices come to them and leave
     memory_bound, banded                  products, dyads and Krylov steps in one pass; the top of a band matrix
@@ -38,7 +39,7 @@ import importlib
 from typing import Any
 
 _SMALL = ("svd_small", "svdvals_small", "jacobi_svd_inplace")
-_SCALARS = ("Kind", "buffer")
+_BUFFERS = ("Kind", "buffer")
 _TEXTS = (
     "rotation",
     "rotate",
@@ -55,7 +56,7 @@ _TEXTS = (
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in (("small", _SMALL), ("scalars", _SCALARS), ("jacobi", _TEXTS)):
+    for module, names in (("small", _SMALL), ("buffers", _BUFFERS), ("jacobi", _TEXTS)):
         if name in names:
             importlib.import_module(f"{__name__}.texts")  # which lets Numba compile them
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)

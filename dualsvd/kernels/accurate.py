@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import householder, jacobi, qr
+from .buffers import buffer, components, lanes
 from .caching import jit
 from .protocol import entry, like
-from .scalars import buffer, components, lanes
 from .texts import OPTIONS, called
 from .transfer import (
     POWERS,

@@ -1,7 +1,7 @@
 """Compiled kernels on disk that notice an edited rule.
 
 Numba's cache watches the file of the decorated function only, while a compiled number consists of the rules of
-`dual`, `elementary` and this package. So every number type (`scalars.Kind`, Dual, packs, buffers) carries the
+`dual`, `elementary` and this package. So every number type (`buffers.Kind`, Dual, packs, buffers) carries the
 fingerprint of these files in its key: a function that has one in its signature, the user's own included, is
 compiled anew when they change. Kernels of this package therefore take a `Kind`, stand at module level (a function
 made inside another never finds itself in the cache), and are decorated by
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).parent.parent
-_RULES = ("dual.py", "elementary.py", "kernels/*.py")
+_RULES = ("dual.py", "elementary.py", "kernels/*.py", "kernels/arrays/*.py")
 
 
 def _fingerprint() -> str:

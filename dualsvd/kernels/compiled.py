@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from . import bidiagonal, derivatives, householder, jacobi
+from .buffers import buffer, components, integer, lanes
 from .caching import jit
 from .lanes import write_lanes
 from .protocol import any_true, like, raising, where
-from .scalars import buffer, components, integer, lanes
 from .texts import OPTIONS, called, inlined
 from .transfer import (
     fetch,

@@ -386,7 +386,7 @@ def _empty(taken: Any, results: Any, axis: int) -> None:
 
 @functools.cache
 def _kind(dtype: np.dtype, partials: int, lanes: int) -> Any:
-    from .scalars import Kind
+    from .buffers import Kind
 
     return Kind(dtype, (partials,) if partials else (), lanes)
 
@@ -401,7 +401,7 @@ def _leaf_kinds(dtype: np.dtype, lanes: int) -> tuple[Any, ...]:
 @functools.cache
 def _row_kinds(dtype: np.dtype) -> tuple[Any, ...]:
     """The kinds of packs of rows, and of real ones of as many; of entries and reals."""
-    from .scalars import Kind
+    from .buffers import Kind
 
     rows, real = ROW_REGISTERS * _register() // dtype.itemsize, np.empty(0, dtype).real.dtype
     return Kind(dtype, rows=rows), Kind(real, rows=rows), *_leaf_kinds(dtype, 1)[::2]
@@ -446,7 +446,7 @@ def _register() -> int:
 @functools.cache
 def _sizes(m: int, n: int, lanes: int) -> tuple[Any, Any]:
     """The sizes as packs take them: some have kernels of their own."""
-    from .scalars import Fixed
+    from .buffers import Fixed
 
     return (Fixed(m), Fixed(n)) if lanes > 1 and (m, n) in FIXED else (m, n)
 

@@ -21,7 +21,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..errors import DTypeError
-from .scalars import BufferType, lanes_of, memory_at, refusal
+from .buffers import BufferType, lanes_of, memory_at
+from .scalars import refusal
 from .staging import Emitter, shuffle_places
 
 

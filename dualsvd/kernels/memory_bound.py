@@ -20,8 +20,8 @@ from numba import from_dtype, typeof, types
 from numba.extending import register_jitable
 
 from ..dual import Dual
+from .buffers import Kind
 from .caching import compiles, jit
-from .scalars import Kind
 from .texts import inlined
 
 #: Every bit as NumPy has it, so that no result depends on which way was taken: tangents are not fused (`staging`) where

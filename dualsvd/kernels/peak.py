@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .buffers import buffer
 from .caching import jit
-from .scalars import buffer
 
 #: Chains of multiply-adds that do not wait for one another: latency times throughput, and some more.
 CHAINS = 12

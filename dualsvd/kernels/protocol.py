@@ -289,7 +289,7 @@ def set_lane(store: Any, k: int, i: int, x: Any) -> None:
 
 
 class Buffer:
-    """A flat store of scalars, indexed by one integer. Compiled, the same text reads `scalars.buffer(array, kind)`.
+    """A flat store of scalars, indexed by one integer. Compiled, the same text reads `buffers.buffer(array, kind)`.
 
     >>> b = Buffer.zeros(3, 1.0)
     >>> b[1] = 2.5

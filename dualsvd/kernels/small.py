@@ -27,9 +27,10 @@ from numba.extending import overload, register_jitable
 from ..errors import ConvergenceError, DegenerateError, DTypeError, NonFiniteError, ShapeError
 from . import jacobi
 from .arrays import DualArrayType, allocator, element_type, from_source
+from .buffers import Kind, buffer, components, leaf_kind, order_of
 from .caching import jit
 from .protocol import any_true, conj, eps_of, like, maximum, raising
-from .scalars import Kind, buffer, components, leaf_kind, order_of, refusal
+from .scalars import refusal
 from .staging import DualType, precision, real_type
 from .texts import OPTIONS, TEXT, called
 from .transfer import identity

@@ -149,6 +149,16 @@ def leaf_type(t: types.Type) -> Any:
     return leaf_type(t.part) if isinstance(t, DualType) else t
 
 
+def levels_of(t: types.Type) -> tuple[tuple[int, int], ...]:
+    """(partials, level) of each wrapper, the outermost first."""
+    return ((t.count, t.level), *levels_of(t.part)) if isinstance(t, DualType) else ()
+
+
+def size_of(t: types.Type) -> int:
+    """How many plain numbers a number is made of."""
+    return (1 + t.count) * size_of(t.part) if isinstance(t, DualType) else 1
+
+
 def lane_type(t: types.Type) -> Any:
     """The type of a single number of a leaf."""
     t = leaf_type(t)

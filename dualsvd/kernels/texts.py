@@ -15,7 +15,8 @@ from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 from numba.extending import overload, register_jitable
 
 from . import bidiagonal, derivatives, householder, jacobi, qr
-from .scalars import compile_rule, order_of
+from .buffers import order_of
+from .scalars import compile_rule
 
 #: Fused multiply-add; NaN, infinity and signs of zeros keep their meaning, and sums their order. Not reciprocals: LLVM
 #: takes those of single precision by an estimate, which is a sixth of a rounding too small on average.

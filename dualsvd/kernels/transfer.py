@@ -15,9 +15,10 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import populate_array
 
+from .buffers import BufferType, FixedType, buffer, components, components_of, lanes, lanes_of, seen_as
 from .lanes import prefetch, read_lanes, write_lanes
 from .protocol import conj, entry, like, set_entry
-from .scalars import BufferType, FixedType, Versioned, buffer, components, components_of, lanes, lanes_of, seen_as
+from .staging import Versioned
 from .texts import called, inlined
 from .verdicts import VERDICT
 

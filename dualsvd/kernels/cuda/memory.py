@@ -7,9 +7,9 @@ import math
 from numba.extending import register_jitable
 
 from .. import jacobi
+from ..buffers import buffer, components
 from ..derivatives import conjugate_if
 from ..protocol import absolute, any_true, eps_of, imag, like, real, where
-from ..scalars import buffer, components
 from ..texts import OPTIONS
 from ..verdicts import NONFINITE, TIED, UNCONVERGED
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, int64
 
-from ..scalars import Kind, components
+from ..buffers import Kind, components
 from .teams import (
     block_dual,
     block_pullback,

@@ -9,8 +9,8 @@ from typing import Any
 import numba.cuda
 
 from .. import derivatives, jacobi
+from ..buffers import Kind, buffer, components
 from ..protocol import any_true, eps_of, like, maximum, minimum, primal, real
-from ..scalars import Kind, buffer, components
 from .memory import (
     exponent_for,
     fill,

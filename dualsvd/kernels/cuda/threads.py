@@ -13,8 +13,8 @@ import numba.cuda
 from numba import int64
 
 from .. import derivatives, jacobi
+from ..buffers import Kind, buffer, components
 from ..protocol import eps_of, like
-from ..scalars import Kind, buffer, components
 from .memory import exponent_for, fill, identity, largest, load, load_factors, store, store_factors, tell, verdict
 
 #: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.

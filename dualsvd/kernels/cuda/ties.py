@@ -10,8 +10,8 @@ import numba.cuda
 import numpy as np
 
 from .. import jacobi
+from ..buffers import Kind, buffer, components
 from ..protocol import eps_of, like
-from ..scalars import Kind, buffer, components
 from .memory import exponent_for, fill, inline, largest, load, load_factors, store, store_factors, view
 
 #: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.
