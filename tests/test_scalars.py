@@ -16,6 +16,8 @@ from dualsvd.errors import DTypeError, ShapeError
 from dualsvd.kernels import protocol, staging
 from dualsvd.kernels.boxing import leaves
 from dualsvd.kernels.buffers import Kind, buffer, components, lanes, leaf_kind
+from dualsvd.kernels.leaf_functions import SUBSTITUTES
+from dualsvd.kernels.number_types import DualType, PackType, join, lane_type
 from dualsvd.kernels.protocol import (
     Buffer,
     abs2,
@@ -41,7 +43,6 @@ from dualsvd.kernels.protocol import (
     tiny_of,
     where,
 )
-from dualsvd.kernels.staging import DualType, PackType, join
 
 #: libm and NumPy round their functions differently, by an ulp or two; a chain rule multiplies a few of them
 ULPS = 32.0
@@ -75,7 +76,7 @@ def levels(number) -> tuple:
 
 
 def leaf_dtype(kind: Kind) -> np.dtype:
-    lane = staging.lane_type(kind.number)
+    lane = lane_type(kind.number)
     return np.dtype(str(lane))
 
 
@@ -291,7 +292,7 @@ def test_compiled_functions_equal_those_of_python(row, kind):
 # ---- functions that leaves write themselves
 
 
-@pytest.mark.parametrize("name", sorted(staging._SUBSTITUTES))
+@pytest.mark.parametrize("name", sorted(SUBSTITUTES))
 def test_substitutes_for_targets_without_the_function(name, monkeypatch):
     """What numba-cuda lacks is written with leaf operators; here it is compiled on the CPU in the place of NumPy's."""
     known = staging._numba_functions

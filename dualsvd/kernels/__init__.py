@@ -3,7 +3,7 @@
     protocol                              the operations a kernel text may use
     jacobi, qr, householder, derivatives  the texts: rotations and sweeps, pivoted QR factorisations, closed forms,
     bidiagonal                            reduction to bidiagonal form and QR sweeps
-    staging                               numbers that record LLVM instructions
+    number_types, staging, leaf_functions numbers as Numba's types; numbers that record LLVM instructions
     scalars, boxing                       Dual and SIMD packs in Numba's calls; Dual from Python and back
     buffers, lanes                        numbers of any kind in memory; packs from matrices and back
     texts, caching                        the texts made known to Numba; code on disk that notices edited rules

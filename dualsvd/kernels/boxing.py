@@ -17,7 +17,8 @@ from numba.np.numpy_support import as_dtype
 from .. import dual as rules
 from ..dual import Dual
 from . import scalars  # noqa: F401, whoever has a Dual compiles its arithmetic too
-from .staging import DualType, Emitter, join, leaf_type, levels_of, size_of
+from .number_types import DualType, join, leaf_type, levels_of, size_of
+from .staging import Emitter
 
 _TYPES: dict[Any, DualType] = {}
 

@@ -22,12 +22,8 @@ from ..dual import Dual
 from ..errors import DTypeError
 from . import protocol
 from .boxing import fold, leaves
-from .scalars import arity, is_number, refusal
-from .staging import (
-    Complex,
+from .number_types import (
     DualType,
-    Emitter,
-    Leaf,
     PackType,
     RowsType,
     Versioned,
@@ -39,6 +35,8 @@ from .staging import (
     real_type,
     size_of,
 )
+from .scalars import arity, is_number, refusal
+from .staging import Complex, Emitter, Leaf
 
 __all__ = ["Fixed", "Kind", "buffer", "components", "integer", "lanes", "leaf_kind"]
 

@@ -40,7 +40,8 @@ from ..dual import Dual
 from ..elementary import BY_NAME, Row
 from ..errors import DTypeError, DualSVDError, MissingRuleError, TagError
 from . import protocol
-from .staging import INTEGER, DualType, Emitter, Mask, MaskType, ScalarType, is_complex_type, join, lane_type
+from .number_types import INTEGER, DualType, MaskType, ScalarType, is_complex_type, join, lane_type
+from .staging import Emitter, Mask
 
 
 def register() -> None:

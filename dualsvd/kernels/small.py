@@ -29,9 +29,9 @@ from . import jacobi
 from .arrays import DualArrayType, allocator, element_type, from_source
 from .buffers import Kind, buffer, components, leaf_kind, order_of
 from .caching import jit
+from .number_types import DualType, precision, real_type
 from .protocol import any_true, conj, eps_of, like, maximum, raising
 from .scalars import refusal
-from .staging import DualType, precision, real_type
 from .texts import OPTIONS, TEXT, called
 from .transfer import identity
 from .verdicts import NONFINITE, TIED, UNCONVERGED

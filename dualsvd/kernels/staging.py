@@ -24,196 +24,25 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, errors, types
 from numba.core.cpu import CPUContext
-from numba.core.typeconv import Conversion
-from numba.extending import models, register_model
 
 from ..dual import Dual, Staged
 from ..elementary import TABLE, polygamma
-from ..errors import DTypeError, ShapeError
-from .caching import FINGERPRINT
-
-INTEGER = types.int64
-REAL = {32: types.float32, 64: types.float64}
-COMPLEX = {32: types.complex64, 64: types.complex128}
-
-
-# ---- types
-
-
-class Versioned(types.Type):
-    """A type of this library: what Numba has cached on disk holds the rules of its day, and is found only by them."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.rules = FINGERPRINT  # pickled with the type
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (self.name, self.rules)
-
-
-class ScalarType(Versioned):
-    """A number of this library: a dual or a pack."""
-
-
-class DualType(ScalarType):
-    """`Dual` with `count` partials, all parts of the type `part`; `level` orders nested derivatives as `tag` does."""
-
-    def __init__(self, part: Any, count: int, level: int = 0) -> None:
-        self.part, self.count, self.level = part, count, level
-        super().__init__(f"Dual({part}, {count}, level={level})" if level else f"Dual({part}, {count})")
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Where the outermost level stands among nested ones: its level, then how often that is nested in itself."""
-        below = self.part.place if isinstance(self.part, DualType) else (-1, 0)
-        return (self.level, 1 + below[1] if below[0] == self.level else 1)
-
-    @property
-    def bitwidth(self) -> int:
-        return (1 + self.count) * self.part.bitwidth
-
-    def can_convert_from(self, typingctx: Any, other: types.Type) -> Any:
-        """A constant can be taken for a dual, but is none: code compiled for it must win over code for duals."""
-        if not isinstance(other, (DualType, types.Number)):
-            return None
-        try:
-            holds = join(self, other) == self
-        except ShapeError:
-            holds = False
-        found = typingctx.can_convert(lane_type(other), lane_type(self)) if holds else None
-        return None if found is None else max(found, Conversion.safe)
-
-    def unify(self, typingctx: Any, other: types.Type) -> types.Type | None:
-        return join(self, other) if isinstance(other, (DualType, types.Number)) else None
-
-
-class PackType(ScalarType):
-    """`lanes` numbers of one type in SIMD registers."""
-
-    def __init__(self, lanes: int, lane: Any = types.float64) -> None:
-        self.lanes, self.lane = lanes, lane
-        super().__init__(f"Pack({lanes} x {lane})")
-
-    def of(self, lane: Any) -> PackType:
-        """As many numbers of another type."""
-        return type(self)(self.lanes, lane)
-
-    @property
-    def bitwidth(self) -> int:
-        return self.lanes * self.lane.bitwidth
-
-
-class RowsType(PackType):
-    """A pack whose lanes are rows of one column: what is said of the column is the `total` over its lanes."""
-
-    def __init__(self, lanes: int, lane: Any = types.float64) -> None:
-        super().__init__(lanes, lane)
-        self.name = f"Rows({lanes} x {lane})"
-
-
-class MaskType(Versioned):
-    """One truth value a lane."""
-
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
-        super().__init__(f"Mask({lanes})")
-
-
-@register_model(DualType)
-class _DualModel(models.StructModel):
-    def __init__(self, manager: Any, t: DualType) -> None:
-        super().__init__(manager, t, [("value", t.part), ("partials", types.UniTuple(t.part, t.count))])
-
-
-@register_model(PackType)
-@register_model(RowsType)
-class _PackModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, t: PackType) -> None:
-        super().__init__(manager, t, _vector(t))
-
-
-@register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, t: MaskType) -> None:
-        super().__init__(manager, t, ir.VectorType(ir.IntType(1), t.lanes))
-
-
-def _vector(t: PackType) -> ir.Type:
-    plane = ir.VectorType(ir.FloatType() if precision(t) == 32 else ir.DoubleType(), t.lanes)
-    return ir.LiteralStructType([plane, plane]) if is_complex_type(t) else plane
-
-
-def leaf_type(t: types.Type) -> Any:
-    """The type of the plain number inside all levels."""
-    return leaf_type(t.part) if isinstance(t, DualType) else t
-
-
-def levels_of(t: types.Type) -> tuple[tuple[int, int], ...]:
-    """(partials, level) of each wrapper, the outermost first."""
-    return ((t.count, t.level), *levels_of(t.part)) if isinstance(t, DualType) else ()
-
-
-def size_of(t: types.Type) -> int:
-    """How many plain numbers a number is made of."""
-    return (1 + t.count) * size_of(t.part) if isinstance(t, DualType) else 1
-
-
-def lane_type(t: types.Type) -> Any:
-    """The type of a single number of a leaf."""
-    t = leaf_type(t)
-    return t.lane if isinstance(t, PackType) else t
-
-
-def is_complex_type(t: types.Type) -> bool:
-    return isinstance(lane_type(t), types.Complex)
-
-
-def precision(t: types.Type) -> int:
-    """Bits of the real numbers of a leaf, 32 or 64."""
-    lane = lane_type(t)
-    return lane.underlying_float.bitwidth if isinstance(lane, types.Complex) else lane.bitwidth
-
-
-def real_type(t: types.Type) -> Any:
-    """The leaf type of the real part."""
-    if isinstance(t, PackType):
-        return t.of(real_type(t.lane))
-    return REAL[precision(t)] if isinstance(t, types.Complex) else t
-
-
-def complex_type(t: types.Type) -> Any:
-    """The leaf type whose real part has the type t."""
-    return t.of(complex_type(t.lane)) if isinstance(t, PackType) else COMPLEX[precision(t)]
-
-
-def join(a: Any, b: Any) -> Any:
-    """The type that holds both: outer level of duals, packs over single numbers, complex over real, 64 bits over 32.
-
-    An integer takes the precision of the other: 2*x keeps the type of x, as Python's integers do in NumPy.
-    """
-    if isinstance(a, DualType) and isinstance(b, DualType) and a.place == b.place:
-        if a.count != b.count:
-            raise ShapeError(
-                f"two Duals of one level must have equally many partials, got {a.count} and {b.count}; "
-                "seed both with the same number of directions"
-            )
-        return DualType(join(a.part, b.part), a.count, a.level)
-    if isinstance(a, DualType) and not (isinstance(b, DualType) and b.place > a.place):
-        return DualType(join(a.part, b), a.count, a.level)
-    if isinstance(b, DualType):
-        return DualType(join(a, b.part), b.count, b.level)
-    packs = [t for t in (a, b) if isinstance(t, PackType)]
-    if packs:
-        return complex_type(real_type(packs[0])) if is_complex_type(a) or is_complex_type(b) else packs[0]
-    inexact = [t for t in (a, b) if isinstance(t, (types.Float, types.Complex))]
-    if not inexact:
-        return INTEGER
-    bits = max(map(precision, inexact))
-    return (COMPLEX if any(map(is_complex_type, inexact)) else REAL)[bits]
-
-
-# ---- numbers
+from ..errors import DTypeError
+from .leaf_functions import NUMBA, OTHER_IN_NUMPY, OWN, OWN_COMPLEX, ROUNDED_ELSEWHERE, SUBSTITUTES, whole_power
+from .number_types import (
+    INTEGER,
+    DualType,
+    MaskType,
+    PackType,
+    RowsType,
+    complex_type,
+    is_complex_type,
+    join,
+    lane_type,
+    precision,
+    real_type,
+    vector_of,
+)
 
 
 class Number(Staged):
@@ -499,142 +328,10 @@ class Mask(Staged):
         raise TypeError("a rule branched on a mask that is known only at run time; use where(mask, a, b)")
 
 
-# ---- functions of the table that leaves write with their own operators; all others are Numba's
-
-
-def _sign(x: Leaf) -> Leaf:
-    return (x > 0).select(1, (x < 0).select(-1, x))
-
-
-def _heaviside(x: Leaf, at_zero: Leaf) -> Leaf:
-    return (x == 0).select(at_zero, (x < 0).select(0, (x > 0).select(1, x)))
-
-
-def _sinc(x: Leaf) -> Leaf:
-    t = (x == 0).select(1, x * math.pi)
-    return (x == 0).select(1, t.emitter.function("sin", (t,)) / t)
-
-
-def _whole_power(z: Any, one: Any, n: int) -> Any:
-    """z**n by squaring, as Python does it; by logarithms (1+2j)**2 would come out off by rounding."""
-    if n == 0:
-        return one
-    factor, left = z, n
-    while left & 1 == 0:
-        factor, left = factor * factor, left >> 1
-    power, left = factor, left >> 1
-    while left > 0:
-        factor = factor * factor
-        if left & 1:
-            power = power * factor
-        left = left >> 1
-    return power
-
-
-_OWN: dict[str, Callable[..., Any]] = {
-    "absolute": abs,
-    "square": lambda x: x * x,
-    "reciprocal": lambda x: 1 / x,
-    "degrees": lambda x: x * (180 / math.pi),
-    "radians": lambda x: x * (math.pi / 180),
-    "maximum": lambda a, b: ((a >= b) | (a != a)).select(a, b),  # NaN wins, as in NumPy
-    "minimum": lambda a, b: ((a <= b) | (a != a)).select(a, b),
-    "fmax": lambda a, b: ((a >= b) | (b != b)).select(a, b),  # NaN loses
-    "fmin": lambda a, b: ((a <= b) | (b != b)).select(a, b),
-    "sign": _sign,
-    "heaviside": _heaviside,
-    "sinc": _sinc,
-}
-
-
-def _trunc(x: Leaf) -> Leaf:
-    whole = abs(x) >= 2.0 ** (52 if precision(x.type) == 64 else 23)  # inf too, of which fmod is NaN
-    return (whole | (x != x)).select(x, x - x.emitter.function("fmod", (x, 1.0)))
-
-
-def _floor(x: Leaf) -> Leaf:
-    t = _trunc(x)
-    return t - (t > x).select(1, 0)
-
-
-def _ceil(x: Leaf) -> Leaf:
-    t = _trunc(x)
-    return t + (t < x).select(1, 0)
-
-
-def _rint(x: Leaf) -> Leaf:
-    t = _trunc(x)
-    over, odd = abs(x - t), t.emitter.function("fmod", (t, 2.0)) != 0
-    return ((over > 0.5) | ((over == 0.5) & odd)).select(t + _sign(x), t)
-
-
-def _remainder(a: Leaf, b: Leaf) -> Leaf:
-    r = a.emitter.function("fmod", (a, b))  # exact, but of the sign of a
-    return ((r != 0) & ((r < 0) ^ (b < 0))).select(r + b, r)
-
-
-def _floor_divide(a: Leaf, b: Leaf) -> Leaf:
-    r = a.emitter.function("fmod", (a, b))
-    quotient = (a - r) / b - ((r != 0) & ((r < 0) ^ (b < 0))).select(1, 0)  # whole but for rounding
-    return (b == 0).select(a / b, _rint(quotient))
-
-
-def _cbrt(x: Leaf) -> Leaf:
-    regular = (x != 0) & (abs(x) < math.inf)
-    safe = regular.select(x, 1)
-    y = _sign(safe) * x.emitter.function("power", (abs(safe), 1 / 3))
-    y = y - (y - safe / (y * y)) / 3  # a step of Newton's, for the rounding of 1/3
-    return regular.select(y, x)
-
-
-def _logaddexp(a: Leaf, b: Leaf) -> Leaf:
-    higher = (a > b).select(a, b)
-    ratio = a.emitter.function("exp", (-abs(a - b),))
-    return (a == b).select(a + math.log(2), higher + a.emitter.function("log1p", (ratio,)))
-
-
-def _logaddexp2(a: Leaf, b: Leaf) -> Leaf:
-    return _logaddexp(a * math.log(2), b * math.log(2)) / math.log(2)
-
-
-# for targets that lack NumPy's function: CUDA
-_SUBSTITUTES: dict[str, Callable[..., Any]] = {
-    "trunc": _trunc,
-    "floor": _floor,
-    "ceil": _ceil,
-    "rint": _rint,
-    "cbrt": _cbrt,
-    "logaddexp": _logaddexp,
-    "logaddexp2": _logaddexp2,
-    "remainder": _remainder,
-    "floor_divide": _floor_divide,
-}
-_OWN_COMPLEX: dict[str, Callable[..., Any]] = {
-    "square": lambda z: z * z,
-    "reciprocal": lambda z: 1 / z,
-    "absolute": lambda z: z.emitter.function("hypot", (z.re, z.im)),
-}
-# where Numba's function of `math` gives an integer, or there is an operator that it compiles better
-_NUMBA: dict[str, Callable[..., Any]] = {
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "trunc": np.trunc,
-    "power": operator.pow,
-    "remainder": operator.mod,
-    "floor_divide": operator.floordiv,
-}
-
-# these in NumPy's loops: power of a whole exponent by logarithms, signs of zeros and quotients of infinity otherwise
-_OTHER_IN_NUMPY = ("power", "remainder", "floor_divide")
-
-# CUDA has operators for these, which round a / b: 1.0 % 0.1 would be 0
-_ROUNDED_ELSEWHERE = ("remainder", "floor_divide")
-
-
 def _numba_functions(name: str) -> list[Callable[..., Any]]:
     """The functions under which Numba may know a row of the table at real numbers, best first."""
-    if name in _NUMBA:
-        return [_NUMBA[name]]
+    if name in NUMBA:
+        return [NUMBA[name]]
     return [f for f in (getattr(math, TABLE[name].math or "", None), getattr(np, name, None)) if f]
 
 
@@ -742,12 +439,12 @@ class Emitter:
 
     def _constant(self, t: types.Type, x: Any) -> Any:
         if isinstance(t, PackType):
-            return ir.Constant(_vector(t), [ir.Constant(_vector(t).element, float(x))] * t.lanes)
+            return ir.Constant(vector_of(t), [ir.Constant(vector_of(t).element, float(x))] * t.lanes)
         return self.context.get_constant(t, int(x) if isinstance(t, types.Integer) else float(x))
 
     def _spread(self, x: Leaf, t: PackType) -> Leaf:
         def shuffle(builder: Any) -> Any:
-            undefined = ir.Constant(_vector(t), ir.Undefined)
+            undefined = ir.Constant(vector_of(t), ir.Undefined)
             first = builder.insert_element(undefined, x.value, ir.Constant(ir.IntType(32), 0))
             return builder.shuffle_vector(first, undefined, shuffle_places([0] * t.lanes))
 
@@ -913,14 +610,14 @@ class Emitter:
         if any(isinstance(x, (Complex, complex, np.complexfloating)) for x in xs):
             t = functools.reduce(join, [self.typeof(x) for x in xs])
             xs = [self.convert(x, t) for x in xs]
-            if name in _OWN_COMPLEX:
-                return _OWN_COMPLEX[name](*xs)
+            if name in OWN_COMPLEX:
+                return OWN_COMPLEX[name](*xs)
             return self._lane_by_lane(self._of_single_complex, name, xs)
         if whole and not self._as_called(name):
             return self._lane_by_lane(self._of_single_reals, name, [self._inexact(xs[0]), self.convert(xs[1], INTEGER)])
         xs = [self._inexact(x) for x in self.alike(*xs)]
-        if name in _OWN:
-            return _OWN[name](*xs)
+        if name in OWN:
+            return OWN[name](*xs)
         if name == "sqrt":
             return self.intrinsic("sqrt", xs[0])
         return self._lane_by_lane(self._of_single_reals, name, xs)
@@ -933,21 +630,21 @@ class Emitter:
             wide = [self.convert(x, types.float64) for x in xs]
             return self.convert(self._compiled(polygamma, types.float64, wide), xs[-1].type)
         on_cpu = self.context is None or isinstance(self.context, CPUContext)
-        known = _numba_functions(name) if on_cpu or name not in _ROUNDED_ELSEWHERE else []
+        known = _numba_functions(name) if on_cpu or name not in ROUNDED_ELSEWHERE else []
         for function in self._as_called(name) + known:
             try:
                 return self.call(function, *xs)
             except (errors.TypingError, KeyError):  # KeyError: a ufunc that numba-cuda has a type of, and no code
                 continue
-        if name in _SUBSTITUTES:
-            return _SUBSTITUTES[name](*xs)
+        if name in SUBSTITUTES:
+            return SUBSTITUTES[name](*xs)
         raise DTypeError(f"np.{name} cannot be compiled at {', '.join(str(x.type) for x in xs)}")
 
     def _of_single_complex(self, name: str, xs: list[Any]) -> Any:
         of_numpy, of_cmath = getattr(np, name, None), getattr(cmath, TABLE[name].math or "", None)
         on_cpu = self.context is None or isinstance(self.context, CPUContext)
         others = [of_numpy, of_cmath] if on_cpu else [of_cmath, of_numpy]
-        for function in filter(None, [_NUMBA.get(name), *others]):
+        for function in filter(None, [NUMBA.get(name), *others]):
             try:
                 return self.call(function, *xs)
             except errors.TypingError:
@@ -957,12 +654,12 @@ class Emitter:
     def _as_called(self, name: str) -> list[Callable[..., Any]]:
         """The function of NumPy's that is called, where Numba's operator of that row has other values."""
         on_cpu = isinstance(self.context, CPUContext)
-        return [self.called] if on_cpu and name in _OTHER_IN_NUMPY and self.called is getattr(np, name) else []
+        return [self.called] if on_cpu and name in OTHER_IN_NUMPY and self.called is getattr(np, name) else []
 
     def _power(self, name: str, xs: list[Any]) -> Any:
         """A whole power that raises no error."""
         x, n = xs
-        power = self._compiled(_whole_power, x.type, [x, x.like(1), abs(n)])
+        power = self._compiled(whole_power, x.type, [x, x.like(1), abs(n)])
         return (n < 0).select(1 / power, power)
 
     def _compiled(self, function: Callable[..., Any], t: types.Type, xs: list[Any]) -> Any:
@@ -993,7 +690,7 @@ class Emitter:
         t = pack.of(lanes[0].type)
 
         def record(builder: Any) -> Any:
-            vector = ir.Constant(_vector(t), ir.Undefined)
+            vector = ir.Constant(vector_of(t), ir.Undefined)
             for k, x in enumerate(lanes):
                 vector = builder.insert_element(vector, x.value, ir.Constant(ir.IntType(32), k))
             return vector

@@ -17,8 +17,8 @@ from numba.np.arrayobj import populate_array
 
 from .buffers import BufferType, FixedType, buffer, components, components_of, lanes, lanes_of, seen_as
 from .lanes import prefetch, read_lanes, write_lanes
+from .number_types import Versioned
 from .protocol import conj, entry, like, set_entry
-from .staging import Versioned
 from .texts import called, inlined
 from .verdicts import VERDICT
 

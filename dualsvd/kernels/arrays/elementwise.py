@@ -17,8 +17,8 @@ from numba.np.numpy_support import as_dtype
 from ... import dual as rules
 from ...elementary import BY_NAME
 from ...errors import MissingRuleError
+from ..number_types import DualType, ScalarType, is_complex_type, lane_type, real_type
 from ..scalars import lower, of_numbers, refusal, stage
-from ..staging import DualType, ScalarType, is_complex_type, lane_type, real_type
 from .model import DualArrayType, allocator, element_type, is_none, is_operand, ndim_of, overload_array
 from .source import broadcast, definition, from_source, loops_over
 

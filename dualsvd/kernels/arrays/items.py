@@ -14,8 +14,9 @@ from numba.np import arrayobj
 
 from ... import dual as rules
 from ...errors import MissingRuleError, ShapeError
+from ..number_types import join
 from ..scalars import refusal
-from ..staging import Emitter, join
+from ..staging import Emitter
 from .model import (
     DualArrayIterator,
     DualArrayType,

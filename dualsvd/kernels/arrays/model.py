@@ -31,8 +31,9 @@ from ... import dual as rules
 from ...errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ...forward import VIEWED, DualArray
 from ...rules.registry import Tracer, caller, depth_of, tag_at
+from ..number_types import DualType, ScalarType, Versioned, is_complex_type, join, levels_of
 from ..scalars import refusal
-from ..staging import DualType, Emitter, ScalarType, Versioned, is_complex_type, join, levels_of
+from ..staging import Emitter
 
 #: Registered for the CPU alone, these are asked before Numba's own overloads, some of which take any type for a scalar.
 overload_array = functools.partial(overload, target="cpu")

@@ -13,8 +13,8 @@ from numba.extending import intrinsic, overload_attribute, overload_method
 from numba.np import arrayobj
 
 from ...errors import DTypeError
+from ..number_types import lane_type
 from ..scalars import refusal
-from ..staging import lane_type
 from .model import DualArrayType, allocator, is_none, overload_array, pair_of
 from .source import definition, from_source
 
