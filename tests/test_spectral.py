@@ -307,6 +307,16 @@ def test_operators(name: str, kind: str) -> None:
     assert abs(np.vdot(found.u, direct.u)) == pytest.approx(1) and abs(np.vdot(found.v, direct.v)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("exponent", [-1020, -1060, -1070])
+@pytest.mark.parametrize("shape", [(300, 280), (80, 400), (20, 30)], ids=str)
+def test_the_bound_covers_products_that_underflow(shape: tuple[int, int], exponent: int) -> None:
+    """Nothing scales an operator, so its products lose digits there."""
+    a = np.ldexp(cases.normal(*shape), exponent)
+    true = math.ldexp(float(np.linalg.norm(a * 2.0**1000, 2)), -1000)
+    found = top_singular_triplet(VectorsOnly(a))
+    assert abs(found.sigma - true) <= found.residual
+
+
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (400, 3), (3, 400)], ids=str)
 def test_small_operators_become_dense(shape: tuple[int, int]) -> None:
     a, products = cases.normal(*shape, dtype="complex128"), []

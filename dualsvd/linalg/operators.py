@@ -109,6 +109,15 @@ class Operator:
         return self.eps * math.sqrt(sum(self.shape))
 
     @property
+    def underflow(self) -> float:
+        """What sigma may lose where products of an operator, which is not scaled itself, fall below the normal range:
+        half the smallest number in each. An array is scaled first; 0."""
+        if self.X is not None:
+            return 0.0
+        m, n = self.shape
+        return math.sqrt(max(m, n)) * min(m, n) * float(np.finfo(self.dtype).smallest_subnormal) / 2
+
+    @property
     def wide(self) -> bool:
         return self.shape[0] < self.shape[1]
 
