@@ -42,7 +42,8 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 #: `Dual` is among them because `cuda.jit` does not load Numba's extensions, as `njit` does: one from here is known.
 PIECES = {
     "buffers": ("Dual", "Kind", "buffer"),
-    "jacobi": ("dots", "inner", "rotation", "rotate", "converge", "normalise", "complete", "primal_columns", "follow"),
+    "jacobi": ("dots", "inner", "rotation", "rotate", "converge", "normalise", "complete"),
+    "dual_svd": ("primal_columns", "follow"),
 }
 
 

@@ -13,7 +13,7 @@ from numba import njit
 
 import dualsvd as ds
 from dualsvd.dual import Dual
-from dualsvd.kernels import cpu, jacobi, svd_small
+from dualsvd.kernels import cpu, dual_svd, jacobi, svd_small
 from dualsvd.kernels.protocol import Buffer, like, primal, real
 
 DOUBLE = 2.0**-52
@@ -64,9 +64,9 @@ def seeded(a, directions):
 def adapt(U, W, S, V, directions, m, n):
     """Turn U and W inside ties along the directions; V: the right vectors as an array."""
     group = [0] * n
-    zeros = jacobi.tie_groups(S, group, n, S[0] * jacobi.tie_tolerance(DOUBLE, n))
+    zeros = dual_svd.tie_groups(S, group, n, S[0] * jacobi.tie_tolerance(DOUBLE, n))
     T = Buffer([number(x) for d in directions for x in (d @ V).T.reshape(-1)])
-    jacobi.adapt(U, W, T, group, zeros, m, n, n, len(directions))
+    dual_svd.adapt(U, W, T, group, zeros, m, n, n, len(directions))
 
 
 def python_lift(a, directions):
@@ -78,7 +78,7 @@ def python_lift(a, directions):
     A = seeded(a, directions)
     dual_V, dual_S, row = Buffer.zeros(n * n, A[0]), Buffer.zeros(n, real(A[0])), Buffer.zeros(n, A[0])
     tie = S0[0] * jacobi.tie_tolerance(DOUBLE, n)
-    jacobi.lift(A, dual_V, dual_S, U0, V0, S0, row, m, n, tie, np.iscomplexobj(a))
+    dual_svd.lift(A, dual_V, dual_S, U0, V0, S0, row, m, n, tie, np.iscomplexobj(a))
     return A, dual_S, dual_V
 
 
@@ -90,12 +90,12 @@ def python_sweeps(a, directions):
     row, info = Buffer.zeros(n, A[0]), Buffer.zeros(2, 1.0)
     jacobi.converge(A, V, S, info, m, n, n, jacobi.MAX_SWEEPS)
     U0, S0 = Buffer.zeros(m * n, primal(A[0])), Buffer.zeros(n, 1.0)
-    jacobi.primal_columns(A, U0, S0, m, n)
+    dual_svd.primal_columns(A, U0, S0, m, n)
     Q = identity(n, primal(A[0]))
     adapt(U0, Q, S0, matrix(V, n, n, primal), directions, m, n)
-    jacobi.times(A, 0, Q, row, m, n)
-    jacobi.times(V, 0, Q, row, n, n)
-    jacobi.follow(A, V, S, U0, S0, m, n, np.iscomplexobj(a))
+    dual_svd.times(A, 0, Q, row, m, n)
+    dual_svd.times(V, 0, Q, row, n, n)
+    dual_svd.follow(A, V, S, U0, S0, m, n, np.iscomplexobj(a))
     return A, S, V
 
 
@@ -367,11 +367,11 @@ def test_nested_duals_factorise_to_second_order(name, carried):
     if carried:
         W = identity(n, A[0])
         jacobi.converge(A, W, Buffer.zeros(n, real(A[0])), Buffer.zeros(2, 1.0), m, n, n, jacobi.MAX_SWEEPS)
-        jacobi.primal_columns(A, U0, S0, m, n)
-        jacobi.follow(A, W, dual_S, U0, S0, m, n, phases)
+        dual_svd.primal_columns(A, U0, S0, m, n)
+        dual_svd.follow(A, W, dual_S, U0, S0, m, n, phases)
     else:
         W = Buffer.zeros(n * n, A[0])
-        jacobi.lift(A, W, dual_S, U0, columns(V), S0, row, m, n, S0[0] * jacobi.tie_tolerance(DOUBLE, n), phases)
+        dual_svd.lift(A, W, dual_S, U0, columns(V), S0, row, m, n, S0[0] * jacobi.tie_tolerance(DOUBLE, n), phases)
     X, Y = matrix(A, m, n).astype(object), matrix(W, n, n).astype(object)
     adjoint = np.vectorize(lambda x: x.conjugate(), otypes=[object])
     product = (X * np.array(list(dual_S), dtype=object)) @ adjoint(Y).T

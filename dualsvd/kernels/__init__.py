@@ -1,8 +1,8 @@
 """The hand-written Jacobi SVD: plain Python over a scalar protocol, and what compiles it.
 
     protocol                              the operations a kernel text may use
-    jacobi, qr, householder, derivatives  the texts: rotations and sweeps, pivoted QR factorisations, closed forms,
-    bidiagonal                            reduction to bidiagonal form and QR sweeps
+    jacobi, dual_svd, derivatives         the texts: rotations and sweeps, what duals need after them, closed forms,
+    qr, householder, bidiagonal           pivoted QR factorisations, reduction to bidiagonal form and QR sweeps
     number_types, staging, leaf_functions numbers as Numba's types; numbers that record LLVM instructions
     scalars, boxing                       Dual and SIMD packs in Numba's calls; Dual from Python and back
     buffers, lanes                        numbers of any kind in memory; packs from matrices and back
@@ -48,15 +48,12 @@ _TEXTS = (
     "converge",
     "normalise",
     "complete",
-    "primal_columns",
-    "follow",
-    "adapt",
-    "lift",
 )
+_OF_DUALS = ("primal_columns", "follow", "adapt", "lift")
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in (("small", _SMALL), ("buffers", _BUFFERS), ("jacobi", _TEXTS)):
+    for module, names in (("small", _SMALL), ("buffers", _BUFFERS), ("jacobi", _TEXTS), ("dual_svd", _OF_DUALS)):
         if name in names:
             importlib.import_module(f"{__name__}.texts")  # which lets Numba compile them
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import bidiagonal, derivatives, householder, jacobi
+from . import bidiagonal, derivatives, dual_svd, householder, jacobi
 from .buffers import buffer, components, integer, lanes
 from .caching import jit
 from .lanes import write_lanes
@@ -233,13 +233,13 @@ def adapt(leaf, lane, rows, columns, batch, count, U, S, Vh, dX, Q, begin, end):
         exponent = jacobi.exponent_to(S[b * n], 0) if S[b * n] < np.inf else 0
         take_factors(y, x, z, b, forms, scaling(S0[0], exponent), left, S0, right)
         identity(W, n)
-        zeros = jacobi.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(eps, n))
+        zeros = dual_svd.tie_groups(S0, group, n, S0[0] * jacobi.tie_tolerance(eps, n))
         for j in range(count):
             big = largest(dx, (j * batch + b) * size, size)
             scale = scaling(S0[0], jacobi.exponent_to(big, 0) if big < np.inf else 0)
             take(dx, j * batch + b, forms[0], scale, Dr, j * size, planes)
-            jacobi.times(D, j * n, V0, R, m, n)
-        jacobi.adapt(U0, W, D, group, zeros, m, n, n, count)
+            dual_svd.times(D, j * n, V0, R, m, n)
+        dual_svd.adapt(U0, W, D, group, zeros, m, n, n, count)
         if wide:
             put(right, 0, planes, one, z, b, forms[3])
         else:
@@ -316,13 +316,13 @@ def sweeps(
             identity(V, n)
             jacobi.iterate(A, V, Sb, info, m, n, n, limit, True)
             if first == 0:
-                jacobi.primal_columns(A, U0, S0, m, n)
+                dual_svd.primal_columns(A, U0, S0, m, n)
             if turned:
                 take(z if wide else y, b, forms[3] if wide else forms[1], one, Ur, 0, planes)
                 take(turns, b, (n, n, False, planes), one, Wr, 0, planes)
-                jacobi.times(A, 0, W, R, m, n)
-                jacobi.times(V, 0, W, R, n, n)
-            jacobi.follow(A, V, Sb, U0, S0, m, n, planes == 2)
+                dual_svd.times(A, 0, W, R, m, n)
+                dual_svd.times(V, 0, W, R, n, n)
+            dual_svd.follow(A, V, Sb, U0, S0, m, n, planes == 2)
             put_tangents(Ar, Vr, Sr, stride, dy, dvalues, dz, batch, b, first, some, exponents, exponent, forms)
         put(Sr, 0, stride // planes, scaling(S0[0], -exponent), values, b, forms[2])
         put(left, 0, stride, one, y, b, forms[1])

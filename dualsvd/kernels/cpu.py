@@ -236,7 +236,7 @@ def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int 
 
 
 def _tied(S: np.ndarray) -> np.ndarray:
-    """Which matrices have a tie or a zero, as `jacobi.tie_groups` sees them."""
+    """Which matrices have a tie or a zero, as `dual_svd.tie_groups` sees them."""
     tolerance = S.dtype.type(tie_tolerance(float(np.finfo(S.dtype).eps), S.shape[1]))
     least = S[:, :1] * tolerance
     zero = S[:, -1:] <= least

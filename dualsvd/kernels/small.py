@@ -4,7 +4,7 @@
     svdvals_small(A)              S
     jacobi_svd_inplace(A, V, S)   A becomes U
 
-A is a float or complex array or a DualArray, nested or not, of any layout. Duals are treated as in `jacobi.lift`: the
+A is a float or complex array or a DualArray, nested or not, of any layout. Duals are treated as in `dual_svd.lift`: the
 values are swept until they are orthogonal, at ties the basis turns to follow the directions, and one sweep more gives
 the tangents what they are owed.
 
@@ -25,7 +25,7 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from ..errors import ConvergenceError, DegenerateError, DTypeError, NonFiniteError, ShapeError
-from . import jacobi
+from . import dual_svd, jacobi
 from .arrays import DualArrayType, allocator, element_type, from_source
 from .buffers import Kind, buffer, components, leaf_kind, order_of
 from .caching import jit
@@ -123,7 +123,7 @@ def values(leaf, real, memory, m, n):
 
 @text
 def tangents(kind, reals, leaf, real, memory, work, scale, tie, m, n, count):
-    """The derivatives in place of the directions, by `jacobi.lift` in `work`."""
+    """The derivatives in place of the directions, by `dual_svd.lift` in `work`."""
     U0, V0, S0, _ = block(leaf, real, memory, 0, m, n)
     v, r, s = m * n * components(kind), (m + n) * n * components(kind), (m + n + 1) * n * components(kind)
     A, V, row, S = buffer(work[:v], kind), buffer(work[v:r], kind), buffer(work[r:s], kind), buffer(work[s:], reals)
@@ -134,7 +134,7 @@ def tangents(kind, reals, leaf, real, memory, work, scale, tie, m, n, count):
         over_less, over_down = bring_to_one(reals_of(leaf, real, memory, k, m, n), m * n * components(leaf))
         for i in range(m * n):
             of_A[2 * i], of_A[2 * i + 1] = like(dU[0], 0.0), dU[i]  # lift puts the value there
-        jacobi.lift(A, V, S, U0, V0, S0, row, m, n, tie, components(leaf) == 2)
+        dual_svd.lift(A, V, S, U0, V0, S0, row, m, n, tie, components(leaf) == 2)
         for i in range(m * n):
             dU[i] = of_A[2 * i + 1] * (f * over_down) * (g * over_less)
         for i in range(n * n):
@@ -156,8 +156,8 @@ def follow_directions(leaf, real, memory, rotated, group, tie, m, n, count):
         for i in range(m * n):
             D[k * m * n + i] = dA[i]
         bring_to_one(buffer(rotated[k * size : (k + 1) * size], real), size)
-        jacobi.times(D, k * n, V0, row, m, n)
-    jacobi.adapt(U0, V0, D, group, jacobi.tie_groups(S0, group, n, tie), m, n, n, count)
+        dual_svd.times(D, k * n, V0, row, m, n)
+    dual_svd.adapt(U0, V0, D, group, dual_svd.tie_groups(S0, group, n, tie), m, n, n, count)
 
 
 @text
@@ -172,7 +172,7 @@ def bring_to_one(reals, size):
 
 @text
 def tied(S0, n, tie):
-    """Whether two neighbouring values are tied or the last is zero, as `jacobi.tie_groups` sees them."""
+    """Whether two neighbouring values are tied or the last is zero, as `dual_svd.tie_groups` sees them."""
     near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
     for p in range(1, n):
         if S0[p - 1] - S0[p] <= maximum(tie, S0[p - 1] * near):
@@ -193,14 +193,14 @@ def nested(kind, reals, leaf, real, memory, m, n):
     r = block_size(kind, reals, m, n)
     row, behind = buffer(memory[r : r + n * components(kind)], kind), memory[r + n * components(kind) :]
     U0, V0, S0, _ = block(leaf, real, behind, 0, m, n)
-    jacobi.primals(A, U0, m * n)
+    dual_svd.primals(A, U0, m * n)
     verdict, scale, tie, is_tied = values(leaf, real, behind, m, n)
     if is_tied:
         return verdict | TIED
     f, g, over_g, over_f = scale
     for i in range(m * n):
         A[i] = A[i] * f * g
-    jacobi.lift(A, V, S, U0, V0, S0, row, m, n, tie, components(leaf) == 2)
+    dual_svd.lift(A, V, S, U0, V0, S0, row, m, n, tie, components(leaf) == 2)
     for p in range(n):
         S[p] = S[p] * over_g * over_f
     return verdict

@@ -14,7 +14,7 @@ from numba.core.lowering import Lower
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 from numba.extending import overload, register_jitable
 
-from . import bidiagonal, derivatives, householder, jacobi, qr
+from . import bidiagonal, derivatives, dual_svd, householder, jacobi, qr
 from .buffers import order_of
 from .scalars import compile_rule
 
@@ -83,7 +83,7 @@ TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
 
 INLINED: Any = {"forceinline": True, "pipeline_class": _LeftToCallers}
 
-for _text in (jacobi, derivatives, qr, householder, bidiagonal):
+for _text in (jacobi, dual_svd, derivatives, qr, householder, bidiagonal):
     for _name, _function in vars(_text).items():
         if _written_in(_function, _text):
             if _name in STAGED:
@@ -92,10 +92,10 @@ for _text in (jacobi, derivatives, qr, householder, bidiagonal):
                 register_jitable(**TEXT, **(INLINED if _name in HOT else {}))(_function)
 
 
-@overload(jacobi.follow_beyond, jit_options=TEXT, strict=False)
+@overload(dual_svd.follow_beyond, jit_options=TEXT, strict=False)
 def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
     """By the order of the derivatives, so that the other way is not compiled."""
-    return jacobi.follow_first if order_of(A.number) == 1 else jacobi.follow_nested
+    return dual_svd.follow_first if order_of(A.number) == 1 else dual_svd.follow_nested
 
 
 #: How kernels' own functions are registered: those that stay calls, and those that are put where they are called, for

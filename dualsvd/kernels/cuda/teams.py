@@ -8,7 +8,7 @@ from typing import Any
 
 import numba.cuda
 
-from .. import derivatives, jacobi
+from .. import derivatives, dual_svd, jacobi
 from ..buffers import Kind, buffer, components
 from ..protocol import any_true, eps_of, like, maximum, minimum, primal, real
 from .memory import (
@@ -108,11 +108,11 @@ def block_converge(A, V, D, info, slots, m, k, n, limit, t, threads):
 
 @inline
 def block_settle(A, V, S0, m, n, tie, t, threads):
-    """`jacobi.settle` at first order by a block."""
+    """`dual_svd.settle` at first order by a block."""
     near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
     for front in range(1, 2 * n - 2):
         for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
-            jacobi.settle_pair(A, V, S0, p, front - p, m, n, tie, near)
+            dual_svd.settle_pair(A, V, S0, p, front - p, m, n, tie, near)
         cuda.syncthreads()
 
 
@@ -339,13 +339,13 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
             block_normalise(u_store, s0_store, leaf, leaf, rows, cols, t, threads)
             for p in range(t, cols, threads):
                 column, unit = view(a_store, p * rows, kind), view(u_store, p * rows, leaf)
-                jacobi.slopes(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1)
+                dual_svd.slopes(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1)
             cuda.syncthreads()
             tie = s0[0] * like(top, jacobi.tie_tolerance(eps_of(top), cols))
             block_settle(A, V, s0, rows, cols, tie, t, threads)
             for p in range(t, cols, threads):
                 column, unit = view(a_store, p * rows, kind), view(u_store, p * rows, leaf)
-                jacobi.unit_columns(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1, tie)
+                dual_svd.unit_columns(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1, tie)
             if t == 0 and mine:
                 tell(report, b, info, verdict(s0, info, finite, cols, limit))
             cuda.syncthreads()

@@ -12,7 +12,7 @@ from typing import Any
 import numba.cuda
 from numba import int64
 
-from .. import derivatives, jacobi
+from .. import derivatives, dual_svd, jacobi
 from ..buffers import Kind, buffer, components
 from ..protocol import eps_of, like
 from .memory import exponent_for, fill, identity, largest, load, load_factors, store, store_factors, tell, verdict
@@ -165,8 +165,8 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
                 fill(A, size, like(A[0], 0.0), 0, 1)
             identity(V, cols, 0, 1)
             jacobi.iterate(A, V, s, info, rows, cols, cols, limit, None)
-            jacobi.primal_columns(A, U0, s0, rows, cols)
-            jacobi.follow(A, V, s, U0, s0, rows, cols, False)
+            dual_svd.primal_columns(A, U0, s0, rows, cols)
+            dual_svd.follow(A, V, s, U0, s0, rows, cols, False)
             tell(report, b, info, verdict(s0, info, finite, cols, limit))
             if not finite:
                 nan = like(A_parts[0], math.nan)

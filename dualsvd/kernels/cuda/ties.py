@@ -9,7 +9,7 @@ from typing import Any
 import numba.cuda
 import numpy as np
 
-from .. import jacobi
+from .. import dual_svd, jacobi
 from ..buffers import Kind, buffer, components
 from ..protocol import eps_of, like
 from .memory import exponent_for, fill, inline, largest, load, load_factors, store, store_factors, view
@@ -44,7 +44,7 @@ def directional(kind: Kind, leaf: Kind, real_kind: Kind, real_leaf: Kind) -> Cal
             load(s0, 1, 0, buffer(S, real_leaf), b * cols, cols, 1, True, scale, 0, 1)
             load_factors(U0, V0, left, right, b, rows, cols, wide, 0, 1)
             tie = s0[0] * like(s0[0], jacobi.tie_tolerance(eps_of(s0[0]), cols))
-            zeros = jacobi.tie_groups(s0, group, cols, tie)
+            zeros = dual_svd.tie_groups(s0, group, cols, tie)
             for j in range(N):
                 start = (j * B + b) * size
                 height = exponent_for(largest(D, start, size, 0, 1), 0)
@@ -61,15 +61,15 @@ def directional(kind: Kind, leaf: Kind, real_kind: Kind, real_leaf: Kind) -> Cal
                     0,
                     1,
                 )
-                jacobi.times(T, j * cols, V0, row0, rows, cols)
-            jacobi.adapt(U0, V0, T, group, zeros, rows, cols, cols, N)
+                dual_svd.times(T, j * cols, V0, row0, rows, cols)
+            dual_svd.adapt(U0, V0, T, group, zeros, rows, cols, cols, N)
             store_factors(U0, V0, 1, 0, left, right, b, rows, cols, wide, 0, 0, 1)
             for j in range(N):
                 c = j * B + b
                 height = exponent_for(largest(D, c * size, size, 0, 1), 0)
                 fill(A_parts, 2 * size, like(U0[0], 0.0), 0, 1)
                 load(A_parts, 2, 1, D, c * size, rows, cols, wide, height, 0, 1)
-                jacobi.lift(A, V, s, U0, V0, s0, row, rows, cols, tie, phases)
+                dual_svd.lift(A, V, s, U0, V0, s0, row, rows, cols, tie, phases)
                 store(s_parts, 2, 1, d_values, c * cols, cols, 1, True, -height, 0, 1)
                 store_factors(A_parts, V_parts, 2, 1, d_left, d_right, c, rows, cols, wide, scale - height, 0, 1)
 
