@@ -17,6 +17,7 @@ import pytest
 from numba import njit, prange
 from numba.core.runtime import _nrt_python as _nrt
 from numba.core.runtime import rtsys
+from numba.typed import List
 
 import dualsvd as ds
 from dualsvd.dual import Dual, functions
@@ -122,6 +123,16 @@ def remainders(x, y):
     return divmod(x, 0.75), divmod(5.0, y), divmod(x, y), max((x, y, 1.0)), min((9.0, x)), max((x, x.value, y))
 
 
+def compare_by_name(x, y):
+    of_two = np.greater(x, y), np.less_equal(x, 2.0), np.equal(2.0, x), np.not_equal(x, y), np.less(y, 1)
+    logic = np.logical_not(x), np.logical_and(x, y), np.logical_or(0.0, y * 0), np.logical_xor(x, y * 0)
+    return of_two, logic, np.signbit(x), np.signbit(-x), np.signbit(x * -0.0), np.greater_equal(x, y)
+
+
+def angles(z, x):
+    return np.angle(z), np.angle(-z, True), np.angle(x), np.angle(-x, deg=True)
+
+
 def decide_of_complex(z, x):
     w = z * math.inf
     return np.isinf(z), np.isinf(w), np.isfinite(z), np.isfinite(w), np.isnan(z), np.isnan(w * 0), np.isfinite(z * x)
@@ -146,6 +157,7 @@ X2 = Dual(2.0, (1.0, 3.0))
         pytest.param(attributes, (X2,), id="attributes"),
         pytest.param(choose, (X2, Dual(0.5, (3.0, 4.0))), id="max and min"),
         pytest.param(decide, (X2, Dual(2.0, (0.0, 0.0))), id="decisions"),
+        pytest.param(compare_by_name, (X2, Dual(2.0, (0.0, 0.0))), id="decisions by NumPy's names"),
         pytest.param(construct, (3.0,), id="construction"),
         pytest.param(complex_numbers, (Z, X2), id="complex"),
         pytest.param(decide_of_complex, (Z, X2), id="decisions on complex numbers"),
@@ -183,6 +195,27 @@ class _Substitute:
 @pytest.mark.parametrize("name", [row.name for row in IN_MATH])
 def test_functions_of_the_module_math(of_math, name):
     assert_same(*of_math[name])
+
+
+def test_angles_of_a_dual():
+    turn = Dual(math.atan2(2, 1), (0.2, -0.2))  # Im(conj(z) dz) / |z|^2
+    found = njit(angles)(Z, X2)
+    assert_same(found[0], turn)
+    assert_same(found[1:], ((turn - math.pi) * (180 / math.pi), X2 * 0, X2 * 0 + 180))
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "complex64"])
+def test_complex_numbers_enter_in_every_form(dtype):
+    """Numba itself takes no complex number out of an array without axes."""
+    z = np.dtype(dtype).type(2 + 1j)
+    array = DualArray(np.array(z), np.ones(1, dtype))
+    for number in (array, Dual(z, (z,)), Dual(Dual(z, (1.0,)), (Dual(1.0, (0.0,)),))):
+        assert_same(njit(square)(number), square(number), "float32" if dtype == "complex64" else "float64")
+    assert ds.derivative(njit(square), z) == ds.derivative(njit(square), np.array(z)) == 4 + 2j
+
+
+def square(x):
+    return x * x
 
 
 def of_type(x):
@@ -331,6 +364,23 @@ def fill_zeros(x):
     return out
 
 
+def write_row(x):
+    out = np.zeros(2)
+    out[:] = np.ones(2) * x
+    return out
+
+
+def fill_by_method(x):
+    out = np.zeros(3)
+    out.fill(x)
+    return out
+
+
+def write_first(a):
+    a[0] = 1.0
+    return a
+
+
 def write_other_count(x):
     out = np.zeros_like(np.ones(2) * x)
     out[0] = Dual(1.0, (1.0, 2.0, 3.0))
@@ -376,6 +426,11 @@ def two_counts(x):
         pytest.param(lambda x: np.zeros_like(x, np.int64), DTypeError, "leave out the dtype", id="dtype of a number"),
         pytest.param(lambda x: np.full_like(x, 1, np.float32), DTypeError, "leave out the dtype", id="dtype to fill"),
         pytest.param(fill_zeros, MissingRuleError, "make it by np.zeros_like", id="write into np.zeros"),
+        pytest.param(write_row, MissingRuleError, "make it by np.zeros_like", id="write a row into np.zeros"),
+        pytest.param(fill_by_method, MissingRuleError, "make it by np.zeros_like", id="fill np.zeros"),
+        pytest.param(lambda x: np.full(2, x), MissingRuleError, "np.full_like", id="np.full"),
+        pytest.param(lambda x: np.less(np.ones(2) * x, 1.0), MissingRuleError, "operator", id="less of an array"),
+        pytest.param(lambda x: np.sign(x * 1j), DTypeError, r"Dual\(complex128", id="sign of complex"),
         pytest.param(select_by_two_axes, MissingRuleError, "ravel both arrays", id="mask of two axes"),
         pytest.param(write_by_two_axes, MissingRuleError, "ravel both arrays", id="write by a mask of two axes"),
         pytest.param(lambda x: np.sum(np.ones(2) * x, (0,)), MissingRuleError, "one integer", id="tuple of axes"),
@@ -398,6 +453,11 @@ def test_errors_name_the_line(f, error, words):
         njit(f)(X2)
     named = int(str(caught.value).split("test_njit.py:")[1].split(":")[0])
     assert line <= named <= line + 3
+
+
+def test_a_read_only_array_is_not_written_to():
+    with pytest.raises(DTypeError, match=r"test_njit.py:\d+: .*read-only"):
+        njit(write_first)(DualArray(READ_ONLY, np.ones((1, 3, 4))))
 
 
 def test_an_array_of_the_closure_is_refused():
@@ -540,6 +600,17 @@ def truth_of_numbers(a, v):
     return np.where(np.array([1, 0, 2, 0]), v, 0.0), np.where(v, a, 1.0), np.where(v[0], v, 1.0), np.where(a, 2.0, 1.0)
 
 
+def transposed(a):
+    cube = a.reshape((3, 2, 2))
+    of_pairs = np.transpose(a), np.transpose(a, (1, 0)), a.transpose(1, 0), a.transpose((1, 0)), a.transpose((0, 1))
+    return of_pairs, np.transpose(cube, (1, -1, 0)), cube.transpose(-2, 0, 2), np.transpose(a, axes=(-1, 0))
+
+
+def other_names(a):
+    b = a.copy()
+    return np.clip(a, a_min=-0.5, a_max=0.5), np.amax(a), np.amin(a), np.size(a), a is a, b is a
+
+
 def iterated(a):
     y = a
     for _ in range(2):
@@ -586,6 +657,8 @@ def ravelled(a):
         pytest.param(kinds, (A, C), id="kinds of numbers"),
         pytest.param(questions, (A,), id="questions"),
         pytest.param(methods, (A, V, C), id="methods"),
+        pytest.param(transposed, (A,), id="transposes"),
+        pytest.param(other_names, (A,), id="other names and keywords"),
         pytest.param(one_end, (A,), id="clip at one end"),
         pytest.param(truth_of_numbers, (A, V), id="where numbers are not 0"),
         pytest.param(iterated, (A,), id="types that unify"),
@@ -918,6 +991,14 @@ def test_a_number_of_a_finished_derivative_is_refused():
         cyclic(kept[0])
 
 
+def test_a_number_kept_in_a_typed_container_is_refused():
+    """Compiled code knows the depth of a level, not which it is: only one that is open nowhere can be told."""
+    kept = List()
+    ds.derivative(lambda u: (kept.append(u * u), u)[1], 3.0)
+    with pytest.raises(TagError, match="typed container"):
+        kept[0]
+
+
 def test_a_traced_number_from_outside_is_refused():
     with pytest.raises(DTypeError, match="pass it as an argument"):
         ds.jvp(lambda x: njit(lambda t: t * x)(3.0), (2.0,), (1.0,))
@@ -994,6 +1075,16 @@ def test_parallel_loops():
         warnings.simplefilter("ignore")  # of the threading layer, which depends on the machine
         result = njit(parallel=True)(f)(x, np.arange(50.0))
     assert_same(result, f(x, np.arange(50.0)))
+
+
+@pytest.mark.parametrize("position", [np.argmax, np.argmin], ids=["argmax", "argmin"])
+def test_positions_in_parallel(position):
+    f = njit(parallel=True)(lambda x: x[position(x)] * 2.0)
+    x = normal(50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_same(f(x), f.py_func(x))
+        assert f(x.value) == f.py_func(x.value)
 
 
 def test_nothing_leaks():

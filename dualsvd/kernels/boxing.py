@@ -17,7 +17,7 @@ from numba.np.numpy_support import as_dtype
 from .. import dual as rules
 from ..dual import Dual
 from . import scalars  # noqa: F401, whoever has a Dual compiles its arithmetic too
-from .number_types import DualType, join, leaf_type, levels_of, size_of
+from .number_types import DualType, is_complex_type, join, leaf_type, levels_of, size_of
 from .staging import Emitter
 
 _TYPES: dict[Any, DualType] = {}
@@ -66,7 +66,7 @@ def _tag_at(level: int) -> int:
 def leaves(x: Any, levels: tuple[tuple[int, int], ...]) -> tuple[Any, ...]:
     """The plain numbers in x, in the order of memory; x may be a constant for some of the levels."""
     if not levels:
-        return (x,)
+        return (x[()] if isinstance(x, np.ndarray) else x,)
     (count, level), inner = levels[0], levels[1:]
     nested_in_itself = sum(other == level for _, other in levels)
     tag = _tag_at(level)
@@ -94,9 +94,10 @@ def assemble(numbers: tuple[Any, ...], levels: tuple[tuple[int, int], ...], dtyp
 
 @unbox(DualType)
 def _unbox_dual(t: DualType, x: Any, c: Any) -> NativeValue:
-    if not isinstance(t.part, DualType):
+    real = not is_complex_type(t)  # Numba takes real numbers out of arrays without axes, but no complex ones
+    if real and not isinstance(t.part, DualType):
         value = _unbox_number(t, x, c)
-    elif not (t.level or isinstance(t.part.part, DualType)):
+    elif real and not (t.level or isinstance(t.part.part, DualType)):
         value = _unbox_nested(t, x, c)
     else:
         callee, levels = (c.pyapi.unserialize(c.pyapi.serialize_object(known)) for known in (leaves, levels_of(t)))

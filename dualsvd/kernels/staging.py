@@ -55,6 +55,9 @@ class Number(Staged):
     def precision(self) -> str:  # type: ignore[override]
         return f"float{precision(self.type)}"
 
+    def __repr__(self) -> str:
+        return str(self.type)  # in messages
+
     def function(self, name: str, arguments: tuple[Any, ...], slope: bool = False) -> Any:
         return self.emitter.function(name, arguments, slope)
 

@@ -126,7 +126,13 @@ def _known_here(tag: int) -> tuple[int, ...]:
 
 def tag_at(depth: int) -> int:
     """The tag of the open level that is nested that deep: the inverse of `depth_of`."""
-    return _stack.get()[depth - 1] if depth else 0
+    stack = _stack.get()
+    if depth > len(stack):
+        raise TagError(
+            f"compiled code gave a number of a derivative to {caller()}, but that derivative has already been "
+            "computed; do not keep its numbers in a typed container or a generator"
+        )
+    return stack[depth - 1] if depth else 0
 
 
 class NeedsAllDirections(BaseException):

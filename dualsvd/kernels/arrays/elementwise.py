@@ -4,7 +4,7 @@ about the values."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,27 @@ from numba.core.imputils import force_error_model
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload_method
 from numba.np.numpy_support import as_dtype
+from numba.parfors import parfor
 
 from ... import dual as rules
 from ...elementary import BY_NAME
 from ...errors import MissingRuleError
 from ..number_types import DualType, ScalarType, is_complex_type, lane_type, real_type
-from ..scalars import lower, of_numbers, refusal, stage
+from ..scalars import COMPARISONS, lower, of_numbers, refusal, stage
 from .model import DualArrayType, allocator, element_type, is_none, is_operand, ndim_of, overload_array
 from .source import broadcast, definition, from_source, loops_over
 
 
-def _elementwise(function: Callable[..., Any], rule: Callable[..., Any], operands: tuple[types.Type, ...]) -> Any:
-    """A loop over the broadcast operands: out[i] = function(x0[i], x1[i])."""
+def _elementwise(
+    function: Callable[..., Any], rule: Callable[..., Any], operands: tuple[types.Type, ...], names: Sequence[str] = ()
+) -> Any:
+    """A loop over the broadcast operands: out[i] = function(x0[i], x1[i]). `names`: of the arguments, if not these."""
     arrays = any(isinstance(t, (DualArrayType, types.Array)) for t in operands)
     carries = any(isinstance(t, (DualArrayType, DualType)) for t in operands)
     if not (arrays and carries and all(map(is_operand, operands))):
         return None
     element = stage(rule, tuple(map(element_type, operands)), cpu_target.typing_context)
-    names = [f"x{k}" for k in range(len(operands))]
+    names = names or [f"x{k}" for k in range(len(operands))]
     lengths, entries = broadcast(dict(zip(names, map(ndim_of, operands))))
     axes = range(max(map(ndim_of, operands)))
     shape, at = ("".join(f"{letter}{a}, " for a in axes) for letter in "ni")
@@ -53,12 +56,6 @@ def _register_elementwise(
         @overload_array(function)
         def unary(x0):
             return _elementwise(of_elements, rule, (x0,))
-
-    elif arity == 3:
-
-        @overload_array(function)
-        def ternary(x0, x1, x2):
-            return _elementwise(of_elements, rule, (x0, x1, x2))
 
     else:
 
@@ -125,6 +122,15 @@ def _position_of(function: Callable[..., Any]) -> Callable[..., Any]:
     return position
 
 
+def _keep_in_parallel(name: str) -> None:
+    """Under parallel=True Numba puts a loop of its own in the function's place, whose first value is a plain number."""
+    own: Any = parfor.swap_functions_map.get((name, "numpy"))
+    if own is not None:
+        parfor.swap_functions_map[name, "numpy"] = lambda result, a, *rest: (
+            None if isinstance(a, DualArrayType) else own(result, a, *rest)
+        )
+
+
 def _answer_of_type(function: Callable[..., Any], answer: Callable[[DualArrayType], bool]) -> None:
     """What Numba asks of any type, and answers wrongly of those that it does not know."""
 
@@ -149,12 +155,9 @@ def _refuse_arrays(function: Callable[..., Any], arguments: str, advice: str) ->
 
 def _refuse_of_values(name: str) -> None:
     """A ufunc with a plain result: Numba would fuse it with other array code, where no DualArray can stand."""
-
-    @overload_array(getattr(np, name))
-    def ask_for_the_value(a):
-        if isinstance(a, DualArrayType):
-            raise refusal(MissingRuleError, f"compiled, write np.{name}(x.value) for np.{name}(x) of a DualArray")
-        return None
+    arguments = "x, y" if name in COMPARISONS else "x"
+    advice = "the operator" if name in COMPARISONS else f"np.{name}(x.value)"
+    _refuse_arrays(getattr(np, name), arguments, f"write {advice} for np.{name}({arguments})")
 
 
 def _in_arrays(rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -201,7 +204,6 @@ for _function, _row in {getattr(np, _n): _r for _n, _r in BY_NAME.items() if has
     _register_elementwise(_function, of_numbers(rules.functions[_row.name]), _row.arity, _IN_ARRAYS.get(_function))
 for _function, _rule in ((np.real, rules.real), (np.imag, rules.imag), (np.conjugate, rules.conj)):
     _register_elementwise(_function, _rule, 1)
-_register_elementwise(np.clip, rules.clip, 3)
 
 
 @overload_array(np.where)
@@ -214,13 +216,13 @@ def _where(x0, x1, x2):
 
 
 @overload_array(np.clip)
-def _clip_at_one_end(a, a_min, a_max):
+def _clip(a, a_min, a_max):
     if isinstance(a, DualArrayType) and is_none(a_min) != is_none(a_max):
         infinity = as_dtype(lane_type(a.element)).type(np.inf)
         if is_none(a_min):
             return lambda a, a_min, a_max: np.clip(a, -infinity, a_max)
         return lambda a, a_min, a_max: np.clip(a, a_min, infinity)
-    return None
+    return _elementwise(np.clip, rules.clip, (a, a_min, a_max), ("a", "a_min", "a_max"))
 
 
 @overload_array(np.angle)
@@ -231,11 +233,12 @@ def _angle(z, deg=False):
     return lambda z, deg=False: np.arctan2(z.imag, z.real) * (degree if deg else radian)
 
 
-for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    _register_comparison(getattr(operator, _name))
+for _function in COMPARISONS.values():
+    _register_comparison(_function)
 for _function in (np.any, np.all, np.isposinf, np.isneginf):
     _register_of_values(_function)
 for _function in (np.argmax, np.argmin):
+    _keep_in_parallel(_function.__name__)
     overload_array(_function)(_position_of(_function))
     overload_method(DualArrayType, _function.__name__)(_position_of(_function))
 _answer_of_type(np.iscomplexobj, lambda t: is_complex_type(t.element))
@@ -245,5 +248,5 @@ for _function in (np.convolve, np.correlate):
     _refuse_arrays(_function, "a, v, mode=None", "write a loop, or call it outside of the compiled function")
 _refuse_arrays(np.searchsorted, "a, v, side=None", "write np.searchsorted(a.value, v.value), which has no derivative")
 _refuse_arrays(np.nditer, "op", "loop over x.ravel()")
-for _name in ("isnan", "isinf", "isfinite"):
+for _name in ("isnan", "isinf", "isfinite", *COMPARISONS):
     _refuse_of_values(_name)

@@ -13,7 +13,7 @@ from numba.extending import lower_builtin
 from numba.np import arrayobj
 
 from ... import dual as rules
-from ...errors import MissingRuleError, ShapeError
+from ...errors import DTypeError, MissingRuleError, ShapeError
 from ..number_types import join
 from ..scalars import refusal
 from ..staging import Emitter
@@ -79,10 +79,13 @@ def _takes_elements(A: DualArrayType, i: types.Type, x: types.Type) -> bool:
 
 
 def _is_uniform(A: Any) -> bool:
-    members = (A.value, A.partials)
-    if not all(element_type(a) == A.element.part for a in members):
+    if not all(element_type(a) == A.element.part for a in (A.value, A.partials)):
         return False
-    return all(_is_uniform(a) if isinstance(a, DualArrayType) else a.mutable for a in members)
+    return all(_is_uniform(a) if isinstance(a, DualArrayType) else a.mutable for a in (A.value, A.partials))
+
+
+def _is_writable(A: Any) -> bool:
+    return all(_is_writable(a) if isinstance(a, DualArrayType) else a.mutable for a in (A.value, A.partials))
 
 
 @lower_builtin(operator.getitem, DualArrayType, types.Any)
@@ -195,8 +198,12 @@ def _refuse_masks_of_axes(i: types.Type) -> None:
 
 @overload_array(operator.setitem)
 def _setitem(A, i, x):
+    if isinstance(A, types.Array) and isinstance(x, DualArrayType):
+        raise refusal(MissingRuleError, f"{A} cannot hold {x}: make it by np.zeros_like(x), which holds derivatives")
     if not isinstance(A, DualArrayType) or not is_operand(x) or _takes_elements(A, i, x):
         return None
+    if not _is_writable(A):
+        raise refusal(DTypeError, f"{A} is read-only, and cannot be written to: pass or make a copy")
     _refuse_masks_of_axes(i)
     at = _subscripts(i, "i")
     if _around_ellipsis(A, i):

@@ -137,6 +137,8 @@ def _extremum(function: Callable[..., Any], position: Callable[..., Any]) -> Cal
 
 overload_method(DualArrayType, "max")(_extremum(np.max, np.argmax))
 overload_method(DualArrayType, "min")(_extremum(np.min, np.argmin))
+_extremum(np.amax, np.argmax)
+_extremum(np.amin, np.argmin)
 
 
 @overload_method(DualArrayType, "dot")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed
-from numba.extending import intrinsic, overload_attribute, overload_method
+from numba.extending import intrinsic, lower_builtin, overload_attribute, overload_method
 from numba.np import arrayobj
 
 from ...errors import DTypeError
@@ -45,6 +46,21 @@ def _len(A):
     if isinstance(A, DualArrayType):
         return lambda A: len(A.value)
     return None
+
+
+@overload_array(np.size)
+def _size(a):
+    if isinstance(a, DualArrayType):
+        return lambda a: a.size
+    return None
+
+
+@lower_builtin(operator.is_, DualArrayType, DualArrayType)
+def _is(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    """Whether two arrays see the same memory in the same way, as of Numba's own."""
+    if sig.args[0] != sig.args[1]:
+        return cgutils.false_bit
+    return context.compile_internal(builder, lambda a, b: a.value is b.value and a.partials is b.partials, sig, values)
 
 
 @overload_array(np.shape)
@@ -106,22 +122,36 @@ def _T(A):
 
 
 @overload_array(np.transpose)
+def _transpose(a, axes=None):
+    if not isinstance(a, DualArrayType):
+        return None
+    if is_none(axes):
+        return lambda a, axes=None: a.T
+    behind = "".join(f"axes[{k}] % {a.ndim} + 1, " for k in range(len(axes)))
+    value, partials = "np.transpose(a.value, axes)", f"np.transpose(a.partials, (0, {behind}))"
+    return from_source(f"def f(a, axes=None): return pair({value}, {partials})", pair=pair_of(a.count, a.level), np=np)
+
+
 @overload_method(DualArrayType, "transpose")
-def _transpose(a):
-    if isinstance(a, DualArrayType):
-        return lambda a: a.T
-    return None
+def _transpose_method(a, *axes):
+    order = _entries(axes, "axes") if axes else []
+    return from_source(f"def f(a, *axes): return np.transpose(a, ({''.join(order) or None}))", np=np)
 
 
 @overload_method(DualArrayType, "reshape")
 def _reshape(A, *shape):
-    kinds = shape[0].types if isinstance(shape[0], (types.StarArgTuple, types.StarArgUniTuple)) else shape
-    lengths = [f"shape[{k}]" for k in range(len(kinds))]
-    if len(kinds) == 1 and isinstance(kinds[0], types.BaseTuple):
-        lengths = [f"shape[0][{k}]" for k in range(len(kinds[0]))]
-    axes = "".join(f"{length}, " for length in lengths)
+    axes = "".join(_entries(shape, "shape"))
     source = f"def f(A, *shape): return pair(A.value.reshape(({axes})), A.partials.reshape(({A.count}, {axes})))"
     return from_source(source, pair=pair_of(A.count, A.level))
+
+
+def _entries(arguments: Any, name: str) -> list[str]:
+    """Source of the integers in *arguments, which are one by one or in a tuple."""
+    several = isinstance(arguments[0], (types.StarArgTuple, types.StarArgUniTuple))
+    kinds = arguments[0].types if several else arguments
+    if len(kinds) == 1 and isinstance(kinds[0], types.BaseTuple):
+        return [f"{name}[0][{k}], " for k in range(len(kinds[0]))]
+    return [f"{name}[{k}], " for k in range(len(kinds))]
 
 
 @overload_array(np.reshape)
