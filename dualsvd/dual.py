@@ -205,6 +205,21 @@ class Dual:
     def __rdivmod__(self, other: Any) -> Any:
         return NotImplemented if _outer(self, other) is None else (other // self, other % self)
 
+    # ---- steps, constant between their jumps; `math` and `round` ask for these
+
+    def __floor__(self) -> Dual:
+        return functions["floor"](self)
+
+    def __ceil__(self) -> Dual:
+        return functions["ceil"](self)
+
+    def __trunc__(self) -> Dual:
+        return functions["trunc"](self)
+
+    def __round__(self, digits: int | None = None) -> Dual:
+        y = functions["rint"](self)
+        return y if digits is None else y * 0 + round(primal(self), digits)
+
     # ---- complex numbers: linear maps act on every part
 
     @property

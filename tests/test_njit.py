@@ -123,6 +123,10 @@ def remainders(x, y):
     return divmod(x, 0.75), divmod(5.0, y), divmod(x, y), max((x, y, 1.0)), min((9.0, x)), max((x, x.value, y))
 
 
+def steps(x, y):
+    return round(x), round(x, 1), math.floor(x), math.ceil(x), math.trunc(y), round(y), round(y, -1)
+
+
 def compare_by_name(x, y):
     of_two = np.greater(x, y), np.less_equal(x, 2.0), np.equal(2.0, x), np.not_equal(x, y), np.less(y, 1)
     logic = np.logical_not(x), np.logical_and(x, y), np.logical_or(0.0, y * 0), np.logical_xor(x, y * 0)
@@ -157,6 +161,7 @@ X2 = Dual(2.0, (1.0, 3.0))
         pytest.param(attributes, (X2,), id="attributes"),
         pytest.param(choose, (X2, Dual(0.5, (3.0, 4.0))), id="max and min"),
         pytest.param(decide, (X2, Dual(2.0, (0.0, 0.0))), id="decisions"),
+        pytest.param(steps, (X2 * 1.37, X2 * -27.625), id="steps"),
         pytest.param(compare_by_name, (X2, Dual(2.0, (0.0, 0.0))), id="decisions by NumPy's names"),
         pytest.param(construct, (3.0,), id="construction"),
         pytest.param(complex_numbers, (Z, X2), id="complex"),
