@@ -216,7 +216,7 @@ def _in_one_stroke(f: Callable[..., Any], leaves: Sequence[Any]) -> tuple[Any, A
     except MissingRuleError:  # f has a forward mode only
         return None
     y = _single(recording.y, "jacobian")
-    whole = recording.whole_jacobian(None)
+    whole = recording.whole_jacobian(None, least=False)
     return None if whole is None else (y, np.reshape(whole, (*np.shape(y), total)))
 
 
@@ -300,9 +300,9 @@ class _Recording:
             for y, dy in zip(self.y, dots)
         ]
 
-    def whole_jacobian(self, out: Any, least: bool = False) -> Any:
-        """The Jacobian in one stroke, where f is a single rule that offers it, with the least subgradients at kinks if
-        these are asked for; else None."""
+    def whole_jacobian(self, out: Any, least: bool | None) -> Any:
+        """The Jacobian in one stroke, where f is a single rule that offers it; at kinks with the least subgradients, or
+        lexicographic, as `Rule` has it; else None."""
         slot = self.slots[0]
         if slot is None or len(self.inputs) != 1:
             return None
@@ -506,7 +506,7 @@ def value_and_jacobian(
         try:
             recording = _Recording(of_leaves, leaves)
             y = _single(recording.y, "jacobian")
-            whole = recording.whole_jacobian(out, least=mode == "reverse")
+            whole = recording.whole_jacobian(out, least=True if mode == "reverse" else None)
             if whole is not None:
                 return _tidy(y), rebuild([whole])
             if mode == "reverse" or math.prod(np.shape(y)) < sum(math.prod(np.shape(leaf)) for leaf in leaves):

@@ -368,6 +368,16 @@ def test_cross_validation() -> None:
 
 
 @pytest.mark.parametrize("f", (ds.opnorm, lambda a: ds.norm(a, -2)), ids=("opnorm", "smallest"))
+@pytest.mark.parametrize(
+    "a", (np.eye(4), np.diag([2.0, 2, 1, 0]), np.eye(3, 4), np.zeros((3, 3)), cases.normal(4, 4)), ids=str
+)
+def test_forward_gradients_do_not_depend_on_how_many_directions_there_is_room_for(f, a) -> None:
+    whole = ds.gradient(f, a, mode="forward")
+    with ds.options(max_bytes=20):
+        np.testing.assert_array_equal(ds.gradient(f, a, mode="forward"), whole)
+
+
+@pytest.mark.parametrize("f", (ds.opnorm, lambda a: ds.norm(a, -2)), ids=("opnorm", "smallest"))
 @pytest.mark.parametrize("special", ("none", "tied", "zero", "tiny", "huge", "zero corner"))
 def test_large_stacks_go_with_their_matrices(f, special: str) -> None:
     a = np.random.default_rng(0).standard_normal((100, 3, 4))

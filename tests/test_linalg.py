@@ -1066,6 +1066,47 @@ def test_a_schatten_norm_at_zero_has_the_slope_of_the_norm_itself(p, rng):
     assert not ds.gradient(f, zero).any()
 
 
+NORMS_AT_ZERO = {
+    "vector": lambda x: np.linalg.norm(x.reshape(-1)),
+    "vector of order 3": lambda x: np.linalg.norm(x.reshape(-1), 3),
+    "vector of order 1.5": lambda x: np.linalg.norm(x.reshape(-1), 1.5),
+    "rows": lambda x: np.sum(np.linalg.norm(x, axis=-1) * np.array([1.0, 2.0, 3.0])),
+    "fro": lambda x: ds.linalg.norm(x, "fro"),
+    "schatten 3": lambda x: ds.linalg.norm(x, ("schatten", 3)),
+    "schatten 1.5": lambda x: ds.linalg.norm(x, ("schatten", 1.5)),
+    "nuclear": ds.nuclear_norm,
+    "opnorm": ds.opnorm,
+}
+
+
+@pytest.mark.parametrize("name", NORMS_AT_ZERO)
+def test_the_slope_of_a_norm_at_zero_is_the_norm_of_the_direction(name, rng):
+    """So is its derivative by the direction, and all that does not depend on the chunk."""
+    norm, zero, d = NORMS_AT_ZERO[name], np.zeros((3, 2)), rng.standard_normal((3, 2))
+    slope = lambda d: ds.jvp(norm, (zero,), (d,))[1]  # noqa: E731
+    for mode in ("forward", "reverse"):
+        value, gradient = ds.value_and_gradient(slope, d, mode=mode)
+        np.testing.assert_allclose(value, norm(d), rtol=1e-14)
+        np.testing.assert_allclose(gradient, ds.gradient(norm, d), rtol=1e-12, atol=1e-14)
+    chunks = [ds.jacobian(norm, zero, mode="forward", chunk=chunk) for chunk in (None, 1, 2, 4)]
+    for J in chunks[1:]:
+        np.testing.assert_array_equal(J, chunks[0])
+    if name == "rows":  # a row that is elsewhere takes no part
+        at, along = np.array([[0, 0], [1, 2], [0, 0.0]]), np.array([[3, 4], [0, 0], [0, 1.0]])
+        value, gradient = ds.value_and_gradient(lambda d: ds.jvp(norm, (at,), (d,))[1], along)
+        assert value == 5 + 3
+        np.testing.assert_allclose(gradient, [[0.6, 0.8], 2 * at[1] / np.sqrt(5), [0, 3]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+@pytest.mark.parametrize("p", [2, 3, 1.5])
+def test_norms_of_nothing_have_derivatives_without_entries(p, mode):
+    f = lambda x: np.linalg.norm(x, p)  # noqa: E731
+    assert ds.gradient(f, np.zeros(0), mode=mode).shape == (0,)
+    assert ds.hessian(f, np.zeros(0), mode=mode).shape == (0, 0)
+    assert ds.hessian(np.linalg.norm, np.zeros((0, 3)), mode=mode).shape == (0, 3, 0, 3)
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "tangent"),
     [

@@ -1005,3 +1005,42 @@ def test_powers_have_numpys_bits_and_their_slopes(b, dtype, mode):
     np.testing.assert_allclose(slope, b * x ** (b - 1.0), rtol=rounding)
     second = ds.jvp(lambda x: ds.jvp(power, (x,), (v,))[1], (x,), (v,))[1]
     np.testing.assert_allclose(second, b * (b - 1) * x ** (b - 2.0), rtol=4 * rounding, atol=4 * rounding)
+
+
+BY_NAME = {
+    "sinc": lambda x: np.sinc(x=x),
+    "real": lambda x: np.real(val=x),
+    "imag": lambda x: np.imag(val=x * 1j),
+    "tile": lambda x: np.tile(A=x, reps=2),
+    "delete": lambda x: np.delete(arr=x, obj=1, axis=0),
+    "rot90": lambda x: np.rot90(m=x),
+    "fftshift": lambda x: np.fft.fftshift(x=x),
+    "ifftshift": lambda x: np.fft.ifftshift(x=x, axes=1),
+    "cond": lambda x: np.linalg.cond(x=x, p="fro"),
+    "tensordot": lambda x: np.tensordot(a=x, b=x, axes=1),
+    "sum": lambda x: np.sum(a=x, axis=0),
+    "norm": lambda x: np.linalg.norm(x=x, ord="f"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_first_argument_by_its_name_in_numpy(name, mode):
+    f, x = BY_NAME[name], np.random.default_rng(3).standard_normal((3, 3)) + 3 * np.eye(3)
+    y, J = ds.value_and_jacobian(f, x, mode=mode)
+    np.testing.assert_array_equal(y, f(x))
+    d = np.random.default_rng(4).standard_normal((3, 3))
+    agree(np.tensordot(J, d, 2), (f(x + STEP * d) - f(x - STEP * d)) / (2 * STEP), DIFFERENCES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_number_can_be_printed_while_it_is_differentiated(mode):
+    seen = []
+
+    def loss(x):
+        y = np.sum(x * x)
+        seen.append(f"{y:.3f} {y:8.1e} {y}")
+        return y
+
+    ds.gradient(loss, np.array([1.0, 2.0]), mode=mode)
+    assert seen[0].startswith("5.000  5.0e+00 ") and "Array(" in seen[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cases
+import mpmath
 import numpy as np
 import pytest
 
@@ -307,14 +308,57 @@ def test_operators(name: str, kind: str) -> None:
     assert abs(np.vdot(found.u, direct.u)) == pytest.approx(1) and abs(np.vdot(found.v, direct.v)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("exponent", [-1020, -1060, -1070])
+@pytest.mark.parametrize("exponent", [-1020, -1060, -1070, -1074])
 @pytest.mark.parametrize("shape", [(300, 280), (80, 400), (20, 30)], ids=str)
 def test_the_bound_covers_products_that_underflow(shape: tuple[int, int], exponent: int) -> None:
-    """Nothing scales an operator, so its products lose digits there."""
+    """Nothing scales an operator, so its products lose digits there; at last all."""
     a = np.ldexp(cases.normal(*shape), exponent)
     true = math.ldexp(float(np.linalg.norm(a * 2.0**1000, 2)), -1000)
     found = top_singular_triplet(VectorsOnly(a))
     assert abs(found.sigma - true) <= found.residual
+
+
+def test_the_bound_covers_the_rounding_of_small_matrices() -> None:
+    for seed in range(100):
+        a = np.random.default_rng(seed).standard_normal((4, 6))
+        found = top_singular_triplet(a)
+        true = mpmath.svd(mpmath.matrix(a.tolist()), compute_uv=False)[0]
+        assert abs(found.sigma - true) <= found.residual
+
+
+class OfAnotherLibrary(VectorsOnly):
+    dtype = "other.float64"  # no word of NumPy's
+
+
+class WithoutAdjoint:
+    """SciPy's LinearOperator of a matvec alone."""
+
+    shape = (N, N)
+
+    def __matmul__(self, x: Any) -> Any:
+        return x
+
+    def conj(self) -> Any:
+        raise NotImplementedError("rmatvec is not defined")
+
+    T = property(conj)
+
+
+def test_operators_whose_dtype_numpy_does_not_know() -> None:
+    a = cases.normal(N, N)
+    assert top_singular_triplet(OfAnotherLibrary(a)).sigma == top_singular_triplet(VectorsOnly(a)).sigma
+
+
+def test_operators_without_an_adjoint_are_refused() -> None:
+    with pytest.raises(ds.DTypeError, match="rmatvec is not defined"):
+        top_singular_triplet(WithoutAdjoint())
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1.0, 1e308])
+def test_guesses_of_any_size(size: float) -> None:
+    a = cases.normal(N, N, dtype="complex128")
+    found, guessed = top_singular_triplet(a), top_singular_triplet(a, u0=np.full(N, size * (1 + 1j)))
+    assert abs(found.sigma - guessed.sigma) <= found.residual
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (400, 3), (3, 400)], ids=str)
@@ -404,8 +448,10 @@ def test_triplet_of_a_traced_matrix_names_opnorm() -> None:
         (np.ones(5), ds.ShapeError, "length 96"),
         (np.full(N, np.nan), ds.NonFiniteError, "u0"),
         (np.full(N, 1j), ds.DTypeError, "complex"),
+        (np.full(N, "a"), ds.DTypeError, "numbers"),
+        (np.full(N, None), ds.DTypeError, "numbers"),
     ],
-    ids=["length", "NaN", "complex"],
+    ids=["length", "NaN", "complex", "strings", "objects"],
 )
 @pytest.mark.parametrize("columns", [N, 3], ids=["by the process", "by the SVD"])
 def test_guesses_that_are_refused(u0: Any, error: type[Exception], message: str, columns: int) -> None:
@@ -413,9 +459,9 @@ def test_guesses_that_are_refused(u0: Any, error: type[Exception], message: str,
         top_singular_triplet(MATRICES["random"][:, :columns], u0=u0)
 
 
-@pytest.mark.parametrize("tol", [np.nan, np.inf, -1e-6])
+@pytest.mark.parametrize("tol", [np.nan, np.inf, -1e-6, "1e-3", 1j])
 @pytest.mark.parametrize("columns", [N, 3], ids=["by the process", "by the SVD"])
-def test_tolerances_that_are_refused(tol: float, columns: int) -> None:
+def test_tolerances_that_are_refused(tol: Any, columns: int) -> None:
     with pytest.raises(ValueError, match="tol must be"):
         top_singular_triplet(MATRICES["random"][:, :columns], tol)
 

@@ -26,6 +26,7 @@ from .lanczos import Leading
 from .matrices import dyads, inner, is_plain, operand_examples
 from .spectral_rule import SPECTRAL
 from .svd import turned_slopes, value_slopes
+from .ties import follow_entries
 from .tops import Tops, by_top_pair, stack, top_pairs
 
 
@@ -183,13 +184,21 @@ def extreme_jacobian(
     which: str,
     part: int | None = None,
     out: Any = None,
-    least: bool = False,
+    least: bool | None = None,
     options: Options | None = None,
 ) -> Any:
-    """The gradient itself."""
-    (a,) = operands
+    """The gradient itself; at a tie, if not the least, of the basis that follows all entries in turn."""
+    (a,), options = operands, options or get()
     if np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a):
         return None
+    if least is False:
+        known = known_at(y, a, options)
+        factors = known.each[0] if isinstance(known, Tops) else known
+        if not isinstance(factors, Leading) and kinked(at := spectrum(factors.S, options), which):
+            meet_tie(factors.S, at, options)
+            U, _, Vh = follow_entries(factors, at)
+            i = 0 if which == "largest" else -1
+            return np.outer(U[:, i], Vh[i])
     return extreme_pullback(np.ones((), a.dtype), y, operands, which=which, options=options)[0]
 
 

@@ -122,6 +122,8 @@ def steepest(y: Any, x: Any, p: float) -> Any:
     """The gradient x |x|^(p-2) / y^(p-1) of the norm y of x; 0 where x is 0, which at y = 0 is the least
     subgradient."""
     zero = np.asarray(primal(y)) == 0
+    if not primal(x).size:
+        return x
     if p == 2:
         refuse_second(x, zero[..., None], AT_KINK)
         return x / (y + zero)[..., None]
@@ -148,11 +150,13 @@ def vector_pushforward(y: Any, operands: Any, tangents: Any, *, p: float = 2) ->
     (x,), (dx,) = operands, tangents
     g = steepest(y, x, p)
     zero = np.asarray(primal(y)) == 0
-    if p > 0 and np.any(zero) and is_plain(g, dx):
-        size = vector_function(dx, p=p)
+    if p > 0 and np.any(zero) and primal(dx).size:
+        need_all_directions()
+        size = vector_function(primal(dx), p=p)
         first = np.argmax(size > 0, axis=0)[None, ..., None]
         leaving = np.take_along_axis(dx, np.broadcast_to(first, (1, *dx.shape[1:])), axis=0)[0]
-        g = np.where(zero[..., None], steepest(vector_function(leaving, p=p), leaving, p), g)
+        leaving = np.where(zero[..., None], leaving, np.ones((), dx.dtype))  # the others need none
+        g = np.where(zero[..., None], steepest(VECTOR(leaving, p=p), leaving, p), g)
     return np.real(np.sum(np.conj(g) * dx, axis=-1))
 
 
@@ -323,7 +327,7 @@ def norm(a: Any, ord: Any = None) -> Any:
         if len(ord) != 2 or ord[0] != "schatten":
             raise ValueError(f'ord must be ("schatten", p) if it is a tuple, got {ord!r}')
         return schatten_norm(a, ord[1])
-    if ord is None or ord == "fro":
+    if ord is None or ord in ("fro", "f"):  # the second is NumPy's
         return frobenius_norm(a)
     if ord == "nuc":
         return nuclear_norm(a)

@@ -87,10 +87,10 @@ class Operator:
     def _probe(self, A: Any) -> np.dtype[Any]:
         """dtype and scale of an operator, from its product with one vector of each side that no pattern is tuned to."""
         n = self.shape[1]
-        known = getattr(A, "dtype", None)
-        real = np.dtype(np.dtype(known).char.lower()) if known is not None and np.dtype(known).char in "fdFD" else float
+        known = _dtype_of(A)
+        real = np.dtype(known.char.lower()) if known is not None and known.char in "fdFD" else float
         y = np.asarray(apply(A, np.random.default_rng(SEED + 1).standard_normal((1, n)).astype(real)))
-        dtype = np.result_type(y.dtype, np.dtype(known).type if known is not None else y.dtype)
+        dtype = np.result_type(y.dtype, known if known is not None else y.dtype)
         if dtype.kind in "iub":
             dtype = np.dtype(np.float64)
         if dtype.char not in "fdFD":
@@ -111,11 +111,11 @@ class Operator:
     @property
     def underflow(self) -> float:
         """What sigma may lose where products of an operator, which is not scaled itself, fall below the normal range:
-        half the smallest number in each. An array is scaled first; 0."""
+        up to the smallest number in each. An array is scaled first; 0."""
         if self.X is not None:
             return 0.0
         m, n = self.shape
-        return math.sqrt(max(m, n)) * min(m, n) * float(np.finfo(self.dtype).smallest_subnormal) / 2
+        return math.sqrt(max(m, n)) * min(m, n) * float(np.finfo(self.dtype).smallest_subnormal)
 
     @property
     def wide(self) -> bool:
@@ -174,7 +174,13 @@ class Operator:
 
     def backward(self, U: Array) -> Array:
         """A^H u for every row u of U, by an operator."""
-        return self._shifted(apply(adjoint(self.operand, self.dtype.kind == "c"), U))
+        try:
+            return self._shifted(apply(adjoint(self.operand, self.dtype.kind == "c"), U))
+        except (TypeError, NotImplementedError) as error:  # SciPy's where there is no rmatvec: 'NoneType' ...
+            raise DTypeError(
+                f"expected an operator whose adjoint, by .H or .conj().T, multiplies vectors too; that of "
+                f"{type(self.operand).__name__} failed: {error}. Give it one (rmatvec), or pass an array"
+            ) from error
 
     def _shifted(self, Y: Array) -> Array:
         if self.exponent:
@@ -217,6 +223,15 @@ def apply(A: Any, V: Array) -> Array:
     if hasattr(A, "matmat") or hasattr(A, "toarray"):
         return np.asarray(A @ V.T).T
     return np.stack([np.asarray(A @ v) for v in V])
+
+
+def _dtype_of(A: Any) -> np.dtype[Any] | None:
+    """What an operator says of its numbers, if NumPy knows the word; its products tell."""
+    known = getattr(A, "dtype", None)
+    try:
+        return None if known is None else np.dtype(known)
+    except TypeError:
+        return None
 
 
 def adjoint(A: Any, complex_: bool) -> Any:

@@ -17,9 +17,11 @@ no arguments in its place, which is called only if that operand is differentiate
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import importlib
+import inspect
 import itertools
 import numbers
 import sys
@@ -185,8 +187,9 @@ class Rule:
     jvp          (operands, tangents, **params) -> (y, dy), where the primal itself must follow the direction, or both
                  are cheaper together; None to have them one after the other
     jacobian     (y, operands, part=, out=, least=, **params) -> the whole Jacobian by the first operand, of output
-                 `part` where there are several, in `out` if it is given, at kinks with the rows of the pullback if
-                 `least`; None where rows or columns are as cheap
+                 `part` where there are several, in `out` if it is given; at kinks as the pullback has it if `least`,
+                 as the pushforward along all entries if it is False, either if None. None where rows or columns are as
+                 cheap
     fresh        whether no result shares memory with an operand; its pushforward may give a tangent itself for dy
     """
 
@@ -242,6 +245,18 @@ def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., 
         return implementation
 
     return register
+
+
+def in_order(function: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments that NumPy's function takes first, which came by their names, as positions: implementations may call
+    them otherwise."""
+    args, kwargs = [], dict(kwargs)
+    with contextlib.suppress(ValueError):  # no signature is known
+        for name in inspect.signature(function).parameters:
+            if name not in kwargs:
+                break
+            args.append(kwargs.pop(name))
+    return args, kwargs
 
 
 def topmost(operands: Iterable[Any]) -> Tracer | None:
@@ -447,12 +462,18 @@ class Tracer:
         if implementation is None:
             module = getattr(function, "__module__", "numpy")
             raise MissingRuleError(missing(f"{module}.{getattr(function, '__name__', function)}"))
+        if not args:
+            args, kwargs = in_order(function, kwargs)
         return implementation(*args, **kwargs)
 
     @property
     def _numba_type_(self) -> Any:
         """Numba asks for this when it meets a traced array before the extension is loaded."""
         return _typing()(self)
+
+    def __format__(self, spec: str) -> str:
+        """A number in a format is its value, as in f"{loss:.3f}"; without a format, all of it."""
+        return format(primal(self)[()], spec) if spec else str(self)
 
     # -- comparisons decide on the primal, and so do truth and hashing by identity
 
