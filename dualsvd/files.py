@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, ShapeError, in_one_line
+from . import matrix_market
+from .errors import DTypeError, DualSVDError, NonFiniteError, ShapeError, in_one_line
 from .rules.registry import as_inexact
 
 
@@ -34,8 +35,7 @@ def read(path: str | os.PathLike[str]) -> list[Matrix]:
     A .csv file may be separated by commas, semicolons, tabs or blanks, and may begin with a line of column names. A
     .npz file may hold several matrices. More than two axes are a batch.
 
-    Raises UnreadableFileError, ShapeError, DTypeError or NonFiniteError, each naming the file; BackendError for a .mtx
-    file where SciPy is missing.
+    Raises UnreadableFileError, ShapeError, DTypeError or NonFiniteError, each naming the file.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -163,12 +163,7 @@ def _field(path: Path, line: int, column: int, field: str) -> float | complex:
 
 
 def _read_mtx(path: Path) -> list[tuple[str, Any]]:
-    try:
-        from scipy.io import mmread
-    except ImportError:
-        raise BackendError(f"{path}: reading .mtx files needs SciPy: pip install 'dualsvd[cli]'") from None
-    matrix = mmread(path)
-    return [(str(path), matrix if isinstance(matrix, np.ndarray) else matrix.toarray())]
+    return [(str(path), matrix_market.parse(path.read_bytes()))]
 
 
 READERS: dict[str, Callable[[Path], list[tuple[str, Any]]]] = {
