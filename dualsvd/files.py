@@ -48,12 +48,15 @@ def read(path: str | os.PathLike[str]) -> list[Matrix]:
         if not path.stat().st_size:
             raise UnreadableFileError(f"{path}: the file is empty")
         arrays = reader(path)
+    except DualSVDError:
+        raise
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
-        if isinstance(error, DualSVDError):
-            raise
+    except (ValueError, OverflowError, MemoryError) as error:
         raise UnreadableFileError(f"{path}: {in_one_line(error)}") from None
+    except Exception as error:  # SyntaxError, zlib.error, NotImplementedError: whatever the modules behind NumPy raise
+        what = f"{type(error).__name__}: {in_one_line(error)}"
+        raise UnreadableFileError(f"{path}: damaged, or not of the kind that NumPy writes ({what})") from None
     if not arrays:
         raise UnreadableFileError(f"{path}: the file holds no array")
     return [Matrix(name, _checked(name, array)) for name, array in arrays]
@@ -108,7 +111,7 @@ def _read_npy(path: Path) -> list[tuple[str, Any]]:
 def _read_npz(path: Path) -> list[tuple[str, Any]]:
     if not zipfile.is_zipfile(path):
         raise UnreadableFileError(f"{path}: not a .npz file, or one that was cut off")
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return [(f"{path}:{key}", archive[key]) for key in archive.files]
 
 

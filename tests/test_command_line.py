@@ -301,6 +301,29 @@ def nothing_inside(path: Path) -> None:
         pass
 
 
+def header(content: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content) and None
+
+
+def archive(compression: int, **overwritten: int) -> Callable[[Path], None]:
+    """An archive of one matrix, bytes of its directory overwritten: in both places, before the data and behind it."""
+
+    def make(path: Path) -> None:
+        save(path.with_suffix(".npy"), A)
+        with zipfile.ZipFile(path, "w", compression) as whole:
+            whole.write(path.with_suffix(".npy"), "a.npy")
+        path.with_suffix(".npy").unlink()
+        data = bytearray(path.read_bytes())
+        for field, value in overwritten.items():
+            before, behind = {"flags": (6, 8), "method": (8, 10), "contents": (50, None)}[field]
+            data[before] = value
+            if behind is not None:
+                data[data.index(b"PK\x01\x02") + behind] = value
+        path.write_bytes(data)
+
+    return make
+
+
 def market(content: str) -> Callable[[Path], None]:
     return text(f"%%MatrixMarket matrix {content}")
 
@@ -387,6 +410,12 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "half precision": ("a.npy", array(np.eye(2), "float16"), "float16"),
     "strings": ("a.npy", array([["a", "b"], ["c", "d"]]), "<U1"),
     "objects": ("a.npy", array([[1, None], [2, 3]], "object"), "Object arrays"),
+    "a header that ends early": ("a.npy", header(b"{'descr': ('<f8'\n"), "a.npy: damaged, or not of the kind"),
+    "a header that is no Python": ("a.npy", header(b"{'descr' '<f8' 2\n"), "a.npy: "),
+    "damaged data in npz": ("a.npz", archive(zipfile.ZIP_DEFLATED, contents=255), "damaged, or not of the kind"),
+    "damaged data in npz by LZMA": ("a.npz", archive(zipfile.ZIP_LZMA, contents=255), "damaged, or not of the kind"),
+    "encrypted npz": ("a.npz", archive(zipfile.ZIP_STORED, flags=1), "encrypted"),
+    "npz compressed in another way": ("a.npz", archive(zipfile.ZIP_STORED, method=99), "compression method"),
     "no arrays in npz": ("a.npz", nothing_inside, "no array"),
     "something else in npz": ("a.npz", not_an_array_inside, "a.npz"),
 }
