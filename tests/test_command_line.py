@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -465,6 +466,8 @@ def test_a_bad_file_among_good_ones_stops_before_anything_is_said(
         ["--plot", "a.png", "info"],
         ["--order", "2", "diagnose", "a.npy"],
         *(["bench", "--largest", largest] for largest in ("many", "0", "-3")),
+        ["diagnose", "a.npy", "b.npy"],
+        ["warmup", "--fast"],
     ],
     ids=str,
 )
@@ -472,7 +475,46 @@ def test_bad_commands_are_exit_status_two(arguments: list[str], capsys: pytest.C
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2
-    one_line(capsys, "--help")
+    command = next(
+        (f" {a}" for a in arguments if a in ("check", "jacobian", "info", "diagnose", "bench", "warmup")), ""
+    )
+    one_line(capsys, f"; see dualsvd{command} --help\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"), [("\xe9.npy", "\\xe9.npy"), ("\udcff.npy", "\\udcff.npy")], ids=["not ASCII", "no text at all"]
+)
+def test_names_that_the_output_cannot_encode_are_escaped(name: str, printed: str, tmp_path: Path) -> None:
+    try:
+        save(tmp_path / "a.npy", A).rename(tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("a file cannot have this name here")
+    command = [sys.executable, "-m", "dualsvd", "diagnose", name]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{printed}\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="outputs are closed by a shell of POSIX")
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("diagnose a.npy", 0),
+        ("check a.npy", 0),
+        ("jacobian a.npy --out J.npy", 0),
+        ("check nowhere.npy", 2),
+        ("nothing", 2),
+    ],
+)
+@pytest.mark.parametrize("closed", ["1", "2"], ids=["stdout closed", "stderr closed"])
+def test_outputs_may_be_closed(closed: str, arguments: str, status: int, matrix_file: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m dualsvd {arguments} {closed}>&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=matrix_file.parent)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    if status:  # what went wrong is not taken for a result
+        assert done.stdout == "" and bool(done.stderr) == (closed == "1")
 
 
 def test_bad_input_in_a_process_shows_no_traceback(tmp_path: Path) -> None:
