@@ -6,10 +6,13 @@ import contextlib
 import math
 import os
 import shutil
+import signal
+import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -183,26 +186,61 @@ READERS: dict[str, Callable[[Path], list[tuple[str, Any]]]] = {
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise UnreadableFileError, before anything is computed, if no file can be written there."""
-    path = Path(path)
+    path, folder = Path(path), _target(path).parent
     if path.is_dir():
         raise UnreadableFileError(f"{path}: is a directory; name a file to write")
-    if not path.parent.is_dir():
-        raise UnreadableFileError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise UnreadableFileError(f"{path}: the folder {path.parent} cannot be written to")
+    if not folder.is_dir():
+        raise UnreadableFileError(f"{path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UnreadableFileError(f"{path}: the folder {folder} cannot be written to")
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file itself, where `path` is a link to it, or to where it will be."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` to write into: it takes that name when all went well, and vanishes when not."""
-    path = Path(path)
+    """A temporary file beside `path` to write into: it takes that name when all went well, and vanishes when not.
+
+    So it does when the process is asked to end. The mode of a file that was there stays, and so does a link to it.
+    """
     check_writable(path)
+    path = _target(path)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    with _ending_by_exit():
+        try:
+            if path.exists():
+                temporary.touch(mode=0o600)  # nobody reads it before it has the mode of the old one
+            yield temporary
+            if path.exists():
+                shutil.copymode(path, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+#: signals that ask a process to end, and would end it at once; not every system has both
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def _ending_by_exit() -> Iterator[None]:
+    """Turn them into SystemExit, which leaves by way of every `finally`; not where they are handled in another way."""
+
+    def leave(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()  # only it may handle signals
+    mine = [s for s in ENDING if main and signal.getsignal(s) is signal.SIG_DFL]
     try:
-        yield temporary
-        temporary.replace(path)
+        for s in mine:
+            signal.signal(s, leave)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for s in mine:
+            signal.signal(s, signal.SIG_DFL)
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import zipfile
@@ -627,6 +628,63 @@ def test_jacobian_that_fails_midway_leaves_the_old_file(
     assert main(["jacobian", str(matrix_file), "--out", str(out)]) == 2
     assert out.read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["J.npy", "a.npy"]
+
+
+#: a program that writes half of a file, and is then asked to end
+HALF = """
+import os, signal, sys
+from dualsvd import files
+with files.replacing("J.npy") as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_program_that_is_asked_to_end_leaves_the_old_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "J.npy").write_bytes(b"precious")
+    done = subprocess.run([sys.executable, "-c", HALF, name], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + getattr(signal, name), "")
+    assert [p.name for p in tmp_path.iterdir()] == ["J.npy"]
+    assert (tmp_path / "J.npy").read_bytes() == b"precious"
+
+
+def test_signals_are_handled_as_before_when_a_file_is_written(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with files.replacing(tmp_path / "a") as temporary:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        temporary.touch()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and links of POSIX")
+@pytest.mark.parametrize("link", [False, True], ids=["a file", "a link"])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444], ids=oct)
+def test_a_file_that_is_replaced_keeps_its_mode_and_the_links_to_it(
+    mode: int, link: bool, matrix_file: Path, tmp_path: Path
+) -> None:
+    old, out = tmp_path / "old" / "J.npy", tmp_path / "J.npy"
+    old.parent.mkdir()
+    old.write_bytes(b"old")
+    old.chmod(mode)
+    if link:
+        out.symlink_to(old)
+    else:
+        old.rename(out)
+    assert main(["jacobian", str(matrix_file), "--out", str(out)]) == 0
+    assert out.is_symlink() is link
+    assert out.stat().st_mode & 0o777 == mode
+    assert np.load(out).shape == (4, 6, 4)
+    assert [p.name for p in old.parent.iterdir()] == ["J.npy"] * link
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_link_to_nowhere_is_where_a_file_is_written(matrix_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "J.npy").symlink_to(tmp_path / "new.npy")
+    assert main(["jacobian", str(matrix_file), "--out", str(tmp_path / "J.npy")]) == 0
+    assert (tmp_path / "J.npy").is_symlink() and (tmp_path / "new.npy").is_file()
 
 
 def test_jacobian_of_a_complex_matrix_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
