@@ -804,6 +804,22 @@ def test_a_spectrum_with_zeros_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("name", ["$", "$x$", "$\\frac$", "x_{^", "\u65e5", "\udcff", "line\nbreak", ""])
+def test_any_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
+    plots.draw_spectra([files.Matrix(f"{name}.npy", A)], tmp_path / "a.png")
+    plots.draw_stories([commands.tell(files.Matrix(f"a.npz:{name}", A))], tmp_path / "b.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("end", ["tiny", "smallest_subnormal", "max"])
+@pytest.mark.parametrize("second", [1.0, 0.9, 1e-5, 0.0])
+def test_spectra_at_the_ends_of_the_range_are_drawn(end: str, second: float, dtype: type, tmp_path: Path) -> None:
+    top = getattr(np.finfo(dtype), end)
+    plots.draw_spectra([files.Matrix("a", np.diag([top, dtype(second * top)]))], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
 def test_a_bench_of_nothing_is_drawn(tmp_path: Path) -> None:
     limits = Limits(multiply_adds=1.0, products=1.0, copies=1.0)
     plots.draw_bench(bench.Report(limits, (), (), (), ()), tmp_path / "a.png")
