@@ -136,6 +136,9 @@ def digits() -> np.ndarray:
 
 OUT_OF_RANGE = {
     "overflow": np.full((3, 3), 1.7e308),
+    "overflow in single precision": np.full((3, 3), 3e38, np.float32),
+    "overflow of the sum of singular values": 1e308 * np.eye(3),
+    "overflow of differences": 1.7e308 * np.eye(3, 1),
     "subnormal": np.full((3, 2), 1e-310),
     "subnormal in a batch": np.stack([A, A * 1e-310]),
 }
@@ -144,7 +147,26 @@ OUT_OF_RANGE = {
 @pytest.mark.parametrize("name", OUT_OF_RANGE)
 def test_check_refuses_what_has_no_digits(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(save(tmp_path / "a.npy", OUT_OF_RANGE[name]))]) == 2
-    one_line(capsys, "out of the range of float64")
+    one_line(capsys, f"the range of {OUT_OF_RANGE[name].dtype}; rescale the matrix")
+
+
+@pytest.mark.parametrize("command", ["check", "diagnose"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128, np.complex64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "a", [A, np.eye(3), np.ones((1, 1)), np.diag([1.0, 1e-3, 1e-8])], ids=["generic", "tied", "one", "graded"]
+)
+def test_the_largest_matrices_agree_without_a_warning(
+    a: np.ndarray, dtype: type, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = float(np.finfo(dtype).max) / commands.ROOM
+    scaled = a * (0.99 * room / np.linalg.norm(a, "nuc"))  # 0.99: rounding of the sum
+    assert main([command, str(save(tmp_path / "a.npy", scaled.astype(dtype)))]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_diagnosis_of_values_that_overflow_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(save(tmp_path / "a.npy", np.full((3, 3), 3e38, np.float32)))]) == 2
+    one_line(capsys, "the largest singular value, inf, is out of the range of float32; rescale the matrix")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".mtx"])
