@@ -136,8 +136,8 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
         if len(fields) != width:
             raise UnreadableFileError(f"{path}: line {k} has {len(fields)} fields, the lines before it {width}")
     try:
-        if any("_" in line for _, line in lines[-len(rows) :]):
-            raise ValueError  # for Python, and so for NumPy, 1_000 is a number
+        if any("_" in line or "\0" in line for _, line in lines[-len(rows) :]):
+            raise ValueError  # for Python, and so for NumPy, 1_000 is a number; NumPy ends a text at NUL
         numbers = np.array([fields for _, fields in rows]).astype(np.float64)
     except ValueError:  # complex numbers, or a field to name
         numbers = np.array([[_field(path, k, j, f) for j, f in enumerate(fields, 1)] for k, fields in rows])

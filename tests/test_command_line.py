@@ -370,6 +370,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "decimal commas beside semicolons": ("a.csv", text("1,5;2,5\n3;4\n"), "line 1, column 1: '1,5' is not a number"),
     "words in csv": ("a.csv", text("1,2\n3,four\n"), "line 2, column 2: 'four' is not a number"),
     "underscores in csv": ("a.csv", text("1,2\n3,1_000\n"), "line 2, column 2: '1_000' is not a number"),
+    "a NUL in csv": ("a.csv", text("1,2\n3\0,4\n"), "line 2, column 1: '3\\x00' is not a number"),
     "gap in csv": ("a.csv", text("1,2\n3,\n"), "line 2, column 2: a number is missing"),
     "ragged csv": ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 fields"),
     "bytes in csv": ("a.csv", lambda path: path.write_bytes(bytes(range(128, 255))) and None, "not a text file"),
