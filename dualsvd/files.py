@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from . import matrix_market
-from .errors import DTypeError, DualSVDError, NonFiniteError, ShapeError, in_one_line
+from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, ShapeError, in_one_line
 from .rules.registry import as_inexact
 
 
@@ -38,7 +39,8 @@ def read(path: str | os.PathLike[str]) -> list[Matrix]:
     A .csv file may be separated by commas, semicolons, tabs or blanks, and may begin with a line of column names. A
     .npz file may hold several matrices. More than two axes are a batch.
 
-    Raises UnreadableFileError, ShapeError, DTypeError or NonFiniteError, each naming the file.
+    Raises UnreadableFileError, ShapeError, DTypeError or NonFiniteError, each naming the file; BackendError for a .mtx
+    file where SciPy is missing.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -169,7 +171,12 @@ def _field(path: Path, line: int, column: int, field: str) -> float | complex:
 
 
 def _read_mtx(path: Path) -> list[tuple[str, Any]]:
-    return [(str(path), matrix_market.parse(path.read_bytes()))]
+    try:
+        from scipy.io import mmread
+    except ImportError:
+        raise BackendError(f"{path}: reading .mtx files needs SciPy: pip install 'dualsvd[cli]'") from None
+    matrix = mmread(io.BytesIO(matrix_market.checked(path.read_bytes())))
+    return [(str(path), matrix if isinstance(matrix, np.ndarray) else matrix.toarray())]
 
 
 READERS: dict[str, Callable[[Path], list[tuple[str, Any]]]] = {
