@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import sys
@@ -57,12 +58,13 @@ def parser() -> Parser:
         parents=[shared, plot, order],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.set_defaults(run=story, refused=())
+    top.set_defaults(run=story, refused=(), parser=top)
     commands, options = top.add_subparsers(metavar="COMMAND"), {"plot": plot, "order": order}
 
     def command(name: str, run: Callable[..., int], text: str, *parents: Parser) -> Any:
         added = commands.add_parser(name, help=text, description=text, parents=[shared, *parents])
-        added.set_defaults(run=run, refused=[option for option, by in options.items() if by not in parents])
+        refused = [option for option, by in options.items() if by not in parents]
+        added.set_defaults(run=run, refused=refused, parser=added)
         return added
 
     check = command("check", check_files, "compare all ways to the derivatives at the matrices of files", plot, order)
@@ -87,12 +89,14 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    top = parser()
+    open_outputs()
     # set_defaults would give these to the commands too, and there they would overwrite what stands before the command
-    given = top.parse_args(arguments, argparse.Namespace(**WITHOUT))
+    given, unknown = parser().parse_known_args(arguments, argparse.Namespace(**WITHOUT))
+    if unknown:
+        given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     for option in given.refused:
         if getattr(given, option) != WITHOUT[option]:
-            top.error(f"--{option} is not for this command")
+            given.parser.error(f"--{option} is not for this command")
     try:
         if given.plot:
             from . import plots
@@ -114,6 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_no_more()
         print(f"dualsvd: the output could not be written: {error}", file=sys.stderr)
         return 2
+
+
+def open_outputs() -> None:
+    """Let nothing that is printed fail: not where an output was closed, nor for a name that its encoding lacks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us, as by 2>&-
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        output = getattr(sys, name)
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
 
 
 def write_no_more() -> None:

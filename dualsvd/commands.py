@@ -41,6 +41,9 @@ BUILT_IN = Matrix(
 WHOLE_GRADIENT = 512
 #: a gap of singular values below so many eps of the largest is none
 GAP = 1e4
+#: what is compared are sums over singular values and their differences between matrices beside the given one: those
+#: need so much room above the sum at the matrix itself (with 2, differences of a diagonal one of 1 and 1e-3 overflow)
+ROOM = 4.0
 #: so many matrices of any type fill a SIMD pack
 PACK = 16
 
@@ -145,21 +148,17 @@ def subjects(S: np.ndarray) -> dict[str, Callable[[Any], Any]]:
 STEPS = 4
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused, or does not agree
 def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", progress: Progress = silent) -> Story:
     """Run the whole story on a matrix, or on all the matrices of a batch at once; on device "cuda" its kernels too.
 
-    Raises BackendError for "cuda" where there is no such device, NonFiniteError where the largest singular value
-    overflows or is subnormal: such numbers have no digits to compare.
+    Raises BackendError for "cuda" where there is no such device, NonFiniteError where the largest singular value is
+    subnormal or the sum of all comes near to overflow: such numbers have no digits to compare, or none to be added to.
     """
     start = time.perf_counter()
     a = matrix.array
     S, sigma = linalg.svdvals(a), np.asarray(linalg.opnorm(a))
-    for top in S[..., 0].flat:
-        if top and not np.finfo(S.dtype).tiny <= top < np.inf:
-            raise NonFiniteError(
-                f"{matrix.name}: the largest singular value, {top:.3g}, is out of the range of {S.dtype}; "
-                "rescale the matrix"
-            )
+    _refuse_out_of_range(matrix.name, S)
     reports = []
     if device == "cuda":
         from . import cuda
@@ -172,6 +171,24 @@ def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", prog
         if name == "opnorm" and reports[-1].smooth and a.size <= WHOLE_GRADIENT:
             reports.append(_gradients(a, G))
     return Story(matrix, S, sigma, G, tuple(reports), time.perf_counter() - start)
+
+
+def _refuse_out_of_range(name: str, S: np.ndarray) -> None:
+    limits = np.finfo(S.dtype)
+    for top in S[..., 0].flat:
+        if top and not limits.tiny <= top < np.inf:
+            raise _out_of_range(name, top)
+    if np.sum(S / limits.max) > 1 / ROOM:
+        raise NonFiniteError(
+            f"{name}: the singular values, up to {np.max(S):.3g}, add to more than 1/{ROOM:.0f} of the largest number, "
+            f"and differences of their sums may leave the range of {S.dtype}; rescale the matrix"
+        )
+
+
+def _out_of_range(name: str, top: Any) -> NonFiniteError:
+    return NonFiniteError(
+        f"{name}: the largest singular value, {top:.3g}, is out of the range of {top.dtype}; rescale the matrix"
+    )
 
 
 def _gradients(a: np.ndarray, by_adjoint: np.ndarray) -> ValidationReport:
@@ -193,8 +210,14 @@ def _gradients(a: np.ndarray, by_adjoint: np.ndarray) -> ValidationReport:
 
 
 def diagnose(matrix: Matrix) -> tuple[str, Any]:
-    """The spectrum report of a matrix or a batch: as text, and ready for JSON."""
-    report = linalg.diagnose(matrix.array)
+    """The spectrum report of a matrix or a batch: as text, and ready for JSON.
+
+    Raises NonFiniteError where a singular value overflows.
+    """
+    with np.errstate(over="ignore"):
+        report = linalg.diagnose(matrix.array)
+    if not np.all(np.isfinite(report.S)):
+        raise _out_of_range(matrix.name, np.max(report.S))
     return str(report), report.to_dict()
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import shutil
+import signal
+import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from . import matrix_market
 from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, ShapeError, in_one_line
 from .rules.registry import as_inexact
 
@@ -48,12 +53,15 @@ def read(path: str | os.PathLike[str]) -> list[Matrix]:
         if not path.stat().st_size:
             raise UnreadableFileError(f"{path}: the file is empty")
         arrays = reader(path)
+    except DualSVDError:
+        raise
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
-        if isinstance(error, DualSVDError):
-            raise
+    except (ValueError, OverflowError, MemoryError) as error:
         raise UnreadableFileError(f"{path}: {in_one_line(error)}") from None
+    except Exception as error:  # SyntaxError, zlib.error, NotImplementedError: whatever the modules behind NumPy raise
+        what = f"{type(error).__name__}: {in_one_line(error)}"
+        raise UnreadableFileError(f"{path}: damaged, or not of the kind that NumPy writes ({what})") from None
     if not arrays:
         raise UnreadableFileError(f"{path}: the file holds no array")
     return [Matrix(name, _checked(name, array)) for name, array in arrays]
@@ -108,7 +116,7 @@ def _read_npy(path: Path) -> list[tuple[str, Any]]:
 def _read_npz(path: Path) -> list[tuple[str, Any]]:
     if not zipfile.is_zipfile(path):
         raise UnreadableFileError(f"{path}: not a .npz file, or one that was cut off")
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return [(f"{path}:{key}", archive[key]) for key in archive.files]
 
 
@@ -130,8 +138,8 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
         if len(fields) != width:
             raise UnreadableFileError(f"{path}: line {k} has {len(fields)} fields, the lines before it {width}")
     try:
-        if any("_" in line for _, line in lines[-len(rows) :]):
-            raise ValueError  # for Python, and so for NumPy, 1_000 is a number
+        if any("_" in line or "\0" in line for _, line in lines[-len(rows) :]):
+            raise ValueError  # for Python, and so for NumPy, 1_000 is a number; NumPy ends a text at NUL
         numbers = np.array([fields for _, fields in rows]).astype(np.float64)
     except ValueError:  # complex numbers, or a field to name
         numbers = np.array([[_field(path, k, j, f) for j, f in enumerate(fields, 1)] for k, fields in rows])
@@ -167,7 +175,7 @@ def _read_mtx(path: Path) -> list[tuple[str, Any]]:
         from scipy.io import mmread
     except ImportError:
         raise BackendError(f"{path}: reading .mtx files needs SciPy: pip install 'dualsvd[cli]'") from None
-    matrix = mmread(path)
+    matrix = mmread(io.BytesIO(matrix_market.checked(path.read_bytes())))
     return [(str(path), matrix if isinstance(matrix, np.ndarray) else matrix.toarray())]
 
 
@@ -185,26 +193,61 @@ READERS: dict[str, Callable[[Path], list[tuple[str, Any]]]] = {
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise UnreadableFileError, before anything is computed, if no file can be written there."""
-    path = Path(path)
+    path, folder = Path(path), _target(path).parent
     if path.is_dir():
         raise UnreadableFileError(f"{path}: is a directory; name a file to write")
-    if not path.parent.is_dir():
-        raise UnreadableFileError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise UnreadableFileError(f"{path}: the folder {path.parent} cannot be written to")
+    if not folder.is_dir():
+        raise UnreadableFileError(f"{path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UnreadableFileError(f"{path}: the folder {folder} cannot be written to")
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file itself, where `path` is a link to it, or to where it will be."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` to write into: it takes that name when all went well, and vanishes when not."""
-    path = Path(path)
+    """A temporary file beside `path` to write into: it takes that name when all went well, and vanishes when not.
+
+    So it does when the process is asked to end. The mode of a file that was there stays, and so does a link to it.
+    """
     check_writable(path)
+    path = _target(path)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    with _ending_by_exit():
+        try:
+            if path.exists():
+                temporary.touch(mode=0o600)  # nobody reads it before it has the mode of the old one
+            yield temporary
+            if path.exists():
+                shutil.copymode(path, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+#: signals that ask a process to end, and would end it at once; not every system has both
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def _ending_by_exit() -> Iterator[None]:
+    """Turn them into SystemExit, which leaves by way of every `finally`; not where they are handled in another way."""
+
+    def leave(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()  # only it may handle signals
+    mine = [s for s in ENDING if main and signal.getsignal(s) is signal.SIG_DFL]
     try:
-        yield temporary
-        temporary.replace(path)
+        for s in mine:
+            signal.signal(s, leave)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for s in mine:
+            signal.signal(s, signal.SIG_DFL)
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:

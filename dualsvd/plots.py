@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ FLOOR = 1e-18
 FEW, BATCH_DRAWN = 12, 50
 #: a spectrum that spans more than this is drawn on a logarithmic axis
 DECADES = 100.0
+#: a spectrum beyond this, or below its reciprocal, is drawn in a unit of its own: the axes of Matplotlib need some
+#: powers of ten on both sides
+FAR = 1e200
 
 
 def _matplotlib() -> Any:
@@ -57,7 +62,8 @@ def check_target(path: Path) -> None:
 
 
 def _save(figure: Any, pyplot: Any, path: Path) -> None:
-    with files.replacing(path) as temporary:
+    with files.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing")  # of a file's name: a box stands for it
         figure.savefig(temporary)
     pyplot.close(figure)
 
@@ -85,27 +91,30 @@ def draw_stories(stories: Sequence[Story], path: Path) -> None:
 
 def spectrum(axes: Any, values: np.ndarray, matrix: Matrix) -> None:
     """Singular values; those that are zero to working accuracy stand on the floor, hollow."""
-    values = np.atleast_2d(values)
+    eps, top = float(np.finfo(values.dtype).eps), float(np.max(values)) or 1.0
+    unit = 1.0 if 1 / FAR < top < FAR else 10.0 ** max(math.floor(math.log10(top)), -307)  # a normal number
+    values, top = np.atleast_2d(values).astype(np.float64) / unit, top / unit
     values = values.reshape(-1, values.shape[-1])[:BATCH_DRAWN]
-    floor = (float(np.max(values)) or 1.0) * values.shape[-1] * float(np.finfo(values.dtype).eps)
+    floor = top * values.shape[-1] * eps
     index = np.arange(1, values.shape[-1] + 1)
     for line in values:
         zero = line <= floor
         axes.plot(index, np.maximum(line, floor), "-", color=ACCENT, alpha=0.35, linewidth=1)
         axes.plot(index[~zero], line[~zero], "o", color=ACCENT, markersize=4)
         axes.plot(index[zero], np.full(zero.sum(), floor), "o", mfc="white", mec=BAD, markersize=4.5)
-    if np.max(values) > DECADES * np.min(values):
+    if top > DECADES * np.min(values) and np.max(values):
         axes.set_yscale("log")
     else:
-        axes.set_ylim(0, 1.08 * (np.max(values) or 1.0))
+        axes.set_ylim(0, 1.08 * top)
     if (values <= floor).any():
         axes.axhline(floor, color=BAD, linewidth=0.8, linestyle=":")
         axes.annotate("zero to working accuracy", (index[0], floor), (2, 4), textcoords="offset points", color=BAD)
     if len(index) <= FEW:
         axes.set_xticks(index)
     axes.set_xlabel("i")
-    axes.set_ylabel("singular value")
-    axes.set_title(f"{Path(matrix.name).name}  ({' x '.join(map(str, matrix.array.shape))})")
+    axes.set_ylabel("singular value" if unit == 1 else f"singular value / {unit:.0e}")
+    name = Path(matrix.name).name.encode("utf-8", "replace").decode()  # fonts have no glyph for half a surrogate pair
+    axes.set_title(f"{name}  ({' x '.join(map(str, matrix.array.shape))})", parse_math=False)
     axes.grid(axis="y", color=QUIET, alpha=0.25)
 
 

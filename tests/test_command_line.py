@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import zipfile
@@ -134,6 +136,9 @@ def digits() -> np.ndarray:
 
 OUT_OF_RANGE = {
     "overflow": np.full((3, 3), 1.7e308),
+    "overflow in single precision": np.full((3, 3), 3e38, np.float32),
+    "overflow of the sum of singular values": 1e308 * np.eye(3),
+    "overflow of differences": 1.7e308 * np.eye(3, 1),
     "subnormal": np.full((3, 2), 1e-310),
     "subnormal in a batch": np.stack([A, A * 1e-310]),
 }
@@ -142,7 +147,26 @@ OUT_OF_RANGE = {
 @pytest.mark.parametrize("name", OUT_OF_RANGE)
 def test_check_refuses_what_has_no_digits(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(save(tmp_path / "a.npy", OUT_OF_RANGE[name]))]) == 2
-    one_line(capsys, "out of the range of float64")
+    one_line(capsys, f"the range of {OUT_OF_RANGE[name].dtype}; rescale the matrix")
+
+
+@pytest.mark.parametrize("command", ["check", "diagnose"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128, np.complex64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "a", [A, np.eye(3), np.ones((1, 1)), np.diag([1.0, 1e-3, 1e-8])], ids=["generic", "tied", "one", "graded"]
+)
+def test_the_largest_matrices_agree_without_a_warning(
+    a: np.ndarray, dtype: type, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = float(np.finfo(dtype).max) / commands.ROOM
+    scaled = a * (0.99 * room / np.linalg.norm(a, "nuc"))  # 0.99: rounding of the sum
+    assert main([command, str(save(tmp_path / "a.npy", scaled.astype(dtype)))]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_diagnosis_of_values_that_overflow_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(save(tmp_path / "a.npy", np.full((3, 3), 3e38, np.float32)))]) == 2
+    one_line(capsys, "the largest singular value, inf, is out of the range of float32; rescale the matrix")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".mtx"])
@@ -219,6 +243,45 @@ def test_complex_numbers_in_csv(tmp_path: Path) -> None:
     np.testing.assert_array_equal(files.read(tmp_path / "a.csv")[0].array, [[1 + 2j, 3], [4, -1j]])
 
 
+SYMMETRIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "general": lambda a: a,
+    "symmetric": lambda a: a + a.T,
+    "skew-symmetric": lambda a: a - a.T,
+    "hermitian": lambda a: a + a.conj().T,
+}
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+@pytest.mark.parametrize("field", ["real", "complex", "integer"])
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.coo_array], ids=["array", "coordinate"])
+def test_mtx_files_of_every_kind(form: Callable[..., object], field: str, symmetry: str, tmp_path: Path) -> None:
+    a = SYMMETRIES[symmetry]({"real": A[:4], "complex": A[:4] + 1j * A[2:], "integer": np.rint(9 * A[:4])}[field])
+    if field == "integer":
+        a = a.astype(int)
+    scipy.io.mmwrite(tmp_path / "a.mtx", form(a), symmetry=symmetry, precision=17)
+    np.testing.assert_array_equal(files.read(tmp_path / "a.mtx")[0].array, a)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "array real general\n2 2\n1.0D+00\n3d0\n.2e1\n+4.",
+        "array real general\r\n2 2\r\n1\r\n3\r\n2\r\n4\r\n",
+        "array double general \n% by hand\n\n 2\t2 \n\n 1\n3 \n\n2\n4\n\n",
+        "Coordinate Real General\n2 2 5\n1 1 1\n2 1 3\n1 2 1\n1 2 1\n2 2 4\n",
+    ],
+    ids=["exponents of Fortran", "lines of Windows", "blanks and comments", "an entry in two parts"],
+)
+def test_mtx_files_as_people_write_them(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.mtx").write_text(f"%%MatrixMarket matrix {text}", newline="")
+    np.testing.assert_array_equal(files.read(tmp_path / "a.mtx")[0].array, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_mtx_patterns_are_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.mtx").write_text("%%MatrixMarket matrix coordinate pattern symmetric\n2 2 2\n1 1\n2 1\n")
+    np.testing.assert_array_equal(files.read(tmp_path / "a.mtx")[0].array, [[1.0, 1.0], [1.0, 0.0]])
+
+
 def test_sparse_matrices_are_filled(tmp_path: Path) -> None:
     scipy.io.mmwrite(tmp_path / "a.mtx", scipy.sparse.coo_array(np.diag([1.0, 2.0, 0.0])))
     np.testing.assert_array_equal(files.read(tmp_path / "a.mtx")[0].array, np.diag([1.0, 2.0, 0.0]))
@@ -262,6 +325,33 @@ def nothing_inside(path: Path) -> None:
         pass
 
 
+def header(content: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content) and None
+
+
+def archive(compression: int, **overwritten: int) -> Callable[[Path], None]:
+    """An archive of one matrix, bytes of its directory overwritten: in both places, before the data and behind it."""
+
+    def make(path: Path) -> None:
+        save(path.with_suffix(".npy"), A)
+        with zipfile.ZipFile(path, "w", compression) as whole:
+            whole.write(path.with_suffix(".npy"), "a.npy")
+        path.with_suffix(".npy").unlink()
+        data = bytearray(path.read_bytes())
+        for field, value in overwritten.items():
+            before, behind = {"flags": (6, 8), "method": (8, 10), "contents": (50, None)}[field]
+            data[before] = value
+            if behind is not None:
+                data[data.index(b"PK\x01\x02") + behind] = value
+        path.write_bytes(data)
+
+    return make
+
+
+def market(content: str) -> Callable[[Path], None]:
+    return text(f"%%MatrixMarket matrix {content}")
+
+
 BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "missing file": ("a.npy", lambda path: None, "No such file"),
     "a directory": ("a.npy", lambda path: path.mkdir(), "is a directory"),
@@ -280,12 +370,61 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "decimal commas beside semicolons": ("a.csv", text("1,5;2,5\n3;4\n"), "line 1, column 1: '1,5' is not a number"),
     "words in csv": ("a.csv", text("1,2\n3,four\n"), "line 2, column 2: 'four' is not a number"),
     "underscores in csv": ("a.csv", text("1,2\n3,1_000\n"), "line 2, column 2: '1_000' is not a number"),
+    "a NUL in csv": ("a.csv", text("1,2\n3\0,4\n"), "line 2, column 1: '3\\x00' is not a number"),
     "gap in csv": ("a.csv", text("1,2\n3,\n"), "line 2, column 2: a number is missing"),
     "ragged csv": ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 fields"),
     "bytes in csv": ("a.csv", lambda path: path.write_bytes(bytes(range(128, 255))) and None, "not a text file"),
     "text as npy": ("a.npy", text("1,2\n3,4\n"), "not a .npy file"),
     "text as npz": ("a.npz", text("1,2\n3,4\n"), "not a .npz file"),
-    "text as mtx": ("a.mtx", text("1,2\n3,4\n"), "a.mtx"),
+    "text as mtx": ("a.mtx", text("1,2\n3,4\n"), "line 1: expected a banner such as"),
+    "a pattern in an array": ("a.mtx", market("array pattern general\n1 1\n\n"), "line 1: an array has values"),
+    "a vector as mtx": ("a.mtx", text("%%MatrixMarket vector array real general\n1\n1\n"), "line 1: expected a banner"),
+    "a banner alone": ("a.mtx", market("array real general"), "ends before the line that says how large"),
+    "no rows in mtx": ("a.mtx", market("array real general\n0 0\n"), "shape (0, 0)"),
+    "a size with a point": ("a.mtx", market("array real general\n2. 1\n1\n2\n"), "line 2: expected the number of rows"),
+    "decimal commas in mtx": (
+        "a.mtx",
+        market("array real general\n1 2\n1,5\n2\n"),
+        "line 3: expected a number, got '1,5'",
+    ),
+    "hexadecimal in mtx": ("a.mtx", market("array real general\n1 1\n0x10\n"), "line 3: expected a number, got '0x10'"),
+    "a point in a whole number": (
+        "a.mtx",
+        market("array integer general\n%\n1 2\n1\n1.7"),
+        "line 5: expected a whole number",
+    ),
+    "two entries a line": (
+        "a.mtx",
+        market("array real general\n2 2\n1 2\n3 4"),
+        "line 3: expected a number, got '1 2'",
+    ),
+    "no imaginary part": (
+        "a.mtx",
+        market("array complex general\n1 1\n1\n"),
+        "line 3: expected a real part, an imaginary",
+    ),
+    "a column too many": (
+        "a.mtx",
+        market("coordinate real general\n2 2 1\n1 1 3 4\n"),
+        "line 3: expected a row, a column, a number, got '1 1 3 4'",
+    ),
+    "a number in a pattern": ("a.mtx", market("coordinate pattern general\n2 2 1\n1 1 3\n"), "got '1 1 3'"),
+    "a NUL in mtx": ("a.mtx", market("array real general\n1 1\n1\0\n"), "line 3: expected a number"),
+    "an entry too many": (
+        "a.mtx",
+        market("array real general\n1 1\n1\n2\n"),
+        "line 2: expected 1 entries behind it, got 2",
+    ),
+    "a place outside": (
+        "a.mtx",
+        market("coordinate real general\n% by hand\n\n2 2 1\n\n1 3 4\n"),
+        "Line 6: Column index out of bounds",
+    ),
+    "a symmetric matrix of 2 x 3": (
+        "a.mtx",
+        market("array real symmetric\n2 3\n1\n2\n3\n"),
+        "line 2: a symmetric matrix is square",
+    ),
     "NaN": ("a.npy", with_entry(np.nan), "entry (3, 2) is nan"),
     "infinity": ("a.csv", with_entry(-np.inf), "entry (3, 2) is -inf"),
     "NaN in mtx": ("a.mtx", with_entry(np.nan), "entry (3, 2) is nan"),
@@ -295,6 +434,12 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "half precision": ("a.npy", array(np.eye(2), "float16"), "float16"),
     "strings": ("a.npy", array([["a", "b"], ["c", "d"]]), "<U1"),
     "objects": ("a.npy", array([[1, None], [2, 3]], "object"), "Object arrays"),
+    "a header that ends early": ("a.npy", header(b"{'descr': ('<f8'\n"), "a.npy: damaged, or not of the kind"),
+    "a header that is no Python": ("a.npy", header(b"{'descr' '<f8' 2\n"), "a.npy: "),
+    "damaged data in npz": ("a.npz", archive(zipfile.ZIP_DEFLATED, contents=255), "damaged, or not of the kind"),
+    "damaged data in npz by LZMA": ("a.npz", archive(zipfile.ZIP_LZMA, contents=255), "damaged, or not of the kind"),
+    "encrypted npz": ("a.npz", archive(zipfile.ZIP_STORED, flags=1), "encrypted"),
+    "npz compressed in another way": ("a.npz", archive(zipfile.ZIP_STORED, method=99), "compression method"),
     "no arrays in npz": ("a.npz", nothing_inside, "no array"),
     "something else in npz": ("a.npz", not_an_array_inside, "a.npz"),
 }
@@ -344,6 +489,8 @@ def test_a_bad_file_among_good_ones_stops_before_anything_is_said(
         ["--plot", "a.png", "info"],
         ["--order", "2", "diagnose", "a.npy"],
         *(["bench", "--largest", largest] for largest in ("many", "0", "-3")),
+        ["diagnose", "a.npy", "b.npy"],
+        ["warmup", "--fast"],
     ],
     ids=str,
 )
@@ -351,7 +498,46 @@ def test_bad_commands_are_exit_status_two(arguments: list[str], capsys: pytest.C
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2
-    one_line(capsys, "--help")
+    command = next(
+        (f" {a}" for a in arguments if a in ("check", "jacobian", "info", "diagnose", "bench", "warmup")), ""
+    )
+    one_line(capsys, f"; see dualsvd{command} --help\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"), [("\xe9.npy", "\\xe9.npy"), ("\udcff.npy", "\\udcff.npy")], ids=["not ASCII", "no text at all"]
+)
+def test_names_that_the_output_cannot_encode_are_escaped(name: str, printed: str, tmp_path: Path) -> None:
+    try:
+        save(tmp_path / "a.npy", A).rename(tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("a file cannot have this name here")
+    command = [sys.executable, "-m", "dualsvd", "diagnose", name]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{printed}\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="outputs are closed by a shell of POSIX")
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("diagnose a.npy", 0),
+        ("check a.npy", 0),
+        ("jacobian a.npy --out J.npy", 0),
+        ("check nowhere.npy", 2),
+        ("nothing", 2),
+    ],
+)
+@pytest.mark.parametrize("closed", ["1", "2"], ids=["stdout closed", "stderr closed"])
+def test_outputs_may_be_closed(closed: str, arguments: str, status: int, matrix_file: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m dualsvd {arguments} {closed}>&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=matrix_file.parent)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    if status:  # what went wrong is not taken for a result
+        assert done.stdout == "" and bool(done.stderr) == (closed == "1")
 
 
 def test_bad_input_in_a_process_shows_no_traceback(tmp_path: Path) -> None:
@@ -465,6 +651,63 @@ def test_jacobian_that_fails_midway_leaves_the_old_file(
     assert main(["jacobian", str(matrix_file), "--out", str(out)]) == 2
     assert out.read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["J.npy", "a.npy"]
+
+
+#: a program that writes half of a file, and is then asked to end
+HALF = """
+import os, signal, sys
+from dualsvd import files
+with files.replacing("J.npy") as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_program_that_is_asked_to_end_leaves_the_old_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "J.npy").write_bytes(b"precious")
+    done = subprocess.run([sys.executable, "-c", HALF, name], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + getattr(signal, name), "")
+    assert [p.name for p in tmp_path.iterdir()] == ["J.npy"]
+    assert (tmp_path / "J.npy").read_bytes() == b"precious"
+
+
+def test_signals_are_handled_as_before_when_a_file_is_written(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with files.replacing(tmp_path / "a") as temporary:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        temporary.touch()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and links of POSIX")
+@pytest.mark.parametrize("link", [False, True], ids=["a file", "a link"])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444], ids=oct)
+def test_a_file_that_is_replaced_keeps_its_mode_and_the_links_to_it(
+    mode: int, link: bool, matrix_file: Path, tmp_path: Path
+) -> None:
+    old, out = tmp_path / "old" / "J.npy", tmp_path / "J.npy"
+    old.parent.mkdir()
+    old.write_bytes(b"old")
+    old.chmod(mode)
+    if link:
+        out.symlink_to(old)
+    else:
+        old.rename(out)
+    assert main(["jacobian", str(matrix_file), "--out", str(out)]) == 0
+    assert out.is_symlink() is link
+    assert out.stat().st_mode & 0o777 == mode
+    assert np.load(out).shape == (4, 6, 4)
+    assert [p.name for p in old.parent.iterdir()] == ["J.npy"] * link
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_link_to_nowhere_is_where_a_file_is_written(matrix_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "J.npy").symlink_to(tmp_path / "new.npy")
+    assert main(["jacobian", str(matrix_file), "--out", str(tmp_path / "J.npy")]) == 0
+    assert (tmp_path / "J.npy").is_symlink() and (tmp_path / "new.npy").is_file()
 
 
 def test_jacobian_of_a_complex_matrix_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -581,6 +824,22 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
 def test_a_spectrum_with_zeros_is_drawn(tmp_path: Path) -> None:
     a = np.zeros((3, 3))
     plots.draw_spectra([files.Matrix("zero", a), files.Matrix("batch", np.ones((2, 20, 20)))], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["$", "$x$", "$\\frac$", "x_{^", "\u65e5", "\udcff", "line\nbreak", ""])
+def test_any_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
+    plots.draw_spectra([files.Matrix(f"{name}.npy", A)], tmp_path / "a.png")
+    plots.draw_stories([commands.tell(files.Matrix(f"a.npz:{name}", A))], tmp_path / "b.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("end", ["tiny", "smallest_subnormal", "max"])
+@pytest.mark.parametrize("second", [1.0, 0.9, 1e-5, 0.0])
+def test_spectra_at_the_ends_of_the_range_are_drawn(end: str, second: float, dtype: type, tmp_path: Path) -> None:
+    top = getattr(np.finfo(dtype), end)
+    plots.draw_spectra([files.Matrix("a", np.diag([top, dtype(second * top)]))], tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 

@@ -44,7 +44,7 @@ LAYERS = (
     ("transforms",),
     ("spectral", "validation"),
     ("cuda", "interop"),
-    ("bench", "files"),
+    ("bench", "files", "matrix_market"),
     ("commands",),
     ("plots",),
     ("__main__",),

@@ -777,12 +777,32 @@ def test_convolutions_that_are_refused(
         conv_opnorm(kernel, size, **options)
 
 
-def test_second_derivative_of_too_large_a_convolution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution_module, "FORMED", 0)
-    monkeypatch.setattr(convolution_module, "FORMED_TWICE", 0)
+@pytest.mark.parametrize(
+    ("padding", "stride", "way_out"),
+    [
+        ("zeros", 1, "padding='circular'"),
+        ("circular", 2, "sides of the image that the stride, 2 x 2, divides"),
+        ("circular", (3, 2), "sides of the image that the stride, 3 x 2, divides"),
+        ("zeros", 2, "padding='circular' and sides of the image that the stride, 2 x 2, divides"),
+    ],
+    ids=str,
+)
+def test_a_convolution_that_is_too_hard_names_a_way_out_that_is_not_its_own(
+    padding: str, stride: Any, way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("FORMED", "FORMED_TWICE", "DENSE"):
+        monkeypatch.setattr(convolution_module, limit, 0)
+    monkeypatch.setattr(convolution_module, "krylov", convolution_module.dense_leading)
     kernel = cases.normal(1, 1, 3, 3)
-    with pytest.raises(ds.MissingRuleError, match="second derivatives of conv_opnorm"):
-        ds.hvp(lambda K: conv_opnorm(K, (9, 9), "zeros"), kernel, kernel)
+
+    def norm(K: Any) -> Any:
+        return conv_opnorm(K, (11, 13), padding, stride)
+
+    with pytest.raises(ds.MissingRuleError, match=f"second derivatives of conv_opnorm .* smaller image, or {way_out}$"):
+        ds.hvp(norm, kernel, kernel)
+    monkeypatch.setattr(convolution_module, "krylov", lambda operator: GaveUp(1.0, 0.1, 7))
+    with pytest.raises(ds.ConvergenceError, match=f"not resolved in 7 steps: .* Take {way_out}$"):
+        norm(kernel)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -113,6 +113,17 @@ class Geometry:
     def diagonalizable(self) -> bool:
         return all(axis.circular and axis.size % axis.stride == 0 for axis in (self.rows, self.columns))
 
+    @property
+    def missing(self) -> str:
+        """What it lacks to be so: the way out where its matrix is too large, or its largest values lie too close."""
+        axes, lacking = (self.rows, self.columns), []
+        if not all(axis.circular for axis in axes):
+            lacking.append("padding='circular'")
+        if any(axis.size % axis.stride for axis in axes):
+            strides = " x ".join(str(axis.stride) for axis in axes)
+            lacking.append(f"sides of the image that the stride, {strides}, divides")
+        return " and ".join(lacking)
+
 
 def conv_opnorm(
     kernel: Any, input_shape: tuple[int, ...], padding: str = "circular", stride: int | tuple[int, int] = 1
@@ -344,7 +355,7 @@ class Convolution:
         if not isinstance(found, Leading):
             raise ConvergenceError(
                 f"the norm of the convolution was not resolved in {found.steps} steps: it is at least "
-                f"{found.sigma:.6g}, and its largest values lie too close. Take padding='circular' instead"
+                f"{found.sigma:.6g}, and its largest values lie too close. Take {self.geometry.missing}"
             )
         self.last = kernel, found
         return found
@@ -369,7 +380,7 @@ class Convolution:
         if rows * columns > FORMED_TWICE:
             raise MissingRuleError(
                 f"second derivatives of conv_opnorm need the matrix of the convolution, here {rows} x {columns}; it is "
-                f"formed up to {FORMED_TWICE} entries. Take a smaller image, or padding='circular'"
+                f"formed up to {FORMED_TWICE} entries. Take a smaller image, or {self.geometry.missing}"
             )
         return transforms.gradient(lambda K: linalg.opnorm(matrix(K, self.geometry)), kernel, mode="reverse")
 
