@@ -119,6 +119,20 @@ def test_vmap_of_a_hessian_is_the_loop(rng: np.random.Generator) -> None:
     )
 
 
+def test_empty_matrices_have_empty_derivatives() -> None:
+    """Also where a transform asks for none of them: rows of a Jacobian, directions of a Hessian."""
+    nothing = torch.zeros(0, 3)
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        assert jacobian(dst.svdvals)(nothing).shape == (0, 0, 3)
+    assert torch.func.hessian(dst.nuclear_norm)(nothing).shape == (0, 3, 0, 3)
+    assert torch.func.vmap(torch.func.hessian(dst.nuclear_norm))(torch.zeros(0, 3, 2)).shape == (0, 3, 2, 3, 2)
+
+    def push(da: Any) -> Any:
+        return torch.func.jvp(dst.svdvals, (torch.ones(3, 2),), (da,))[1]
+
+    assert torch.func.vmap(push)(torch.zeros(0, 3, 2)).shape == (0, 2)
+
+
 def test_jacobians_factorise_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many cotangents at one point share one recording, and a backward pass uses that of the forward."""
     module = importlib.import_module("dualsvd.linalg.svd")
