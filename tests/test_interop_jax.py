@@ -168,7 +168,7 @@ NONLINEAR: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("f", NONLINEAR.values(), ids=NONLINEAR)
 def test_what_is_not_linear_has_no_transpose(f: Any) -> None:
     """JAX's own functions say so too."""
-    with pytest.raises(NotImplementedError, match="opnorm is not, nor are its derivatives.*take jax.vjp"):
+    with pytest.raises(NotImplementedError, match=r"opnorm is not, nor are its derivatives.*take jax\.vjp"):
         jax.linear_transpose(f, jnp.eye(2))(1.0)
 
 

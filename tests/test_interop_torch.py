@@ -263,6 +263,36 @@ def test_what_pytorch_cannot_record_is_refused(record: Any, rng: np.random.Gener
         record(matrix(rng, 3, 2))
 
 
+# The compiler warns of itself: it looks for gradients of tensors in between, and makes an object of a class of ours.
+COMPILED = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    r"ignore:.*should not be instantiated:DeprecationWarning",
+)
+
+
+@COMPILED
+@EACH
+def test_compiled_code_steps_around_what_numpy_computes(f: Any, reference: Any, rng: np.random.Generator) -> None:
+    """Also where the backward pass is inside of it."""
+
+    def slope(a: Any) -> Any:
+        return torch.autograd.grad(f(torch.sin(a)).sum(), a)[0]
+
+    a = matrix(rng, 3, 2).requires_grad_()
+    torch.compiler.reset()
+    assert torch.equal(torch.compile(slope, backend="eager")(a), slope(a))
+
+
+@COMPILED
+def test_compiled_code_serves_other_shapes(rng: np.random.Generator) -> None:
+    """The compiler makes them variables from the second on."""
+    torch.compiler.reset()
+    slope = torch.compile(lambda a: torch.autograd.grad(dst.opnorm(2 * a), a)[0], backend="eager")
+    for shape in [(4, 3), (2, 5), (0, 3)]:
+        a = matrix(rng, *shape).requires_grad_()
+        assert torch.equal(slope(a), 2 * torch.func.grad(dst.opnorm)(a))
+
+
 def test_each_matrix_may_have_a_cutoff(rng: np.random.Generator) -> None:
     a, cutoffs = matrix(rng, 2, 3, 2), np.array([0.1, 0.9])
     slope = torch.func.grad(lambda a: dst.pinv(a, cutoffs).sum())(a)

@@ -17,6 +17,7 @@ tensor([[2., 0.],
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -46,9 +47,10 @@ class Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(map: Map, memory: Memory | None, *xs: Tensor) -> tuple[Tensor, ...]:
-        with remembering(memory):
-            ys = map(*(as_array(x) for x in xs))
-        return tuple(torch.from_numpy(np.array(y, order="C")) for y in ys)
+        # torch.compile steps around this class, but not around what is called here: of NumPy's functions it would make
+        # PyTorch's, which take other dtypes and shapes. To tell it loads it: a second, for those alone who have it.
+        run = torch.compiler.disable(computed) if "torch._dynamo" in sys.modules else computed
+        return run(map, memory, xs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -77,6 +79,13 @@ class Apply(torch.autograd.Function):
             operands = [x.expand(info.batch_size, *x.shape) if dim is None else x for x, dim in zip(operands, dims)]
         ys = Apply.apply(wide, memory, *operands)
         return ys, (0,) * len(ys)
+
+
+def computed(map: Map, memory: Memory | None, xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The map itself, on NumPy's arrays."""
+    with remembering(memory):
+        ys = map(*(as_array(x) for x in xs))
+    return tuple(torch.from_numpy(np.array(y, order="C")) for y in ys)
 
 
 def as_array(x: Tensor) -> Any:
