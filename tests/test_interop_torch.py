@@ -197,6 +197,21 @@ def test_dtypes_are_kept(dtype: str, rng: np.random.Generator) -> None:
     assert a.grad.dtype == a.dtype
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_autocast_takes_half_precision_to_single(dtype: str, rng: np.random.Generator) -> None:
+    """As it does for torch.linalg.svdvals."""
+    x, y = matrix(rng, 3, 4, dtype="float32").requires_grad_(), matrix(rng, 4, 2, dtype="float32")
+    with torch.autocast("cpu", dtype=getattr(torch, dtype)):
+        half = x @ y
+        assert half.dtype == getattr(torch, dtype)
+        values, theirs = dst.svdvals(half), torch.linalg.svdvals(half)
+    assert values.dtype == theirs.dtype == torch.float32
+    close(values.detach(), theirs.detach(), 1e-6)  # some units of rounding of single precision
+    values.sum().backward()
+    slope = torch.func.grad(dst.nuclear_norm)(half.detach().float()) @ y.T
+    close(x.grad, slope, 4 * torch.finfo(half.dtype).eps)  # its cotangent is rounded to half, on the way and in sums
+
+
 def test_conjugated_transposed_and_expanded_tensors_are_read_as_they_are(rng: np.random.Generator) -> None:
     a = matrix(rng, 3, 2, dtype="complex128")
     close(dst.pinv(a.mH), dst.pinv(a.mH.resolve_conj().contiguous()))
@@ -225,12 +240,19 @@ def test_full_matrices_differentiate(rng: np.random.Generator) -> None:
 REFUSED = {
     "another device": (lambda: torch.empty(2, 2, device="meta"), ds.BackendError, r"got a tensor on meta; move it"),
     "half precision": (lambda: torch.ones(2, 2, dtype=torch.bfloat16), ds.DTypeError, r"a\.float\(\)"),
+    "half precision of complex numbers": (
+        lambda: torch.ones(2, 2, dtype=torch.complex32),
+        ds.DTypeError,
+        r"a\.to\(torch\.complex64\)",
+    ),
+    "a quarter of precision": (lambda: torch.ones(2, 2, dtype=torch.float8_e5m2), ds.DTypeError, r"a\.float\(\)"),
     "a sparse tensor": (lambda: torch.eye(2).to_sparse(), ds.DTypeError, r"to_dense"),
     "a vector": (lambda: torch.ones(3), ds.ShapeError, "at least 2 axes"),
     "NaN": (lambda: torch.full((2, 2), torch.nan), ds.NonFiniteError, "must be finite"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
 @pytest.mark.parametrize(("a", "error", "match"), REFUSED.values(), ids=REFUSED)
 def test_bad_input_is_told(a: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):

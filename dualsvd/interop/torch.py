@@ -120,8 +120,12 @@ def matrix(a: Tensor) -> Tensor:
         )
     if a.layout is not torch.strided:
         raise DTypeError(f"a must be a dense tensor, got {a.layout}; convert it with a.to_dense()")
-    if a.dtype in (torch.float16, torch.bfloat16):
-        raise DTypeError(f"a must be float32, float64, complex64 or complex128, got {a.dtype}; take a.float()")
+    if a.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled("cpu"):
+        return a.float()  # as autocast has it for PyTorch's own norms and singular values
+    inexact = a.is_floating_point() or a.is_complex()
+    if inexact and a.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+        remedy = "a.to(torch.complex64)" if a.is_complex() else "a.float()"
+        raise DTypeError(f"a must be float32, float64, complex64 or complex128, got {a.dtype}; take {remedy}")
     return a
 
 
