@@ -419,6 +419,29 @@ def test_checkpoints_are_understood(make: Any) -> None:
     assert set(model.state_dict()) == {"0.bias", "0.parametrizations.weight.original"}
 
 
+class _WithVectors(torch.nn.Linear):
+    """A module with parameters by the names that a power iteration gives its vectors."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3, dtype=torch.float64)
+        self.weight_u, self.weight_orig = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("weight_v", torch.ones(1))
+
+
+OWN = {
+    "the names of vectors": _WithVectors,
+    "vectors of a power iteration before": lambda: torch.nn.utils.parametrizations.spectral_norm(_plain(1)),
+}
+
+
+@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+def test_what_the_module_owns_is_loaded(make: Any) -> None:
+    layer, state = dst.spectral_norm(make()), dst.spectral_norm(make()).state_dict()
+    layer.load_state_dict({key: 2 * x for key, x in state.items()})
+    for key, x in layer.state_dict().items():
+        assert torch.equal(x, 2 * state[key])
+
+
 def test_parametrisation_can_be_removed() -> None:
     layer = linear()
     weight = layer.weight.detach().clone()

@@ -271,9 +271,11 @@ def translate(name: str, module: Any, state: dict[str, Any], prefix: str, *_: An
     """Take the weight from a checkpoint of the plain module, or of a power iteration, whose vectors are not needed."""
     if not parametrize.is_parametrized(module, name):
         return
+    foreign = set(state) - {prefix + key for key in module.state_dict()}
     ours = f"{prefix}parametrizations.{name}.original"
     for theirs in (f"{prefix}{name}", f"{prefix}{name}_orig"):
-        if ours not in state and theirs in state:
+        if ours not in state and theirs in foreign:
             state[ours] = state.pop(theirs)
     for key in (f"{name}_u", f"{name}_v", f"parametrizations.{name}.0._u", f"parametrizations.{name}.0._v"):
-        state.pop(prefix + key, None)
+        if prefix + key in foreign:
+            del state[prefix + key]
