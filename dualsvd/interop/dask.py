@@ -29,6 +29,7 @@ from .. import linalg
 from ..errors import ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult, of_rank
+from ..linalg.svd import together
 from ..rules.registry import as_inexact
 from ..settings import get, resolve
 from . import engine
@@ -185,12 +186,20 @@ def low_rank(a: Array, k: int) -> Array:
 # Both modes
 
 
+def factors_lie(U: Array, S: Array, Vh: Array) -> str:
+    """How a matrix lies that has these factors: cut into "rows" if U is, into "columns" if Vh is, or "whole"."""
+    of_U, of_Vh = layout(U, "U"), layout(Vh, "Vh")
+    together(U.shape, np.shape(S), Vh.shape)
+    return of_U if of_Vh == "whole" else "columns"  # not both: U or Vh is square
+
+
 def svd_pushforward(U: Array, S: Array, Vh: Array, dA: Array) -> tuple[Array, Array, Array]:
     """(dU, dS, dVh) along dA, which has the shape of the matrix: `dualsvd.svd_pushforward`."""
-    if layout(Vh, "Vh") == "columns":
+    lies = factors_lie(U, S, Vh)
+    if lies == "columns":
         dV, dS, dUh = svd_pushforward(adjoint(Vh), S, adjoint(U), adjoint(dA))
         return adjoint(dUh), dS, adjoint(dV)
-    if layout(U, "U") == "whole":
+    if lies == "whole":
         return by_chunk(linalg.svd_pushforward, "(m,r),(r),(r,n),(m,n)->(m,r),(r),(r,n)", U, S, Vh, dA)
     Q, (U, dA) = tall(U, dA)
     dU, dS, dVh = svd_pushforward(U, S, Vh, dA)
@@ -212,9 +221,10 @@ def svd_pullback(
     U_bar, S_bar, Vh_bar = (
         da.zeros_like(x) if bar is None else bar for x, bar in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))
     )
-    if layout(Vh, "Vh") == "columns":
+    lies = factors_lie(U, S, Vh)
+    if lies == "columns":
         return adjoint(svd_pullback(adjoint(Vh), S, adjoint(U), adjoint(Vh_bar), S_bar, adjoint(U_bar)))
-    if layout(U, "U") == "whole":
+    if lies == "whole":
         signature = "(m,r),(r),(r,n),(m,r),(r),(r,n)->(m,n)"
         return by_chunk(linalg.svd_pullback, signature, U, S, Vh, U_bar, S_bar, Vh_bar)
     Q, (U, U_bar) = tall(U, U_bar)
