@@ -233,6 +233,14 @@ MISUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize(("shape", "chunks"), [((8, 4, 3), (2, 4, 3)), ((40, 3), (10, 3))], ids=["stack", "blocks"])
+def test_errors_name_places_in_a_chunk(shape: tuple[int, ...], chunks: Any) -> None:
+    a = np.ones(shape)
+    a[-1] = np.nan
+    with pytest.raises(ds.NonFiniteError, match=r"^in a chunk .*in the small factor.*must be finite, got nan at \("):
+        dsd.svdvals(da.from_array(a, chunks=chunks)).compute()
+
+
 @pytest.mark.parametrize("lies", [{-1: -1}, {}], ids=["one of them cut", "both of them cut"])
 def test_the_first_triplets_are_not_the_factors(lies: Any) -> None:
     """Which Dask itself has for matrices that are large both ways."""

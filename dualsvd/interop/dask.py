@@ -20,13 +20,14 @@ True
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import linalg
-from ..errors import ShapeError
+from ..errors import DualSVDError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult, of_rank
 from ..linalg.svd import together
@@ -69,6 +70,16 @@ def adjoint(a: Array) -> Array:
     return da.conj(da.swapaxes(a, -1, -2))
 
 
+def on_chunk(f: Function, *blocks: Any) -> Any:
+    """A function of dualsvd on one chunk; errors say that the places they name are places there."""
+    try:
+        ys = f(*blocks)
+    except DualSVDError as error:
+        where = "in a chunk (of a matrix in blocks: in the small factor of its QR)"
+        raise type(error)(f"{where}: {error}") from None
+    return ys[0] if len(ys) == 1 else ys
+
+
 def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params: Any) -> Any:
     """A function of dualsvd on every chunk: one array, or a tuple of them."""
     one_thread = resolve(threads=get().threads or 1)  # the cores are Dask's to share out
@@ -77,12 +88,12 @@ def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params:
     inputs, outputs = (side.strip("()").split("),(") for side in signature.split("->"))
     sample = f(*(np.ones((1,) * len(core.split(",")), dtype=x.dtype) for core, x in zip(inputs, xs)))
     metas = tuple(np.empty((0,) * np.ndim(y), dtype=y.dtype) for y in sample)
-    single, full = len(outputs) == 1, all(x.size for x in xs)  # Dask divides by the sizes of chunks to cut them anew
+    full = all(x.size for x in xs)  # Dask divides by the sizes of chunks to cut them anew
     return da.apply_gufunc(
-        (lambda *blocks: f(*blocks)[0]) if single else f,
+        functools.partial(on_chunk, f),
         signature,
         *(xs if full else (x.rechunk(-1) for x in xs)),
-        meta=metas[0] if single else metas,
+        meta=metas[0] if len(outputs) == 1 else metas,
         output_sizes={"r": min(xs[0].shape[-2:])},
         allow_rechunk=full,
     )
