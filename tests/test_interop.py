@@ -58,6 +58,14 @@ def test_a_batch_is_the_loop(svdvals: Map, rng: np.random.Generator) -> None:
     close(shared(a[0], bars)[0], np.stack([pull(a[0], bar)[0] for bar in bars]))
 
 
+def test_a_batch_of_nothing_has_the_shapes_and_dtypes_of_any_other(svdvals: Map) -> None:
+    """So that an engine may ask for the Jacobian of no values: of an empty matrix."""
+    a, bars = np.ones((4, 3), np.complex64), np.ones((0, 3), np.float32)
+    (nothing,) = Transpose(svdvals, (True,)).over((False, True))(a, bars)
+    assert nothing.shape == (0, 4, 3) and nothing.dtype == a.dtype
+    assert [y.shape for y in Batch(Function(ds.svd), (True,))(np.ones((0, 4, 3)))] == [(0, 4, 3), (0, 3), (0, 3, 3)]
+
+
 def test_maps_are_equal_by_value() -> None:
     f = Function(ds.low_rank, "(m,n)->(m,n)", (("k", 1),))
     assert Tangent(f, (True,)) == Tangent(Function(ds.low_rank, "(m,n)->(m,n)", (("k", 1),)), (True,))

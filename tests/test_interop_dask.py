@@ -233,6 +233,24 @@ MISUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize(("shape", "chunks"), [((8, 4, 3), (2, 4, 3)), ((40, 3), (10, 3))], ids=["stack", "blocks"])
+def test_errors_name_places_in_a_chunk(shape: tuple[int, ...], chunks: Any) -> None:
+    a = np.ones(shape)
+    a[-1] = np.nan
+    with pytest.raises(ds.NonFiniteError, match=r"^in a chunk .*in the small factor.*must be finite, got nan at \("):
+        dsd.svdvals(da.from_array(a, chunks=chunks)).compute()
+
+
+@pytest.mark.parametrize("lies", [{-1: -1}, {}], ids=["one of them cut", "both of them cut"])
+def test_the_first_triplets_are_not_the_factors(lies: Any) -> None:
+    """Which Dask itself has for matrices that are large both ways."""
+    a = da.ones((40, 20), chunks=(10, 20))
+    U, S, Vh = da.ones((40, 2), chunks=(10, 2)), da.ones(2), da.ones((2, 20), chunks=(2, 5)).rechunk(lies)
+    for call in (lambda: dsd.svd_pushforward(U, S, Vh, a), lambda: dsd.svd_pullback(U, S, Vh, None, S)):
+        with pytest.raises(ds.ShapeError, match=r"got \(40, 2\), \(2,\) and \(2, 20\).*S_bar"):
+            call()
+
+
 @pytest.mark.parametrize(("call", "match"), MISUSED.values(), ids=MISUSED)
 def test_misuse_is_told(call: Callable[[Any], Any], match: str) -> None:
     with pytest.raises(ds.ShapeError, match=match):

@@ -107,6 +107,17 @@ def test_vmap_of_a_hessian_is_the_loop(rng: np.random.Generator) -> None:
     close(jax.vmap(hessian)(a), jnp.stack([hessian(x) for x in a]), 1e-12)
 
 
+def test_empty_matrices_have_empty_derivatives() -> None:
+    """Also where a transform asks for none of them: rows of a Jacobian, directions of a Hessian."""
+    nothing = jnp.zeros((0, 3))
+    for jacobian in (jax.jacrev, jax.jacfwd):
+        assert jacobian(dsj.svdvals)(nothing).shape == (0, 0, 3)
+    assert jax.hessian(dsj.nuclear_norm)(nothing).shape == (0, 3, 0, 3)
+    assert jax.vmap(jax.hessian(dsj.nuclear_norm))(jnp.zeros((0, 3, 2))).shape == (0, 3, 2, 3, 2)
+    push = jax.linearize(dsj.svdvals, jnp.ones((3, 2)))[1]
+    assert jax.vmap(push)(jnp.zeros((0, 3, 2))).shape == (0, 2)
+
+
 def test_a_batch_of_tangents_transposes_to_a_batch_of_cotangents(rng: np.random.Generator) -> None:
     a, bars = matrix(rng, 3, 2), matrix(rng, 4, 2)
     push = jax.linearize(dsj.svdvals, a)[1]
@@ -143,6 +154,22 @@ def test_a_training_step_compiles(rng: np.random.Generator) -> None:
     assert losses[-1] < losses[0]
     slope = ds.gradient(lambda W: np.sum(np.tanh(np.asarray(x) @ (W / ds.opnorm(W)).T)), np.asarray(W))
     close(jax.grad(loss)(W), slope)
+
+
+NONLINEAR: dict[str, Callable[[Any], Any]] = {
+    "a function": dsj.opnorm,
+    "a function of many": lambda a: jax.vmap(dsj.opnorm)(jnp.stack([a, a])).sum(),
+    "a tangent by its point": lambda a: jax.jvp(dsj.opnorm, (a,), (jnp.eye(2),))[1],
+    "a gradient": lambda a: jax.grad(dsj.opnorm)(a)[0, 0],
+    "many tangents by their point": lambda a: jax.jacfwd(dsj.opnorm)(a)[0, 0],
+}
+
+
+@pytest.mark.parametrize("f", NONLINEAR.values(), ids=NONLINEAR)
+def test_what_is_not_linear_has_no_transpose(f: Any) -> None:
+    """JAX's own functions say so too."""
+    with pytest.raises(NotImplementedError, match=r"opnorm is not, nor are its derivatives.*take jax\.vjp"):
+        jax.linear_transpose(f, jnp.eye(2))(1.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,20 @@ def test_vmap_of_a_hessian_is_the_loop(rng: np.random.Generator) -> None:
     )
 
 
+def test_empty_matrices_have_empty_derivatives() -> None:
+    """Also where a transform asks for none of them: rows of a Jacobian, directions of a Hessian."""
+    nothing = torch.zeros(0, 3)
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        assert jacobian(dst.svdvals)(nothing).shape == (0, 0, 3)
+    assert torch.func.hessian(dst.nuclear_norm)(nothing).shape == (0, 3, 0, 3)
+    assert torch.func.vmap(torch.func.hessian(dst.nuclear_norm))(torch.zeros(0, 3, 2)).shape == (0, 3, 2, 3, 2)
+
+    def push(da: Any) -> Any:
+        return torch.func.jvp(dst.svdvals, (torch.ones(3, 2),), (da,))[1]
+
+    assert torch.func.vmap(push)(torch.zeros(0, 3, 2)).shape == (0, 2)
+
+
 def test_jacobians_factorise_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many cotangents at one point share one recording, and a backward pass uses that of the forward."""
     module = importlib.import_module("dualsvd.linalg.svd")
@@ -183,6 +197,21 @@ def test_dtypes_are_kept(dtype: str, rng: np.random.Generator) -> None:
     assert a.grad.dtype == a.dtype
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_autocast_takes_half_precision_to_single(dtype: str, rng: np.random.Generator) -> None:
+    """As it does for torch.linalg.svdvals."""
+    x, y = matrix(rng, 3, 4, dtype="float32").requires_grad_(), matrix(rng, 4, 2, dtype="float32")
+    with torch.autocast("cpu", dtype=getattr(torch, dtype)):
+        half = x @ y
+        assert half.dtype == getattr(torch, dtype)
+        values, theirs = dst.svdvals(half), torch.linalg.svdvals(half)
+    assert values.dtype == theirs.dtype == torch.float32
+    close(values.detach(), theirs.detach(), 1e-6)  # some units of rounding of single precision
+    values.sum().backward()
+    slope = torch.func.grad(dst.nuclear_norm)(half.detach().float()) @ y.T
+    close(x.grad, slope, 4 * torch.finfo(half.dtype).eps)  # its cotangent is rounded to half, on the way and in sums
+
+
 def test_conjugated_transposed_and_expanded_tensors_are_read_as_they_are(rng: np.random.Generator) -> None:
     a = matrix(rng, 3, 2, dtype="complex128")
     close(dst.pinv(a.mH), dst.pinv(a.mH.resolve_conj().contiguous()))
@@ -211,12 +240,19 @@ def test_full_matrices_differentiate(rng: np.random.Generator) -> None:
 REFUSED = {
     "another device": (lambda: torch.empty(2, 2, device="meta"), ds.BackendError, r"got a tensor on meta; move it"),
     "half precision": (lambda: torch.ones(2, 2, dtype=torch.bfloat16), ds.DTypeError, r"a\.float\(\)"),
+    "half precision of complex numbers": (
+        lambda: torch.ones(2, 2, dtype=torch.complex32),
+        ds.DTypeError,
+        r"a\.to\(torch\.complex64\)",
+    ),
+    "a quarter of precision": (lambda: torch.ones(2, 2, dtype=torch.float8_e5m2), ds.DTypeError, r"a\.float\(\)"),
     "a sparse tensor": (lambda: torch.eye(2).to_sparse(), ds.DTypeError, r"to_dense"),
     "a vector": (lambda: torch.ones(3), ds.ShapeError, "at least 2 axes"),
     "NaN": (lambda: torch.full((2, 2), torch.nan), ds.NonFiniteError, "must be finite"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
 @pytest.mark.parametrize(("a", "error", "match"), REFUSED.values(), ids=REFUSED)
 def test_bad_input_is_told(a: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
@@ -247,6 +283,36 @@ def test_what_pytorch_cannot_record_is_refused(record: Any, rng: np.random.Gener
     """It would be a constant of the recording."""
     with pytest.raises(ds.BackendError, match="PyTorch cannot record"):
         record(matrix(rng, 3, 2))
+
+
+# The compiler warns of itself: it looks for gradients of tensors in between, and makes an object of a class of ours.
+COMPILED = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    r"ignore:.*should not be instantiated:DeprecationWarning",
+)
+
+
+@COMPILED
+@EACH
+def test_compiled_code_steps_around_what_numpy_computes(f: Any, reference: Any, rng: np.random.Generator) -> None:
+    """Also where the backward pass is inside of it."""
+
+    def slope(a: Any) -> Any:
+        return torch.autograd.grad(f(torch.sin(a)).sum(), a)[0]
+
+    a = matrix(rng, 3, 2).requires_grad_()
+    torch.compiler.reset()
+    assert torch.equal(torch.compile(slope, backend="eager")(a), slope(a))
+
+
+@COMPILED
+def test_compiled_code_serves_other_shapes(rng: np.random.Generator) -> None:
+    """The compiler makes them variables from the second on."""
+    torch.compiler.reset()
+    slope = torch.compile(lambda a: torch.autograd.grad(dst.opnorm(2 * a), a)[0], backend="eager")
+    for shape in [(4, 3), (2, 5), (0, 3)]:
+        a = matrix(rng, *shape).requires_grad_()
+        assert torch.equal(slope(a), 2 * torch.func.grad(dst.opnorm)(a))
 
 
 def test_each_matrix_may_have_a_cutoff(rng: np.random.Generator) -> None:
@@ -351,6 +417,29 @@ def test_checkpoints_are_understood(make: Any) -> None:
     model.load_state_dict(state)
     close(model[0].weight.detach(), linear(1).weight.detach())
     assert set(model.state_dict()) == {"0.bias", "0.parametrizations.weight.original"}
+
+
+class _WithVectors(torch.nn.Linear):
+    """A module with parameters by the names that a power iteration gives its vectors."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3, dtype=torch.float64)
+        self.weight_u, self.weight_orig = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("weight_v", torch.ones(1))
+
+
+OWN = {
+    "the names of vectors": _WithVectors,
+    "vectors of a power iteration before": lambda: torch.nn.utils.parametrizations.spectral_norm(_plain(1)),
+}
+
+
+@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+def test_what_the_module_owns_is_loaded(make: Any) -> None:
+    layer, state = dst.spectral_norm(make()), dst.spectral_norm(make()).state_dict()
+    layer.load_state_dict({key: 2 * x for key, x in state.items()})
+    for key, x in layer.state_dict().items():
+        assert torch.equal(x, 2 * state[key])
 
 
 def test_parametrisation_can_be_removed() -> None:

@@ -553,6 +553,7 @@ def test_norms_of_empty_vectors_are_those_of_numpy(order):
             pytest.param(lambda y, f=f: f(*y), factors, ds.ShapeError, f"factors.*{says}", id=f"{name} to {f.__name__}")
             for f in (lambda U, S, Vh: ds.svd_pushforward(U, S, Vh, np.eye(len(U))), ds.svd_pullback)
             for name, says, factors in (
+                ("two triplets of three", r"\(3, 2\).*S_bar", (np.eye(3, 2), np.array([2.0, 1]), np.eye(2, 3))),
                 ("two values of three", r"\(2,\)", (np.eye(3), np.array([2.0, 1]), np.eye(3))),
                 ("three values of two", r"\(3,\)", (np.eye(2), np.array([3.0, 2, 1]), np.eye(2))),
                 ("values of a stack", r"\(5, 2\)", (np.eye(2), np.ones((5, 2)) * [2, 1], np.eye(2))),

@@ -20,15 +20,17 @@ True
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import linalg
-from ..errors import ShapeError
+from ..errors import DualSVDError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult, of_rank
+from ..linalg.svd import together
 from ..rules.registry import as_inexact
 from ..settings import get, resolve
 from . import engine
@@ -68,6 +70,16 @@ def adjoint(a: Array) -> Array:
     return da.conj(da.swapaxes(a, -1, -2))
 
 
+def on_chunk(f: Function, *blocks: Any) -> Any:
+    """A function of dualsvd on one chunk; errors say that the places they name are places there."""
+    try:
+        ys = f(*blocks)
+    except DualSVDError as error:
+        where = "in a chunk (of a matrix in blocks: in the small factor of its QR)"
+        raise type(error)(f"{where}: {error}") from None
+    return ys[0] if len(ys) == 1 else ys
+
+
 def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params: Any) -> Any:
     """A function of dualsvd on every chunk: one array, or a tuple of them."""
     one_thread = resolve(threads=get().threads or 1)  # the cores are Dask's to share out
@@ -76,12 +88,12 @@ def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params:
     inputs, outputs = (side.strip("()").split("),(") for side in signature.split("->"))
     sample = f(*(np.ones((1,) * len(core.split(",")), dtype=x.dtype) for core, x in zip(inputs, xs)))
     metas = tuple(np.empty((0,) * np.ndim(y), dtype=y.dtype) for y in sample)
-    single, full = len(outputs) == 1, all(x.size for x in xs)  # Dask divides by the sizes of chunks to cut them anew
+    full = all(x.size for x in xs)  # Dask divides by the sizes of chunks to cut them anew
     return da.apply_gufunc(
-        (lambda *blocks: f(*blocks)[0]) if single else f,
+        functools.partial(on_chunk, f),
         signature,
         *(xs if full else (x.rechunk(-1) for x in xs)),
-        meta=metas[0] if single else metas,
+        meta=metas[0] if len(outputs) == 1 else metas,
         output_sizes={"r": min(xs[0].shape[-2:])},
         allow_rechunk=full,
     )
@@ -185,12 +197,20 @@ def low_rank(a: Array, k: int) -> Array:
 # Both modes
 
 
+def factors_lie(U: Array, S: Array, Vh: Array) -> str:
+    """How a matrix lies that has these factors: cut into "rows" if U is, into "columns" if Vh is, or "whole"."""
+    of_U, of_Vh = layout(U, "U"), layout(Vh, "Vh")
+    together(U.shape, np.shape(S), Vh.shape)
+    return of_U if of_Vh == "whole" else "columns"  # not both: U or Vh is square
+
+
 def svd_pushforward(U: Array, S: Array, Vh: Array, dA: Array) -> tuple[Array, Array, Array]:
     """(dU, dS, dVh) along dA, which has the shape of the matrix: `dualsvd.svd_pushforward`."""
-    if layout(Vh, "Vh") == "columns":
+    lies = factors_lie(U, S, Vh)
+    if lies == "columns":
         dV, dS, dUh = svd_pushforward(adjoint(Vh), S, adjoint(U), adjoint(dA))
         return adjoint(dUh), dS, adjoint(dV)
-    if layout(U, "U") == "whole":
+    if lies == "whole":
         return by_chunk(linalg.svd_pushforward, "(m,r),(r),(r,n),(m,n)->(m,r),(r),(r,n)", U, S, Vh, dA)
     Q, (U, dA) = tall(U, dA)
     dU, dS, dVh = svd_pushforward(U, S, Vh, dA)
@@ -212,9 +232,10 @@ def svd_pullback(
     U_bar, S_bar, Vh_bar = (
         da.zeros_like(x) if bar is None else bar for x, bar in zip((U, S, Vh), (U_bar, S_bar, Vh_bar))
     )
-    if layout(Vh, "Vh") == "columns":
+    lies = factors_lie(U, S, Vh)
+    if lies == "columns":
         return adjoint(svd_pullback(adjoint(Vh), S, adjoint(U), adjoint(Vh_bar), S_bar, adjoint(U_bar)))
-    if layout(U, "U") == "whole":
+    if lies == "whole":
         signature = "(m,r),(r),(r,n),(m,r),(r),(r,n)->(m,n)"
         return by_chunk(linalg.svd_pullback, signature, U, S, Vh, U_bar, S_bar, Vh_bar)
     Q, (U, U_bar) = tall(U, U_bar)

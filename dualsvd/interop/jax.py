@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from .. import linalg
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, MissingRuleError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from . import engine
-from .maps import Batch, Function, Map, Tangent, Transpose, frozen
+from .maps import Batch, Derivative, Function, Map, Tangent, Transpose, frozen
 
 jax = engine("jax")
 jnp = engine("jax.numpy")
@@ -94,18 +94,27 @@ def transpose(y_bars: Any, *operands: Any, map: Map) -> list[Any]:
 
 
 def linear_transpose(map: Map, operands: Any, unknown: tuple[bool, ...], y_bars: list[Any]) -> list[Any]:
-    if isinstance(map, (Tangent, Transpose)):
-        xs, _ = map.cut(operands)
-        at, linear = map.cut(unknown)
-        if isinstance(map, Tangent) and not any(at):
+    of: Any = map
+    while isinstance(of, Batch):
+        of = of.of
+    at, linear = of.cut(unknown) if isinstance(of, Derivative) else (unknown, ())
+    if any(at):
+        while not isinstance(of, Function):
+            of = of.of
+        raise MissingRuleError(
+            f"jax.linear_transpose takes a function that is linear in its argument; {of.function.__name__} is not, nor "
+            "are its derivatives in the matrix where they are taken; take jax.vjp"
+        )
+    match map:
+        case Tangent(of, moves):
             rest = iter(linear)
-            wanted = tuple(moving and next(rest) for moving in map.moves)
-            return APPLY.bind(*xs, *y_bars, map=Transpose(map.of, wanted))
-        if not any(at):
-            dys = APPLY.bind(*xs, *y_bars, map=Tangent(map.of, map.moves))
+            wanted = tuple(moving and next(rest) for moving in moves)
+            return APPLY.bind(*map.cut(operands)[0], *y_bars, map=Transpose(of, wanted))
+        case Transpose(of, moves):
+            dys = APPLY.bind(*map.cut(operands)[0], *y_bars, map=Tangent(of, moves))
             return [dy for dy, here in zip(dys, linear) if here]
     zeros = [jnp.zeros(x.aval.shape, x.aval.dtype) if here else x for x, here in zip(operands, unknown)]
-    return APPLY.bind(*zeros, *y_bars, map=Transpose(map, unknown))
+    return APPLY.bind(*zeros, *y_bars, map=Transpose(map, unknown))  # of a batch, by what each entry is linear in
 
 
 def batched(xs: Any, dims: Any, *, map: Map) -> tuple[Any, list[int]]:

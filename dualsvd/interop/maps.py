@@ -166,6 +166,9 @@ class Batch(Map):
 
     def __call__(self, *xs: Any) -> tuple[Any, ...]:
         size = next(len(x) for x, batched in zip(xs, self.batched) if batched)
+        if not size:  # the results of an entry tell shapes and dtypes: of zeros, in which every map is defined
+            ys = self.of(*(np.zeros(x.shape[1:], x.dtype) if batched else x for x, batched in zip(xs, self.batched)))
+            return tuple(np.zeros((0, *np.shape(y)), y.dtype) for y in ys)
         with remembering(Memory()):
             rows = [self.of(*(x[k] if batched else x for x, batched in zip(xs, self.batched))) for k in range(size)]
         return tuple(np.stack(column) for column in zip(*rows))

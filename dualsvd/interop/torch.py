@@ -17,6 +17,7 @@ tensor([[2., 0.],
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -46,9 +47,10 @@ class Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(map: Map, memory: Memory | None, *xs: Tensor) -> tuple[Tensor, ...]:
-        with remembering(memory):
-            ys = map(*(as_array(x) for x in xs))
-        return tuple(torch.from_numpy(np.array(y, order="C")) for y in ys)
+        # torch.compile steps around this class, but not around what is called here: of NumPy's functions it would make
+        # PyTorch's, which take other dtypes and shapes. To tell it loads it: a second, for those alone who have it.
+        run = torch.compiler.disable(computed) if "torch._dynamo" in sys.modules else computed
+        return run(map, memory, xs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -77,6 +79,13 @@ class Apply(torch.autograd.Function):
             operands = [x.expand(info.batch_size, *x.shape) if dim is None else x for x, dim in zip(operands, dims)]
         ys = Apply.apply(wide, memory, *operands)
         return ys, (0,) * len(ys)
+
+
+def computed(map: Map, memory: Memory | None, xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The map itself, on NumPy's arrays."""
+    with remembering(memory):
+        ys = map(*(as_array(x) for x in xs))
+    return tuple(torch.from_numpy(np.array(y, order="C")) for y in ys)
 
 
 def as_array(x: Tensor) -> Any:
@@ -111,8 +120,12 @@ def matrix(a: Tensor) -> Tensor:
         )
     if a.layout is not torch.strided:
         raise DTypeError(f"a must be a dense tensor, got {a.layout}; convert it with a.to_dense()")
-    if a.dtype in (torch.float16, torch.bfloat16):
-        raise DTypeError(f"a must be float32, float64, complex64 or complex128, got {a.dtype}; take a.float()")
+    if a.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled("cpu"):
+        return a.float()  # as autocast has it for PyTorch's own norms and singular values
+    inexact = a.is_floating_point() or a.is_complex()
+    if inexact and a.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+        remedy = "a.to(torch.complex64)" if a.is_complex() else "a.float()"
+        raise DTypeError(f"a must be float32, float64, complex64 or complex128, got {a.dtype}; take {remedy}")
     return a
 
 
@@ -258,9 +271,11 @@ def translate(name: str, module: Any, state: dict[str, Any], prefix: str, *_: An
     """Take the weight from a checkpoint of the plain module, or of a power iteration, whose vectors are not needed."""
     if not parametrize.is_parametrized(module, name):
         return
+    foreign = set(state) - {prefix + key for key in module.state_dict()}
     ours = f"{prefix}parametrizations.{name}.original"
     for theirs in (f"{prefix}{name}", f"{prefix}{name}_orig"):
-        if ours not in state and theirs in state:
+        if ours not in state and theirs in foreign:
             state[ours] = state.pop(theirs)
     for key in (f"{name}_u", f"{name}_v", f"parametrizations.{name}.0._u", f"parametrizations.{name}.0._v"):
-        state.pop(prefix + key, None)
+        if prefix + key in foreign:
+            del state[prefix + key]

@@ -712,13 +712,16 @@ def as_factors(U: Any, S: Any, Vh: Any) -> SVDResult:
 
 
 def together(u: tuple[int, ...], s: tuple[int, ...], vh: tuple[int, ...]) -> None:
-    """ShapeError for shapes that are not those of the factors, thin or full, of one matrix or stack."""
-    r, sides = s[-1:], (u[-1:], vh[-2:-1])
-    thin, full = sides == (r, r), sides == (u[-2:-1], vh[-1:]) and r == (min(u[-2], vh[-1]),)
-    if not (thin or full) or not u[:-2] == s[:-1] == vh[:-2]:
+    """ShapeError for shapes that are not those of the factors, thin or full, of one matrix or stack.
+
+    Of the first triplets alone one would have the derivatives of a matrix that has no others.
+    """
+    r, sides = (min(u[-2], vh[-1]),), (u[-1:], vh[-2:-1])
+    if s[-1:] != r or sides not in ((r, r), (u[-2:-1], vh[-1:])) or not u[:-2] == s[:-1] == vh[:-2]:
         raise ShapeError(
-            f"U, S and Vh must be the factors, thin or full, of one matrix or stack (..., m, n): (..., m, r), (..., r) "
-            f"and (..., r, n), or (..., m, m), (..., min(m, n)) and (..., n, n); got {u}, {s} and {vh}"
+            f"U, S and Vh must be all the factors, thin or full, of one matrix or stack (..., m, n), r = min(m, n): "
+            f"(..., m, r), (..., r) and (..., r, n), or (..., m, m), (..., r) and (..., n, n); got {u}, {s} and {vh}; "
+            "the gradient of the first values alone is (U * S_bar[..., None, :]) @ Vh"
         )
 
 
