@@ -12,6 +12,7 @@ gradient is Hermitian too. NumPy's own names read one triangle of the matrix, an
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,12 +32,14 @@ from .degeneracy import (
     of_matrix,
     parted,
     same_group,
+    spectrum,
     tolerance,
 )
-from .factorise import EighResult, eigh_factors, recall, remember
+from .factorise import EighResult, SVDResult, eigh_factors, recall, remember
 from .gauge import is_zero
 from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain, with_diagonal
-from .svd import least_weights
+from .svd import values_along
+from .tied_values import curvature, least_weights, on_tape, taped_dyads
 from .ties import Unresolved, follow, left_by_outer, second_turn, split_by_outer, unfollowed
 
 
@@ -226,6 +229,23 @@ def eigvalsh_factors(y: Any, a: Any, options: Options) -> EighResult:
     return (recall(y) if is_plain(a) else None) or EighResult(*EIGH(a, options=options))
 
 
+def eigvalsh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any] | None:
+    """Values and slopes together where a tape traces them at ties."""
+    (a,), dA, options = operands, tangents[0], options or get()
+    if not on_tape(a):
+        return None
+    y = EIGVALSH(a, options=options)
+    at = eigen_spectrum(y)
+    if not np.any(at.tied):
+        return y, eigvalsh_pushforward(y, operands, tangents, options=options)
+    eigh_meet_tie(y, at, options)
+    need_all_directions()
+    b, _, factors, options = shifted(a, options)
+    at, w = spectrum(factors.S, options), primal(y)[..., ::-1]
+    falling, slopes = values_along(b, hermitian_part(dA), factors, at, options, w)
+    return falling[..., ::-1], slopes[..., ::-1]
+
+
 def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
     """q_i^H dA q_i, in the basis that follows the direction."""
     (a,), dA, options = operands, hermitian_part(tangents[0]), options or get()
@@ -246,9 +266,34 @@ def eigvalsh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | N
     at = eigen_spectrum(factors.eigenvalues)
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
-        y_bar = least_weights(y_bar, at)
+        if on_tape(a):
+            return (eigen_dyads(a, y, y_bar, options),)
+        y_bar = least_weights(y_bar, at, fixed=is_plain(a))
     Q = factors.eigenvectors
     return (dyads(Q, y_bar, adjoint(Q)),)
+
+
+def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
+    """sum_i y_bar_i q_i q_i^H of an a that a tape traces, with ties."""
+    b, shift, factors, options = shifted(a, options)
+    at = spectrum(factors.S, options)
+    rising = Spectrum(*(x[..., ::-1] for x in at[:3]), at.tied)
+    c = curvature(y, y_bar, rising) if is_plain(a.value) else None
+    weights = least_weights(y_bar[..., ::-1], at, fixed=False)
+    return taped_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)
+
+
+def shifted(a: Any, options: Options) -> tuple[Any, Any, SVDResult, Options]:
+    """B = herm(A) + c I, c (..., 1), positive definite: its singular values are the eigenvalues of A and c, descending,
+    its dyads their projectors; B, c, the factors of its primal, and options by which its ties are those of A."""
+    b = hermitian_part(a)
+    w, Q = eigh_factors(primal(b), options)
+    size = np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0)
+    c = np.where(size == 0, w.dtype.type(1), 2 * size)
+    Q = Q[..., ::-1]
+    factors = SVDResult(Q, w[..., ::-1] + c, adjoint(Q))
+    b = b + c[..., None] * np.eye(w.shape[-1], dtype=w.dtype)
+    return b, c, factors, dataclasses.replace(options, algorithm="lapack", refine=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -271,7 +316,9 @@ EIGH = Rule(
     lambda rng: hermitian_examples(rng, complex_too=False),
     jvp=eigh_jvp,
 )
-EIGVALSH = Rule("eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pullback, hermitian_examples)
+EIGVALSH = Rule(
+    "eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pullback, hermitian_examples, jvp=eigvalsh_jvp
+)
 
 
 def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> EighResult:

@@ -49,7 +49,7 @@ from .degeneracy import (
     where_tied,
 )
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
-from .gauge import admit, is_zero
+from .gauge import admit, is_zero, signed_zeros
 from .kernel_rules import (
     each_dyad,
     fusible,
@@ -74,7 +74,8 @@ from .matrices import (
     with_diagonal,
 )
 from .scaling import from_range, in_range
-from .spectral_rule import dyad_of
+from .spectral_rule import SPECTRAL
+from .tied_values import ALONG, curvature, least_weights, on_tape, sum_of_dyads, taped_dyads, tie_mean, vanishes
 from .ties import (
     Unresolved,
     complete_like,
@@ -355,7 +356,14 @@ def svd_pullback_rule(
         return (None,)
     at = spectrum(factors.S, options, tail_of(factors.S, options))
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
-    return (pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at),)
+    (a,), A_bar = operands, None
+    if S_bar is not None and a is not None and np.any(at.degenerate) and on_tape(factors.S):
+        shared = (same_group(at).sum(axis=-1) > 1) | (at.null & (not signed_zeros(factors)))
+        zero = primal(S_bar).dtype.type(0)
+        A_bar = traced_dyads(a, factors.S, np.where(shared, S_bar, zero), at, None, options)
+        S_bar = np.where(shared, zero, S_bar)
+    rest = pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at)
+    return (rest if A_bar is None else rest + A_bar,)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -371,6 +379,28 @@ def svdvals_function(a: Any, *, options: Options | None = None) -> Any:
 def svdvals_factors(y: Any, a: Any, options: Options) -> SVDResult:
     """The factors of a at the level of a: those remembered with y where nothing is traced."""
     return (recall(y) if is_plain(a) else None) or SVD(a, options=options)
+
+
+def svdvals_jvp(operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any] | None:
+    """Values and slopes together where a tape traces them at ties or zeros."""
+    (a,), (dA,), options = operands, tangents, options or get()
+    if not on_tape(a):
+        return None
+    y = SVDVALS(a, options=options)
+    at = spectrum(y, options)
+    if not np.any(at.degenerate):
+        return y, svdvals_pushforward(y, operands, tangents, options=options)
+    meet_tie(y, at, options)
+    need_all_directions()
+    return values_along(a, dA, recall(y) or svd_factors(primal(a), options), at, options)
+
+
+def values_along(a: Any, dA: Any, factors: SVDResult, at: Spectrum, options: Options, S: Any = None) -> tuple[Any, Any]:
+    """Values, `factors.S` or S, and slopes of an a that a tape traces, from the factors of its primal."""
+    turned = follow_direction(factors, primal(dA), at)
+    slopes = sharpened(factors.S, primal(a), primal(dA), value_slopes(turned, primal(dA)), options)
+    known = {"factors": turned, "at": at, "options": options}
+    return ALONG(a, dA, S=factors.S if S is None else S, slopes=slopes, **known)
 
 
 def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
@@ -421,26 +451,30 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
         at = spectrum(factors.S, options)
         if np.any(at.degenerate):
             meet_tie(factors.S, at, options)
-            y_bar = least_weights(y_bar, at)
+            y_bar = least_weights(y_bar, at, fixed=True)
         return (pull_thin(*factors, None, y_bar, None, at),)
     at = spectrum(y, options)
     if not np.any(at.degenerate):
         factors = SVD(a, options=options)
         return (dyads(factors.U, y_bar, factors.Vh),)
     meet_tie(y, at, options)
-    return (traced_dyads(a, least_weights(y_bar, at), at, recall(y), options),)
+    return (traced_dyads(a, y, y_bar, at, recall(y), options),)
 
 
-def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
-    """sum_i weights_i u_i v_i^H for a traced a with ties or null values.
+def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
+    """sum_i S_bar_i u_i v_i^H for a traced a with ties or null values, on a tape by `tied_values`.
 
-    The dyad of a simple value is a spectral function, which ties elsewhere do not disturb. Only those of a tie need
-    vectors that follow the outer direction, and only if their weights do not vanish. The weight of a null value is zero
-    itself, but may move: along the direction in which the value does.
+    The dyad of a simple value, and the sum of those of a tie, are spectral functions, which nothing disturbs. In forward
+    mode only the parts of S_bar that differ within a tie need vectors that follow the outer direction, and only if they
+    do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the value does.
     """
+    weights = least_weights(S_bar, at, fixed=False)
+    if on_tape(a):
+        c = curvature(S, S_bar, at) if is_plain(a.value) else None
+        return taped_dyads(a, S, weights, c, at, factors, options)
     total = np.zeros(np.shape(a), dtype=primal(a).dtype)
-    moving, dA = weights * at.null, getattr(a, "partials", None)
-    if dA is not None and not vanishes(moving):
+    moving, dA = weights * at.null, a.partials
+    if not vanishes(moving):
         if not is_plain(a.value, dA) or len(dA) > 1:
             raise DegenerateError(
                 "a second derivative passes singular values that are zero to working precision, where it follows one "
@@ -449,42 +483,13 @@ def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, 
         U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
+    total = total + sum_of_dyads(weights, at, lambda family: SPECTRAL(a, family=family, factors=factors, options=options))
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
-    for i in range(np.shape(weights)[-1]):
-        if not vanishes(weights[..., i]):
-            total = total + weights[..., i, None, None] * dyad_of(a, i, factors, options)
-    rest = weights * tied
-    if not vanishes(rest):
+    rest = (weights - tie_mean(weights, at)) * tied
+    if not is_plain(weights) and not vanishes(rest):
         U, _, Vh = SVD(a, options=options)
         total = total + dyads(U, rest, Vh)
     return total
-
-
-def vanishes(x: Any) -> bool:
-    """Whether x is zero, and so are its tangents at every level that carries some."""
-    while isinstance(x, Tracer):
-        if np.any(primal(getattr(x, "partials", 0))):
-            return False
-        x = x.value
-    return not np.any(x)
-
-
-def least_weights(S_bar: Any, at: Spectrum) -> Any:
-    """Cotangents averaged over each tie, and 0 at null values (where those of a smooth function are 0 themselves).
-
-    The generalised gradient holds Q diag(S_bar) Q^H on the tied block for every unitary Q; the least of its convex
-    hull is the mean times the identity, which depends on no basis, and 0 where the two sides turn freely. Cotangents
-    that agree on the tie stay as they are, so that those of a smooth function keep their own derivatives.
-    """
-    same = same_group(at) & ~at.null[..., :, None]
-    plain = primal(S_bar)
-    mean = same @ plain[..., None] / np.maximum(same.sum(axis=-1, keepdims=True), 1)
-    largest = np.max(np.abs(plain), axis=-1, keepdims=True, initial=0.0)
-    noise = tolerance(GAUGE, plain.shape[-1], plain.dtype) * largest
-    spread = np.abs(plain - mean[..., 0]) > noise
-    differs = (same & spread[..., None, :]).any(axis=-1)
-    kink = at.null & (np.abs(plain) > noise)
-    return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(kink, plain.dtype.type(0), S_bar))
 
 
 def svdvals_jacobian(
@@ -584,7 +589,13 @@ SVD = Rule(
     "svd", svd_function, svd_pushforward_rule, svd_pullback_rule, svd_examples, jvp=svd_jvp, jacobian=svd_jacobian
 )
 SVDVALS = Rule(
-    "svdvals", svdvals_function, svdvals_pushforward, svdvals_pullback, operand_examples, jacobian=svdvals_jacobian
+    "svdvals",
+    svdvals_function,
+    svdvals_pushforward,
+    svdvals_pullback,
+    operand_examples,
+    jvp=svdvals_jvp,
+    jacobian=svdvals_jacobian,
 )
 
 

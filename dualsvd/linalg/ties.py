@@ -229,7 +229,18 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     turn = second_turn(adjoint(left) @ dA @ adjoint(right), at)
     if turn is not None:
         U, Vh = U @ beside_identity(turn, U.shape[-1]), adjoint(beside_identity(turn, Vh.shape[-2])) @ Vh
-    return SVDResult(U, y.S, Vh)
+    return SVDResult(U, with_sign(y.S, turn_U, turn_V, at), Vh)
+
+
+def with_sign(S: Any, turn_U: Any, turn_V: Any, at: Spectrum) -> Any:
+    """Traced S, of which a null value that passes zero with its vectors' sign moves the other way if that has turned."""
+    r = np.shape(S)[-1]
+    sign = np.real(diagonal(turn_U[..., :r, :r]) * diagonal(turn_V[..., :r, :r]))
+    turned = at.null & (sign < -0.5)
+    if not np.any(turned):
+        return S
+    plain = primal(S)
+    return np.where(turned, (plain + plain) - S, S)
 
 
 def left_null(y: SVDResult, U: Any, Vh: Any, dA: Any, at: Spectrum) -> Spectrum | None:

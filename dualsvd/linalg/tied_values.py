@@ -1,0 +1,252 @@
+"""Second derivatives of functions of the values alone, where reverse mode meets tied or null values.
+
+G = sum_i w_i u_i v_i^H is the gradient of f(S), w that by the values. Of a smooth f the w of a tie are equal, those of
+null values 0, and the second derivatives of f by the values of one group are a number c and what is the same for all of
+them. So, to first order,
+
+    G = sum_simple w_i u_i v_i^H + sum_ties (w E + c (F - s E)) + c_0 (A - sum_positive s_i u_i v_i^H),              (1)
+
+E = U_k V_k^H and F = U_k S_k V_k^H of one tie, w and s the means over it: spectral functions, which need no vectors that
+follow a direction. Where the outer derivative goes in reverse, c is read off its tape (`curvature`). Where the inner one
+goes forward along D, the basis that follows D makes c needless: there df = sum_i w_i mu_i, mu_i = Re u_i^H D v_i, and
+
+    A_bar = sum_i S_bar_i u_i v_i^H + D^2 [sum_i mu_bar_i s_i] (., D)                                                (2)
+
+with the last term as in (1), for equal mu_bar of a tie and none of null values (`ALONG`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DegenerateError
+from ..rules.registry import Rule, Tracer, of_dtype, primal
+from ..settings import Options
+from .degeneracy import GAUGE, Spectrum, refine_groups, same_group, tolerance, where_tied
+from .divided_differences import Kept
+from .factorise import SVDResult
+from .matrices import adjoint, dyads, is_plain
+from .spectral_rule import SPECTRAL
+from .ties import SMOOTH, lost_directions, size_of
+
+#: Whether weights that differ within a tie are an error, not to be averaged: where it is asked what they depend on.
+_strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
+
+HVP = "take hvp, or jacobian of the gradient with chunk=1, which go forward over reverse along one direction"
+
+
+def on_tape(x: Any) -> bool:
+    """Whether some level of reverse mode traces x."""
+    while isinstance(x, Tracer):
+        if hasattr(x, "tape"):
+            return True
+        x = x.value
+    return False
+
+
+def vanishes(x: Any) -> bool:
+    """Whether x is zero, and so are its tangents at every level that carries some; what a tape may yet ask is not."""
+    while isinstance(x, Tracer):
+        if not hasattr(x, "partials") or on_tape(x.partials) or np.any(primal(x.partials)):
+            return False
+        x = x.value
+    return not np.any(x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The weights of a tie
+
+
+def tie_mean(x: Any, at: Spectrum) -> Any:
+    """The mean of x (..., r) over the tie of each value; 0 at null values."""
+    same = same_group(at) & ~at.null[..., :, None]
+    return of_dtype(np.sum(same * x[..., None, :], axis=-1) / np.maximum(same.sum(axis=-1), 1), primal(x).dtype)
+
+
+def kinks(weights: Any, at: Spectrum) -> tuple[Any, Any]:
+    """Where plain weights (..., r) differ within their tie, and where those of null values are not 0: f has a kink."""
+    largest = np.max(np.abs(weights), axis=-1, keepdims=True, initial=0.0)
+    noise = tolerance(GAUGE, weights.shape[-1], weights.dtype) * largest
+    spread = np.abs(weights - tie_mean(weights, at)) > noise
+    same = same_group(at) & ~at.null[..., :, None]
+    return (same & spread[..., None, :]).any(axis=-1), at.null & (np.abs(weights) > noise)
+
+
+def least_weights(S_bar: Any, at: Spectrum, *, fixed: bool) -> Any:
+    """Cotangents averaged over each tie, and 0 at null values (where those of a smooth function are 0 themselves).
+
+    The generalised gradient holds Q diag(S_bar) Q^H on the tied block for every unitary Q; the least of its convex
+    hull is the mean times the identity, which depends on no basis, and 0 where the two sides turn freely. Cotangents
+    that agree on the tie stay as they are, so that those of a smooth function keep their own derivatives, unless the
+    matrix is `fixed`: then these are derivatives by something else, and averaged like the cotangents.
+    """
+    differs, kink = kinks(primal(S_bar), at)
+    if _strict.get() and (differs.any() or kink.any()):
+        raise DegenerateError(
+            f"the gradient at repeated or zero values depends on these values in more than one way; {HVP}"
+        )
+    if fixed and isinstance(S_bar, Tracer):
+        return np.where(same_group(at).sum(axis=-1) > 1, tie_mean(S_bar, at), np.where(at.null, 0 * S_bar, S_bar))
+    zero = primal(S_bar).dtype.type(0)
+    return np.where(differs, tie_mean(S_bar, at), np.where(kink, zero, S_bar))
+
+
+def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Kept], Any]) -> Any:
+    """sum_i w_i u_i v_i^H over positive values, w (..., r) averaged over each tie, or what `term` makes of the families
+    of their dyads; 0 if there are none."""
+    total: Any = 0.0
+    same = same_group(at)
+    alone, first = same.sum(axis=-1) == 1, np.argmax(same, axis=-1) == np.arange(same.shape[-1])
+    mean = tie_mean(weights, at)
+    for which, mask, w in (("simple", alone, weights), ("tie", first & ~alone, mean)):
+        for i in range(same.shape[-1]):
+            if np.any((mask & ~at.null)[..., i]) and not vanishes(w[..., i]):
+                total = total + w[..., i, None, None] * term(Kept("one", which, k=i))
+    return total
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reverse over reverse
+
+
+@contextlib.contextmanager
+def no_averages() -> Iterator[None]:
+    token = _strict.set(True)
+    try:
+        yield
+    finally:
+        _strict.reset(token)
+
+
+def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
+    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values; None where the weights do not depend on
+    y. DegenerateError where the second derivatives by y are not of that form.
+
+    One pull of a cotangent q of the weights, with zero sum over each tie, tells: of that form, and only then (for numbers
+    q without any relation), c q comes back.
+    """
+    if getattr(weights, "tape", None) is not y.tape:
+        return None
+    differs, kink = kinks(primal(weights), at)
+    same = same_group(at)
+    asked = ((same.sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
+    dtype = primal(y).dtype
+    numbers = (0.5 + 0.618034 * np.arange(asked.size) % 1).reshape(asked.shape).astype(dtype)  # neighbours lie apart
+    q = np.where(asked, numbers - tie_mean(numbers, at), dtype.type(0))
+    with no_averages():
+        back, other = (pulled_to(y, weights, x) for x in (q, numbers * asked))
+    if back is None:
+        return None
+    size = np.sum(same * (q * q)[..., None, :], axis=-1)
+    c = np.sum(same * (back * q)[..., None, :], axis=-1) / (size + (size == 0))
+    rest, scale = primal(back - c * q), max(np.max(np.abs(primal(x)), initial=0.0) for x in (back, other))
+    if np.any(np.abs(rest) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
+        raise DegenerateError(
+            "the function has no second derivative where these singular values or eigenvalues are repeated or zero: it is "
+            "not symmetric in those that are repeated, or not even in those that are zero"
+        )
+    return of_dtype(c, dtype)
+
+
+def pulled_to(y: Any, x: Any, x_bar: Any) -> Any:
+    """The cotangent of y that a cotangent of x gives by way of their tape, or None; a part of several (of `svd`) may not
+    have one through the others."""
+    node, part = y.slot
+    bars = y.tape.pull([(x.slot, x_bar)], [y.slot], cut=node)[0]
+    if part is None or bars is None:
+        return bars
+    if any(bar is not None and np.any(primal(bar)) for i, bar in enumerate(bars) if i != part):
+        raise DegenerateError(f"the gradient by repeated or zero values depends on singular vectors; {HVP}")
+    return bars[part]
+
+
+def taped_dyads(a: Any, S: Any, weights: Any, c: Any, at: Spectrum, factors: Any, options: Options) -> Any:
+    """(1) for an a that a tape traces; S are its values, weights those of `least_weights`."""
+
+    def term(family: Kept) -> Any:
+        return SPECTRAL(a, family=family, factors=factors, options=options)
+
+    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term)
+    if is_plain(weights):
+        return total
+    if isinstance(a.value, Tracer):
+        raise DegenerateError(
+            f"functions of singular values or eigenvalues have no third derivative by reverse mode where these are "
+            f"repeated or zero; nest jvp, or take {SMOOTH}"
+        )
+    if c is None or vanishes(c):
+        return total
+    s, same = tie_mean(S, at), same_group(at)
+    first = (np.argmax(same, axis=-1) == np.arange(same.shape[-1])) & (same.sum(axis=-1) > 1) & ~at.null
+    for i in np.flatnonzero(first.any(axis=tuple(range(first.ndim - 1)))).tolist():
+        apart = term(Kept("identity", "tie", k=i)) - s[..., i, None, None] * term(Kept("one", "tie", k=i))
+        total = total + c[..., i, None, None] * apart
+    if np.any(at.null):
+        total = total + (c * at.null)[..., -1, None, None] * (a - term(Kept("identity")))
+    return total
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reverse over forward
+
+
+def along_function(a: Any, dA: Any, *, S: Any, slopes: Any, **known: Any) -> tuple[Any, Any]:
+    """The values and their slopes along dA (N, ..., m, n), which the caller knows."""
+    return S.copy(), slopes.copy()
+
+
+def along_pushforward(y: Any, operands: Any, tangents: Any, **known: Any) -> Any:
+    raise DegenerateError(
+        "slopes of singular values or eigenvalues that reverse mode traces have no further derivative by forward mode "
+        f"where these are repeated or zero; nest jvp alone, or take {SMOOTH}"
+    )
+
+
+def along_pullback(
+    y_bar: Any, y: Any, operands: Any, *, factors: SVDResult, at: Spectrum, options: Options, **known: Any
+) -> Any:
+    """(2), and dA_bar = sum_i mu_bar_i u_i v_i^H, in the basis that follows dA."""
+    (a, dA), (S_bar, mu_bar) = operands, y_bar
+    total: Any = 0.0
+    if S_bar is not None:
+        total = total + dyads(factors.U, followed_weights(S_bar, factors, dA, at), factors.Vh)
+    if mu_bar is None:
+        return total, None
+    weights = least_slopes(mu_bar, factors, at)
+
+    def term(family: Kept) -> Any:
+        return SPECTRAL(a, dA, family=family, factors=factors, options=options)
+
+    total = total + np.sum(np.zeros(np.shape(dA), factors.U.dtype) + sum_of_dyads(weights, at, term), axis=0)
+    return total, dyads(factors.U, mu_bar, factors.Vh)
+
+
+def followed_weights(S_bar: Any, factors: SVDResult, dA: Any, at: Spectrum) -> Any:
+    """Cotangents of the values in the basis that follows dA, averaged over what it leaves tied."""
+    message = lost_directions(factors, dA, at)
+    if message is not None and any(x.any() for x in kinks(primal(S_bar), at)):
+        raise DegenerateError(message)
+    M = adjoint(factors.U) @ dA @ adjoint(factors.Vh)
+    slopes = np.real(np.diagonal(M, axis1=-2, axis2=-1))
+    left = refine_groups(at, slopes, size_of(M, (0, -2, -1)) * M.shape[-1]) if message is None else at
+    return least_weights(S_bar, left, fixed=True)
+
+
+def least_slopes(mu_bar: Any, factors: SVDResult, at: Spectrum) -> Any:
+    """Cotangents of slopes, which must agree within each tie, and be 0 at null values."""
+    differs, kink = kinks(primal(mu_bar), at)
+    if differs.any() or kink.any():
+        raise DegenerateError(
+            f"the function has no second derivative at {where_tied(factors.S, at)}: its cotangents "
+            f"{'differ within the tie' if differs.any() else 'are not zero at the zeros'}, so that the first one jumps "
+            f"there; take {SMOOTH}, or svdvals_second for the values alone"
+        )
+    return mu_bar
+
+
+ALONG = Rule("values_along", along_function, along_pushforward, along_pullback, lambda rng: (), register=False)
