@@ -37,10 +37,32 @@ from .degeneracy import (
 )
 from .factorise import EighResult, SVDResult, eigh_factors, recall, remember
 from .gauge import is_zero
-from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain, with_diagonal
+from .matrices import (
+    adjoint,
+    as_square,
+    diagonal,
+    dyads,
+    from_triangle,
+    hermitian_part,
+    is_plain,
+    on_tape,
+    with_diagonal,
+)
 from .svd import values_along
-from .tied_values import curvature, least_weights, on_tape, taped_dyads
-from .ties import Unresolved, follow, left_by_outer, second_turn, split_by_outer, unfollowed
+from .tied_values import curvature, least_weights, taped_dyads
+from .ties import (
+    Unresolved,
+    follow,
+    left_by_outer,
+    masked,
+    other_slopes,
+    second_turn,
+    split_by_outer,
+    turned_on,
+    turning,
+    unfollowed,
+    with_motions,
+)
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
@@ -55,7 +77,7 @@ def eigh_left_tied(y: EighResult) -> Spectrum:
 
 def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
     """The factors with tied eigenvectors turned to follow the Hermitian dA (N, ..., n, n)."""
-    Q, along, dA = primal(y.eigenvectors), dA, primal(dA)
+    Q, along, dA = primal(y.eigenvectors), dA, with_motions(dA) if is_plain(*y) else primal(dA)
     turned = Q.copy()
     dA = np.broadcast_to(dA, dA.shape[:1] + Q.shape)
     for index in np.argwhere(at.tied).tolist() if Q.ndim > 2 else [()]:
@@ -75,21 +97,26 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
     w, Q = y
     M = adjoint(Q) @ dA @ Q
     first = eigen_spectrum(w) if isinstance(w, Tracer) else at
-    dQ, message = Q @ (M * inverse_gaps(w, first)), eigh_lost(y, dA, at, first)
-    if message is not None:
-        lost = parted(first, at)
-        dQ = Unresolved(dQ, message, lost[..., None, :] if lost.any() else None)
-    return np.real(diagonal(M)).copy(), dQ
-
-
-def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | None:
-    """What to say if some direction asks for a part of the tangents of the vectors that does not exist, or an outer
-    one has made it infinite: at are the ties it left of the first ones."""
+    dw, dQ = np.real(diagonal(M)).copy(), Q @ (M * inverse_gaps(w, first))
     if not np.any(first.tied):
-        return None
+        return dw, dQ
+    lost = parted(first, at)
+    if lost.any():
+        dQ = masked(dQ, lost[..., None, :], split_by_outer("eigenvectors", tie_of(primal(w), first), "eigvalsh"))
+    if not np.any(at.tied):
+        return dw, dQ
+    message = eigh_lost(y, dA, at)
+    if message is not None:
+        return dw, Unresolved(dQ, message)
+    lost = turning(SVDResult(Q, w, adjoint(Q)), dA, at)
+    if lost.any():
+        dQ = masked(dQ, lost[..., None, :], turned_on("eigenvectors", tie_of(primal(w), at), "eigvalsh"))
+    return dw, dQ
+
+
+def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
+    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
     w, Q, dA = (primal(x) for x in (*y, dA))
-    if parted(first, at).any():
-        return split_by_outer("eigenvectors", tie_of(w, first), "eigvalsh")
     M = adjoint(Q) @ dA @ Q
     n = w.shape[-1]
     noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
@@ -136,7 +163,10 @@ def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options |
     dw, dQ = eigh_push(y, dA, at)
     if np.any(at.tied):
         eigh_meet_tie(y.eigenvalues, at, options or get())
-        dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+        given, dw = dw, eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+        lost = other_slopes(dw, given, dA).any(axis=0)  # the values took another order than the vectors
+        if lost.any():
+            dQ = masked(dQ, lost[..., None, :], unfollowed("eigenvectors", tie_of(primal(y.eigenvalues), at), len(dA)))
     return dw, dQ
 
 
@@ -145,14 +175,26 @@ def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None 
     w, Q = y
     w_bar, Q_bar = (None if x is None or is_zero(x) else x for x in y_bar)
     at = eigen_spectrum(w)
-    eigh_admit(EighResult(*y), w_bar, Q_bar, at, options or get())
+    options = options or get()
+    eigh_admit(EighResult(*y), w_bar, Q_bar, at, options)
+    if w_bar is not None and np.any(at.tied) and on_tape(w):
+        shared = same_group(at).sum(axis=-1) > 1
+        zero = primal(w_bar).dtype.type(0)
+        tied = eigen_dyads(operands[0], w, np.where(shared, w_bar, zero), options)
+        alone = np.where(shared, zero, w_bar)
+        return (tied + eigh_pull(w, Q, alone, Q_bar, at),)
+    return (eigh_pull(w, Q, w_bar, Q_bar, at),)
+
+
+def eigh_pull(w: Any, Q: Any, w_bar: Any, Q_bar: Any, at: Spectrum) -> Any:
+    """(2); None for zero."""
     if Q_bar is None:
-        return (None,) if w_bar is None else (dyads(Q, w_bar, adjoint(Q)),)
+        return None if w_bar is None else dyads(Q, w_bar, adjoint(Q))
     P = adjoint(Q) @ Q_bar
     G = (P - adjoint(P)) * 0.5 * inverse_gaps(w, at)
     if w_bar is not None:
         G = with_diagonal(G, w_bar)
-    return (Q @ G @ adjoint(Q),)
+    return Q @ G @ adjoint(Q)
 
 
 def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Options) -> None:
@@ -277,7 +319,7 @@ def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
     """sum_i y_bar_i q_i q_i^H of an a that a tape traces, with ties."""
     b, shift, factors, options = shifted(a, options)
     at = spectrum(factors.S, options)
-    rising = Spectrum(*(x[..., ::-1] for x in at[:3]), at.tied)
+    rising = at._replace(group=at.group[..., ::-1], null=at.null[..., ::-1])
     c = curvature(y, y_bar, rising) if is_plain(a.value) else None
     weights = least_weights(y_bar[..., ::-1], at, fixed=False)
     return taped_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)

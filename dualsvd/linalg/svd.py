@@ -33,7 +33,6 @@ from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_dire
 from ..settings import Options, get, resolve
 from .blocks import block_cuts, flat_spectrum
 from .degeneracy import (
-    GAUGE,
     Spectrum,
     inverse_gaps,
     inverse_sums,
@@ -45,7 +44,6 @@ from .degeneracy import (
     same_group,
     scaled,
     spectrum,
-    tolerance,
     where_tied,
 )
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
@@ -70,21 +68,27 @@ from .matrices import (
     from_triangle,
     is_plain,
     matrix_examples,
+    on_tape,
     operand_examples,
     with_diagonal,
 )
 from .scaling import from_range, in_range
 from .spectral_rule import SPECTRAL
-from .tied_values import ALONG, curvature, least_weights, on_tape, sum_of_dyads, taped_dyads, tie_mean, vanishes
+from .tied_values import ALONG, curvature, least_weights, sum_of_dyads, taped_dyads, tie_mean, vanishes
 from .ties import (
     Unresolved,
     complete_like,
     follow_direction,
     follow_entries,
     lost_directions,
+    other_slopes,
     split,
     split_by_outer,
     svd_spectrum,
+    turned_on,
+    turning,
+    unfollowed,
+    without,
 )
 
 #: U, S, Vh and their cotangents, of which some may be None.
@@ -310,8 +314,15 @@ def common_phase(y: SVDResult, U: Any, Vh: Any) -> Any:
 def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """The tangents of factors that already follow dA; those of the vectors are `Unresolved` where they cannot."""
     dU, dS, dVh = push_traced(y, dA, at, options)
-    message = lost_directions(y, dA, at) if np.any(at.degenerate) else None
-    return (dU, dS, dVh) if message is None else (Unresolved(dU, message), dS, Unresolved(dVh, message))
+    if not np.any(at.degenerate):
+        return dU, dS, dVh
+    message = lost_directions(y, dA, at)
+    if message is not None:
+        return Unresolved(dU, message), dS, Unresolved(dVh, message)
+    lost = turning(y, dA, at)
+    if lost.any():
+        dU, dVh = without(dU, dVh, lost, turned_on("singular vectors", where_tied(y.S, at), "svdvals"))
+    return dU, dS, dVh
 
 
 def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
@@ -322,11 +333,8 @@ def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[
         return push_full(*y, dA, at)
     dU, dS, dVh = push_full(*y, dA, first)
     message = split_by_outer("singular vectors", where_tied(y.S, first), "svdvals")
-    lost_U, lost_V = (
-        np.concatenate([lost, np.ones((*lost.shape[:-1], k - lost.shape[-1]), dtype=bool)], axis=-1)
-        for k in (np.shape(dU)[-1], np.shape(dVh)[-2])
-    )
-    return Unresolved(dU, message, lost_U[..., None, :]), dS, Unresolved(dVh, message, lost_V[..., :, None])
+    dU, dVh = without(dU, dVh, lost, message)
+    return dU, dS, dVh
 
 
 def svd_pushforward_rule(
@@ -338,7 +346,10 @@ def svd_pushforward_rule(
     dU, dS, dVh = svd_push(factors, dA, at, options)
     if np.any(at.degenerate):
         meet_tie(factors.S, at, options)
-        dS = svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
+        given, dS = dS, svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
+        lost = other_slopes(dS, given, dA).any(axis=0)  # the values took another order, or sign, than the vectors
+        if lost.any():
+            dU, dVh = without(dU, dVh, lost, unfollowed("singular vectors", where_tied(factors.S, at), len(dA)))
     return dU, sharpened(factors.S, a, dA, dS, options), dVh
 
 
@@ -464,9 +475,10 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
 def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
     """sum_i S_bar_i u_i v_i^H for a traced a with ties or null values, on a tape by `tied_values`.
 
-    The dyad of a simple value, and the sum of those of a tie, are spectral functions, which nothing disturbs. In forward
-    mode only the parts of S_bar that differ within a tie need vectors that follow the outer direction, and only if they
-    do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the value does.
+    The dyad of a simple value, and the sum of those of a tie, are spectral functions, which nothing disturbs. In
+    forward mode only the parts of S_bar that differ within a tie need vectors that follow the outer direction, and only
+    if they do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the
+    value does.
     """
     weights = least_weights(S_bar, at, fixed=False)
     if on_tape(a):
@@ -483,7 +495,9 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
         U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
-    total = total + sum_of_dyads(weights, at, lambda family: SPECTRAL(a, family=family, factors=factors, options=options))
+    total = total + sum_of_dyads(
+        weights, at, lambda family: SPECTRAL(a, family=family, factors=factors, options=options)
+    )
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
     rest = (weights - tie_mean(weights, at)) * tied
     if not is_plain(weights) and not vanishes(rest):

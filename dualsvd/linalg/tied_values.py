@@ -6,9 +6,9 @@ them. So, to first order,
 
     G = sum_simple w_i u_i v_i^H + sum_ties (w E + c (F - s E)) + c_0 (A - sum_positive s_i u_i v_i^H),              (1)
 
-E = U_k V_k^H and F = U_k S_k V_k^H of one tie, w and s the means over it: spectral functions, which need no vectors that
-follow a direction. Where the outer derivative goes in reverse, c is read off its tape (`curvature`). Where the inner one
-goes forward along D, the basis that follows D makes c needless: there df = sum_i w_i mu_i, mu_i = Re u_i^H D v_i, and
+E = U_k V_k^H and F = U_k S_k V_k^H of one tie, w and s the means over it: spectral functions, which need no vectors
+that follow a direction. Where the outer derivative goes in reverse, c is read off its tape (`curvature`). Where the
+inner one goes forward along D, the basis that follows D makes c needless: df = sum_i w_i mu_i, mu_i = Re u_i^H D v_i,
 
     A_bar = sum_i S_bar_i u_i v_i^H + D^2 [sum_i mu_bar_i s_i] (., D)                                                (2)
 
@@ -30,7 +30,7 @@ from ..settings import Options
 from .degeneracy import GAUGE, Spectrum, refine_groups, same_group, tolerance, where_tied
 from .divided_differences import Kept
 from .factorise import SVDResult
-from .matrices import adjoint, dyads, is_plain
+from .matrices import adjoint, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
 from .ties import SMOOTH, lost_directions, size_of
 
@@ -38,15 +38,6 @@ from .ties import SMOOTH, lost_directions, size_of
 _strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
 
 HVP = "take hvp, or jacobian of the gradient with chunk=1, which go forward over reverse along one direction"
-
-
-def on_tape(x: Any) -> bool:
-    """Whether some level of reverse mode traces x."""
-    while isinstance(x, Tracer):
-        if hasattr(x, "tape"):
-            return True
-        x = x.value
-    return False
 
 
 def vanishes(x: Any) -> bool:
@@ -91,7 +82,7 @@ def least_weights(S_bar: Any, at: Spectrum, *, fixed: bool) -> Any:
             f"the gradient at repeated or zero values depends on these values in more than one way; {HVP}"
         )
     if fixed and isinstance(S_bar, Tracer):
-        return np.where(same_group(at).sum(axis=-1) > 1, tie_mean(S_bar, at), np.where(at.null, 0 * S_bar, S_bar))
+        return tie_mean(S_bar, at)
     zero = primal(S_bar).dtype.type(0)
     return np.where(differs, tie_mean(S_bar, at), np.where(kink, zero, S_bar))
 
@@ -124,11 +115,11 @@ def no_averages() -> Iterator[None]:
 
 
 def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
-    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values; None where the weights do not depend on
-    y. DegenerateError where the second derivatives by y are not of that form.
+    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values; None where the weights do not depend
+    on y. DegenerateError where the second derivatives by y are not of that form.
 
-    One pull of a cotangent q of the weights, with zero sum over each tie, tells: of that form, and only then (for numbers
-    q without any relation), c q comes back.
+    One pull of a cotangent q of the weights, with zero sum over each tie, tells: of that form, and only then (for
+    numbers q without any relation), c q comes back. Another, without cancellation, tells what is noise.
     """
     if getattr(weights, "tape", None) is not y.tape:
         return None
@@ -147,15 +138,15 @@ def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
     rest, scale = primal(back - c * q), max(np.max(np.abs(primal(x)), initial=0.0) for x in (back, other))
     if np.any(np.abs(rest) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
         raise DegenerateError(
-            "the function has no second derivative where these singular values or eigenvalues are repeated or zero: it is "
-            "not symmetric in those that are repeated, or not even in those that are zero"
+            "the function has no second derivative where these singular values or eigenvalues are repeated or zero: it "
+            "is not symmetric in those that are repeated, or not even in those that are zero"
         )
     return of_dtype(c, dtype)
 
 
 def pulled_to(y: Any, x: Any, x_bar: Any) -> Any:
-    """The cotangent of y that a cotangent of x gives by way of their tape, or None; a part of several (of `svd`) may not
-    have one through the others."""
+    """The cotangent of y that a cotangent of x gives by way of their tape, or None. Where y is one of several results
+    (of `svd`), x may not depend on the others."""
     node, part = y.slot
     bars = y.tape.pull([(x.slot, x_bar)], [y.slot], cut=node)[0]
     if part is None or bars is None:
