@@ -49,7 +49,7 @@ from .matrices import (
     with_diagonal,
 )
 from .svd import values_along
-from .tied_values import curvature, least_weights, taped_dyads
+from .tied_values import change_by, curvature, least_weights, taped_dyads
 from .ties import (
     Unresolved,
     follow,
@@ -310,7 +310,7 @@ def eigvalsh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | N
         eigh_meet_tie(factors.eigenvalues, at, options)
         if on_tape(a):
             return (eigen_dyads(a, y, y_bar, options),)
-        y_bar = least_weights(y_bar, at, fixed=is_plain(a))
+        y_bar = least_weights(y_bar, at, change=change_by(y_bar, a, y), fixed=is_plain(a))
     Q = factors.eigenvectors
     return (dyads(Q, y_bar, adjoint(Q)),)
 
@@ -321,7 +321,7 @@ def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
     at = spectrum(factors.S, options)
     rising = at._replace(group=at.group[..., ::-1], null=at.null[..., ::-1])
     c = curvature(y, y_bar, rising) if is_plain(a.value) else None
-    weights = least_weights(y_bar[..., ::-1], at, fixed=False)
+    weights = least_weights(y_bar[..., ::-1], at)
     return taped_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)
 
 

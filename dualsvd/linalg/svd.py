@@ -74,7 +74,7 @@ from .matrices import (
 )
 from .scaling import from_range, in_range
 from .spectral_rule import SPECTRAL
-from .tied_values import ALONG, curvature, least_weights, sum_of_dyads, taped_dyads, tie_mean, vanishes
+from .tied_values import ALONG, change_by, curvature, least_weights, sum_of_dyads, taped_dyads, tie_mean, vanishes
 from .ties import (
     Unresolved,
     complete_like,
@@ -480,7 +480,7 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
     if they do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the
     value does.
     """
-    weights = least_weights(S_bar, at, fixed=False)
+    weights = least_weights(S_bar, at, change=change_by(S_bar, a, S))
     if on_tape(a):
         c = curvature(S, S_bar, at) if is_plain(a.value) else None
         return taped_dyads(a, S, weights, c, at, factors, options)

@@ -32,7 +32,7 @@ from .divided_differences import Kept
 from .factorise import SVDResult
 from .matrices import adjoint, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
-from .ties import SMOOTH, lost_directions, size_of
+from .ties import SMOOTH, lost_directions, motions, size_of
 
 #: Whether weights that differ within a tie are an error, not to be averaged: where it is asked what they depend on.
 _strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
@@ -59,16 +59,37 @@ def tie_mean(x: Any, at: Spectrum) -> Any:
     return of_dtype(np.sum(same * x[..., None, :], axis=-1) / np.maximum(same.sum(axis=-1), 1), primal(x).dtype)
 
 
-def kinks(weights: Any, at: Spectrum) -> tuple[Any, Any]:
-    """Where plain weights (..., r) differ within their tie, and where those of null values are not 0: f has a kink."""
+def kinks(weights: Any, at: Spectrum, change: Any = 0.0) -> tuple[Any, Any]:
+    """Where plain weights (..., r) differ within their tie, and where those of null values are not 0: f has a kink.
+
+    Beside the largest of them, `change` (..., 1), by which values of that size, rounded themselves, change them, tells
+    what is noise: weights 2 (s - 1) of values that are all 1 are nothing else.
+    """
     largest = np.max(np.abs(weights), axis=-1, keepdims=True, initial=0.0)
-    noise = tolerance(GAUGE, weights.shape[-1], weights.dtype) * largest
+    noise = tolerance(GAUGE, weights.shape[-1], weights.dtype) * (largest + change)
     spread = np.abs(weights - tie_mean(weights, at)) > noise
     same = same_group(at) & ~at.null[..., :, None]
     return (same & spread[..., None, :]).any(axis=-1), at.null & (np.abs(weights) > noise)
 
 
-def least_weights(S_bar: Any, at: Spectrum, *, fixed: bool) -> Any:
+def change_by(x: Any, a: Any, S: Any) -> Any:
+    """(..., 1): by how much x (..., r) changes as a does by its norm, by the levels of forward mode that trace a."""
+    top, change = size_of(primal(S), -1), 0.0
+    while isinstance(a, Tracer):
+        dx = motions(x, a.tag) if hasattr(a, "partials") else None
+        if dx is not None:
+            change = np.maximum(change, per_norm(size_of(dx, (0, -1)), primal(a.partials), top))
+        a = a.value
+    return change
+
+
+def per_norm(size: Any, dA: Any, top: Any) -> Any:
+    """A size (..., 1) along dA (N, ..., m, n) as that along a direction of norm `top`."""
+    norm = size_of(dA, (0, -2, -1))
+    return np.where(norm > 0, size / np.where(norm > 0, norm, 1), 0) * top
+
+
+def least_weights(S_bar: Any, at: Spectrum, *, change: Any = 0.0, fixed: bool = False) -> Any:
     """Cotangents averaged over each tie, and 0 at null values (where those of a smooth function are 0 themselves).
 
     The generalised gradient holds Q diag(S_bar) Q^H on the tied block for every unitary Q; the least of its convex
@@ -76,7 +97,7 @@ def least_weights(S_bar: Any, at: Spectrum, *, fixed: bool) -> Any:
     that agree on the tie stay as they are, so that those of a smooth function keep their own derivatives, unless the
     matrix is `fixed`: then these are derivatives by something else, and averaged like the cotangents.
     """
-    differs, kink = kinks(primal(S_bar), at)
+    differs, kink = kinks(primal(S_bar), at, change)
     if _strict.get() and (differs.any() or kink.any()):
         raise DegenerateError(
             f"the gradient at repeated or zero values depends on these values in more than one way; {HVP}"
@@ -123,20 +144,21 @@ def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
     """
     if getattr(weights, "tape", None) is not y.tape:
         return None
-    differs, kink = kinks(primal(weights), at)
-    same = same_group(at)
-    asked = ((same.sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
-    dtype = primal(y).dtype
-    numbers = (0.5 + 0.618034 * np.arange(asked.size) % 1).reshape(asked.shape).astype(dtype)  # neighbours lie apart
-    q = np.where(asked, numbers - tie_mean(numbers, at), dtype.type(0))
+    plain, top, same = primal(weights), size_of(primal(y), -1), same_group(at)
+    dtype, ties = plain.dtype, (same.sum(axis=-1) > 1) & ~at.null
+    numbers = (0.5 + 0.618034 * np.arange(plain.size) % 1).reshape(plain.shape).astype(dtype)  # neighbours lie apart
     with no_averages():
-        back, other = (pulled_to(y, weights, x) for x in (q, numbers * asked))
-    if back is None:
-        return None
+        other = pulled_to(y, weights, numbers * (ties | at.null))
+        if other is None:
+            return None
+        slope = size_of(primal(other), -1)
+        differs, kink = kinks(plain, at, slope * top)
+        q = np.where((ties & ~differs) | (at.null & ~kink), numbers - tie_mean(numbers, at), dtype.type(0))
+        back = pulled_to(y, weights, q)
     size = np.sum(same * (q * q)[..., None, :], axis=-1)
     c = np.sum(same * (back * q)[..., None, :], axis=-1) / (size + (size == 0))
-    rest, scale = primal(back - c * q), max(np.max(np.abs(primal(x)), initial=0.0) for x in (back, other))
-    if np.any(np.abs(rest) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
+    scale = np.maximum(slope, size_of(plain, -1) / np.where(top > 0, top, 1))
+    if np.any(np.abs(primal(back - c * q)) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
         raise DegenerateError(
             "the function has no second derivative where these singular values or eigenvalues are repeated or zero: it "
             "is not symmetric in those that are repeated, or not even in those that are zero"
@@ -208,7 +230,8 @@ def along_pullback(
         total = total + dyads(factors.U, followed_weights(S_bar, factors, dA, at), factors.Vh)
     if mu_bar is None:
         return total, None
-    weights = least_slopes(mu_bar, factors, at)
+    change = 0.0 if S_bar is None else per_norm(size_of(primal(S_bar), -1), dA, size_of(factors.S, -1))
+    weights = least_slopes(mu_bar, factors, at, change)
 
     def term(family: Kept) -> Any:
         return SPECTRAL(a, dA, family=family, factors=factors, options=options)
@@ -228,9 +251,9 @@ def followed_weights(S_bar: Any, factors: SVDResult, dA: Any, at: Spectrum) -> A
     return least_weights(S_bar, left, fixed=True)
 
 
-def least_slopes(mu_bar: Any, factors: SVDResult, at: Spectrum) -> Any:
+def least_slopes(mu_bar: Any, factors: SVDResult, at: Spectrum, change: Any) -> Any:
     """Cotangents of slopes, which must agree within each tie, and be 0 at null values."""
-    differs, kink = kinks(primal(mu_bar), at)
+    differs, kink = kinks(primal(mu_bar), at, change)
     if differs.any() or kink.any():
         raise DegenerateError(
             f"the function has no second derivative at {where_tied(factors.S, at)}: its cotangents "
