@@ -215,8 +215,8 @@ def along_function(a: Any, dA: Any, *, S: Any, slopes: Any, **known: Any) -> tup
 
 def along_pushforward(y: Any, operands: Any, tangents: Any, **known: Any) -> Any:
     raise DegenerateError(
-        "slopes of singular values or eigenvalues that reverse mode traces have no further derivative by forward mode "
-        f"where these are repeated or zero; nest jvp alone, or take {SMOOTH}"
+        "the slopes of singular values or eigenvalues where these are repeated or zero have one derivative by reverse "
+        f"mode, and no other; nest jvp alone, or take {SMOOTH}"
     )
 
 
@@ -225,6 +225,8 @@ def along_pullback(
 ) -> Any:
     """(2), and dA_bar = sum_i mu_bar_i u_i v_i^H, in the basis that follows dA."""
     (a, dA), (S_bar, mu_bar) = operands, y_bar
+    if not is_plain(a, dA):
+        along_pushforward(y, operands, None)
     total: Any = 0.0
     if S_bar is not None:
         total = total + dyads(factors.U, followed_weights(S_bar, factors, dA, at), factors.Vh)
