@@ -48,8 +48,9 @@ from .matrices import (
     on_tape,
     with_diagonal,
 )
+from .spectral_rule import SPECTRAL
 from .svd import values_along
-from .tied_values import change_by, curvature, least_weights, taped_dyads
+from .tied_values import change_by, known_curvature, least_weights, smooth_dyads
 from .ties import (
     Unresolved,
     follow,
@@ -308,21 +309,29 @@ def eigvalsh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | N
     at = eigen_spectrum(factors.eigenvalues)
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
-        if on_tape(a):
-            return (eigen_dyads(a, y, y_bar, options),)
+        smooth = None if is_plain(a) else eigen_dyads(a, y, y_bar, options)
+        if smooth is not None:
+            return (smooth,)
         y_bar = least_weights(y_bar, at, change=change_by(y_bar, a, y), fixed=is_plain(a))
     Q = factors.eigenvectors
     return (dyads(Q, y_bar, adjoint(Q)),)
 
 
 def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
-    """sum_i y_bar_i q_i q_i^H of an a that a tape traces, with ties."""
+    """sum_i y_bar_i q_i q_i^H of a traced a with ties, by `tied_values`; None where it does not know."""
     b, shift, factors, options = shifted(a, options)
     at = spectrum(factors.S, options)
     rising = at._replace(group=at.group[..., ::-1], null=at.null[..., ::-1])
-    c = curvature(y, y_bar, rising) if is_plain(a.value) else None
-    weights = least_weights(y_bar[..., ::-1], at)
-    return taped_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)
+    c = known_curvature(y, y_bar, a, rising)
+    if c is None:
+        return None
+
+    def term(family: Any) -> Any:
+        return SPECTRAL(b, family=family, factors=factors, options=options)
+
+    y_bar = y_bar[..., ::-1]
+    weights = least_weights(y_bar, at, change=change_by(y_bar, a, y))
+    return smooth_dyads(b, y[..., ::-1] + shift, weights, c[..., ::-1], at, term)
 
 
 def shifted(a: Any, options: Options) -> tuple[Any, Any, SVDResult, Options]:

@@ -74,7 +74,16 @@ from .matrices import (
 )
 from .scaling import from_range, in_range
 from .spectral_rule import SPECTRAL
-from .tied_values import ALONG, change_by, curvature, least_weights, sum_of_dyads, taped_dyads, tie_mean, vanishes
+from .tied_values import (
+    ALONG,
+    change_by,
+    known_curvature,
+    least_weights,
+    smooth_dyads,
+    sum_of_dyads,
+    tie_mean,
+    vanishes,
+)
 from .ties import (
     Unresolved,
     complete_like,
@@ -473,17 +482,20 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
 
 
 def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
-    """sum_i S_bar_i u_i v_i^H for a traced a with ties or null values, on a tape by `tied_values`.
+    """sum_i S_bar_i u_i v_i^H for a traced a with ties or null values: by `tied_values` where f is smooth.
 
-    The dyad of a simple value, and the sum of those of a tie, are spectral functions, which nothing disturbs. In
-    forward mode only the parts of S_bar that differ within a tie need vectors that follow the outer direction, and only
-    if they do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the
-    value does.
+    Else, in forward mode, the parts of S_bar that differ within a tie need vectors that follow the outer direction, if
+    they do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the value
+    does.
     """
+
+    def term(family: Any) -> Any:
+        return SPECTRAL(a, family=family, factors=factors, options=options)
+
     weights = least_weights(S_bar, at, change=change_by(S_bar, a, S))
-    if on_tape(a):
-        c = curvature(S, S_bar, at) if is_plain(a.value) else None
-        return taped_dyads(a, S, weights, c, at, factors, options)
+    c = known_curvature(S, S_bar, a, at)
+    if c is not None:
+        return smooth_dyads(a, S, weights, c, at, term)
     total = np.zeros(np.shape(a), dtype=primal(a).dtype)
     moving, dA = weights * at.null, a.partials
     if not vanishes(moving):
@@ -495,12 +507,10 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
         U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
-    total = total + sum_of_dyads(
-        weights, at, lambda family: SPECTRAL(a, family=family, factors=factors, options=options)
-    )
+    total = total + sum_of_dyads(weights, at, term)
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
     rest = (weights - tie_mean(weights, at)) * tied
-    if not is_plain(weights) and not vanishes(rest):
+    if not vanishes(rest):
         U, _, Vh = SVD(a, options=options)
         total = total + dyads(U, rest, Vh)
     return total

@@ -1,4 +1,4 @@
-"""Second derivatives of functions of the values alone, where reverse mode meets tied or null values.
+"""Second derivatives of functions of the values alone, where they are tied or null.
 
 G = sum_i w_i u_i v_i^H is the gradient of f(S), w that by the values. Of a smooth f the w of a tie are equal, those of
 null values 0, and the second derivatives of f by the values of one group are a number c and what is the same for all of
@@ -7,8 +7,9 @@ them. So, to first order,
     G = sum_simple w_i u_i v_i^H + sum_ties (w E + c (F - s E)) + c_0 (A - sum_positive s_i u_i v_i^H),              (1)
 
 E = U_k V_k^H and F = U_k S_k V_k^H of one tie, w and s the means over it: spectral functions, which need no vectors
-that follow a direction. Where the outer derivative goes in reverse, c is read off its tape (`curvature`). Where the
-inner one goes forward along D, the basis that follows D makes c needless: df = sum_i w_i mu_i, mu_i = Re u_i^H D v_i,
+that follow a direction. Where the outer derivative goes in reverse, c is read off its tape (`curvature`), where it goes
+forward, off the tangents of s and w (`curvature_along`). Where the inner one goes forward along D, the basis that
+follows D makes c needless: df = sum_i w_i mu_i, mu_i = Re u_i^H D v_i,
 
     A_bar = sum_i S_bar_i u_i v_i^H + D^2 [sum_i mu_bar_i s_i] (., D)                                                (2)
 
@@ -27,7 +28,7 @@ import numpy as np
 from ..errors import DegenerateError
 from ..rules.registry import Rule, Tracer, of_dtype, primal
 from ..settings import Options
-from .degeneracy import GAUGE, Spectrum, refine_groups, same_group, tolerance, where_tied
+from .degeneracy import GAUGE, SPLIT, Spectrum, refine_groups, same_group, tolerance, where_tied
 from .divided_differences import Kept
 from .factorise import SVDResult
 from .matrices import adjoint, dyads, is_plain, on_tape
@@ -37,7 +38,7 @@ from .ties import SMOOTH, lost_directions, motions, size_of
 #: Whether weights that differ within a tie are an error, not to be averaged: where it is asked what they depend on.
 _strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
 
-HVP = "take hvp, or jacobian of the gradient with chunk=1, which go forward over reverse along one direction"
+HVP = "take hvp, or hessian without a mode, which go forward over reverse"
 
 
 def vanishes(x: Any) -> bool:
@@ -136,21 +137,21 @@ def no_averages() -> Iterator[None]:
 
 
 def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
-    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values; None where the weights do not depend
-    on y. DegenerateError where the second derivatives by y are not of that form.
+    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values. DegenerateError where the second
+    derivatives by y are not of that form.
 
     One pull of a cotangent q of the weights, with zero sum over each tie, tells: of that form, and only then (for
     numbers q without any relation), c q comes back. Another, without cancellation, tells what is noise.
     """
     if getattr(weights, "tape", None) is not y.tape:
-        return None
+        return np.zeros_like(primal(weights))
     plain, top, same = primal(weights), size_of(primal(y), -1), same_group(at)
     dtype, ties = plain.dtype, (same.sum(axis=-1) > 1) & ~at.null
     numbers = (0.5 + 0.618034 * np.arange(plain.size) % 1).reshape(plain.shape).astype(dtype)  # neighbours lie apart
     with no_averages():
         other = pulled_to(y, weights, numbers * (ties | at.null))
         if other is None:
-            return None
+            return np.zeros_like(plain)
         slope = size_of(primal(other), -1)
         differs, kink = kinks(plain, at, slope * top)
         q = np.where((ties & ~differs) | (at.null & ~kink), numbers - tie_mean(numbers, at), dtype.type(0))
@@ -178,21 +179,48 @@ def pulled_to(y: Any, x: Any, x_bar: Any) -> Any:
     return bars[part]
 
 
-def taped_dyads(a: Any, S: Any, weights: Any, c: Any, at: Spectrum, factors: Any, options: Options) -> Any:
-    """(1) for an a that a tape traces; S are its values, weights those of `least_weights`."""
+# ---------------------------------------------------------------------------------------------------------------------
+# Forward over reverse, and what both have in common
 
-    def term(family: Kept) -> Any:
-        return SPECTRAL(a, family=family, factors=factors, options=options)
 
-    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term)
+def curvature_along(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
+    """c (..., r) of (1) from the tangents that values and weights have along the directions of a; None where they are
+    not of that form."""
+    if getattr(weights, "tag", None) != a.tag or not is_plain(weights.value, weights.partials, S.partials):
+        return None
+    plain, dA, same = weights.value, a.partials, same_group(at)
+    differs, kink = kinks(plain, at, change_by(weights, a, S))
+    asked = ((same.sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
+    ds, dw = (np.where(asked, x - tie_mean(x, at), plain.dtype.type(0)) for x in (S.partials, weights.partials))
+    r, norm = plain.shape[-1], size_of(dA, (0, -2, -1))
+    ds = np.where(np.abs(ds) > tolerance(SPLIT, r, plain.dtype) * norm * dA[0].size ** 0.5, ds, plain.dtype.type(0))
+    along, size = ((np.sum(same * x[..., None, :], axis=-1)).sum(axis=0) for x in (dw * ds, ds * ds))
+    c = along / (size + (size == 0))
+    top = size_of(S.value, -1)
+    scale = size_of(weights.partials, (0, -1)) + size_of(plain, -1) * norm / np.where(top > 0, top, 1)
+    if np.any(np.abs(dw - c * ds) > tolerance(GAUGE, r, plain.dtype) * scale):
+        return None
+    return of_dtype(c, plain.dtype)
+
+
+def known_curvature(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
+    """c of (1) for a traced a, or None where it is not known here."""
     if is_plain(weights):
-        return total
-    if isinstance(a.value, Tracer):
+        return np.zeros_like(weights)
+    if isinstance(a.value, Tracer) or (hasattr(a, "partials") and not is_plain(a.partials)):
+        if not on_tape(a):
+            return None
         raise DegenerateError(
-            f"functions of singular values or eigenvalues have no third derivative by reverse mode where these are "
+            "functions of singular values or eigenvalues have no third derivative by reverse mode where these are "
             f"repeated or zero; nest jvp, or take {SMOOTH}"
         )
-    if c is None or vanishes(c):
+    return curvature(S, weights, at) if hasattr(a, "tape") else curvature_along(S, weights, a, at)
+
+
+def smooth_dyads(a: Any, S: Any, weights: Any, c: Any, at: Spectrum, term: Callable[[Kept], Any]) -> Any:
+    """(1) for a traced a with the values S, weights those of `least_weights`, and what `term` makes of families."""
+    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term)
+    if vanishes(c):
         return total
     s, same = tie_mean(S, at), same_group(at)
     first = (np.argmax(same, axis=-1) == np.arange(same.shape[-1])) & (same.sum(axis=-1) > 1) & ~at.null
