@@ -31,7 +31,7 @@ from ..settings import Options
 from .degeneracy import GAUGE, SPLIT, Spectrum, refine_groups, same_group, tolerance, where_tied
 from .divided_differences import Kept
 from .factorise import SVDResult
-from .matrices import adjoint, dyads, is_plain, on_tape
+from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
 from .ties import SMOOTH, lost_directions, motions, size_of
 
@@ -256,41 +256,43 @@ def along_pullback(
     if not is_plain(a, dA):
         along_pushforward(y, operands, None)
     total: Any = 0.0
+    left, message = left_along(factors, dA, at)
     if S_bar is not None:
-        total = total + dyads(factors.U, followed_weights(S_bar, factors, dA, at), factors.Vh)
+        if message is not None and any(x.any() for x in kinks(primal(S_bar), at)):
+            raise DegenerateError(message)
+        total = total + dyads(factors.U, least_weights(S_bar, left, fixed=True), factors.Vh)
     if mu_bar is None:
         return total, None
     change = 0.0 if S_bar is None else per_norm(size_of(primal(S_bar), -1), dA, size_of(factors.S, -1))
-    weights = least_slopes(mu_bar, factors, at, change)
+    check_slopes(mu_bar, factors, at, left, change)
 
     def term(family: Kept) -> Any:
         return SPECTRAL(a, dA, family=family, factors=factors, options=options)
 
-    total = total + np.sum(np.zeros(np.shape(dA), factors.U.dtype) + sum_of_dyads(weights, at, term), axis=0)
+    total = total + np.sum(np.zeros(np.shape(dA), factors.U.dtype) + sum_of_dyads(mu_bar, at, term), axis=0)
     return total, dyads(factors.U, mu_bar, factors.Vh)
 
 
-def followed_weights(S_bar: Any, factors: SVDResult, dA: Any, at: Spectrum) -> Any:
-    """Cotangents of the values in the basis that follows dA, averaged over what it leaves tied."""
+def left_along(factors: SVDResult, dA: Any, at: Spectrum) -> tuple[Spectrum, str | None]:
+    """What of `at` the directions leave tied or null; or what to say if no basis follows them all."""
     message = lost_directions(factors, dA, at)
-    if message is not None and any(x.any() for x in kinks(primal(S_bar), at)):
-        raise DegenerateError(message)
+    if message is not None:
+        return at, message
     M = adjoint(factors.U) @ dA @ adjoint(factors.Vh)
-    slopes = np.real(np.diagonal(M, axis1=-2, axis2=-1))
-    left = refine_groups(at, slopes, size_of(M, (0, -2, -1)) * M.shape[-1]) if message is None else at
-    return least_weights(S_bar, left, fixed=True)
+    return refine_groups(at, np.real(diagonal(M)), size_of(M, (0, -2, -1)) * M.shape[-1]), None
 
 
-def least_slopes(mu_bar: Any, factors: SVDResult, at: Spectrum, change: Any) -> Any:
-    """Cotangents of slopes, which must agree within each tie, and be 0 at null values."""
+def check_slopes(mu_bar: Any, factors: SVDResult, at: Spectrum, left: Spectrum, change: Any) -> None:
+    """DegenerateError for cotangents of slopes that differ within a tie that the directions split, or are not 0 at null
+    values: the slope of f jumps there."""
     differs, kink = kinks(primal(mu_bar), at, change)
+    differs = differs & (same_group(at) & ~same_group(left)).any(axis=-1)
     if differs.any() or kink.any():
         raise DegenerateError(
             f"the function has no second derivative at {where_tied(factors.S, at)}: its cotangents "
             f"{'differ within the tie' if differs.any() else 'are not zero at the zeros'}, so that the first one jumps "
             f"there; take {SMOOTH}, or svdvals_second for the values alone"
         )
-    return mu_bar
 
 
 ALONG = Rule("values_along", along_function, along_pushforward, along_pullback, lambda rng: (), register=False)
