@@ -400,7 +400,7 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
     """The eigenvalues (..., n), ascending, of the Hermitian part of a (..., n, n).
 
     Forward mode gives the one-sided directional derivative at ties too, reverse mode the element of least norm of the
-    generalised gradient. Options as in `eigh`.
+    generalised gradient; symmetric functions of the values have exact second derivatives there. Options as in `eigh`.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties under ties="raise".
     Source: Magnus 1985; Kato 1966, II.2 (ties).

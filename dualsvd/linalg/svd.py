@@ -692,7 +692,8 @@ def svdvals(
     """The singular values (..., r) of a matrix or a stack (..., m, n), descending and >= 0, in the units of a.
 
     Forward mode gives the exact one-sided directional derivative, at repeated and zero values too (several partials:
-    the lexicographic derivative); reverse mode the element of least norm of the generalised gradient.
+    the lexicographic derivative); reverse mode the element of least norm of the generalised gradient. Functions of the
+    values that are symmetric, and even at zeros, have exact first and second derivatives there by every nesting.
 
     Options as in `svd`; `out`, for plain a: an array that receives the result.
 
