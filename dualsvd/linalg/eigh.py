@@ -48,7 +48,6 @@ from .matrices import (
     on_tape,
     with_diagonal,
 )
-from .spectral_rule import SPECTRAL
 from .svd import values_along
 from .tied_values import change_by, known_curvature, least_weights, smooth_dyads
 from .ties import (
@@ -323,15 +322,11 @@ def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
     at = spectrum(factors.S, options)
     rising = at._replace(group=at.group[..., ::-1], null=at.null[..., ::-1])
     c = known_curvature(y, y_bar, a, rising)
-    if c is None:
+    if c is None and not on_tape(a):
         return None
-
-    def term(family: Any) -> Any:
-        return SPECTRAL(b, family=family, factors=factors, options=options)
-
     y_bar = y_bar[..., ::-1]
     weights = least_weights(y_bar, at, change=change_by(y_bar, a, y))
-    return smooth_dyads(b, y[..., ::-1] + shift, weights, c[..., ::-1], at, term)
+    return smooth_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)
 
 
 def shifted(a: Any, options: Options) -> tuple[Any, Any, SVDResult, Options]:

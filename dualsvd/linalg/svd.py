@@ -494,8 +494,8 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
 
     weights = least_weights(S_bar, at, change=change_by(S_bar, a, S))
     c = known_curvature(S, S_bar, a, at)
-    if c is not None:
-        return smooth_dyads(a, S, weights, c, at, term)
+    if c is not None or on_tape(a):
+        return smooth_dyads(a, S, weights, c, at, factors, options)
     total = np.zeros(np.shape(a), dtype=primal(a).dtype)
     moving, dA = weights * at.null, a.partials
     if not vanishes(moving):

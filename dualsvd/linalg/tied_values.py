@@ -30,14 +30,22 @@ from ..rules.registry import Rule, Tracer, of_dtype, primal
 from ..settings import Options
 from .degeneracy import GAUGE, SPLIT, Spectrum, refine_groups, same_group, tolerance, where_tied
 from .divided_differences import Kept
-from .factorise import SVDResult
+from .factorise import SVDResult, svd_factors
 from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
-from .ties import SMOOTH, lost_directions, motions, size_of
+from .ties import SMOOTH, follow_direction, lost_directions, motions, size_of
 
 #: Whether weights that differ within a tie are an error, not to be averaged: where it is asked what they depend on.
 _strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
 
+ASYMMETRIC = (
+    "the function has no second derivative where these singular values or eigenvalues are repeated or zero: it is not "
+    "symmetric in those that are repeated, or not even in those that are zero"
+)
+NO_THIRD = (
+    "functions of singular values or eigenvalues have no third derivative by reverse mode where these are repeated or "
+    f"zero; nest jvp, or take {SMOOTH}"
+)
 HVP = "take hvp, or hessian without a mode, which go forward over reverse"
 
 
@@ -137,46 +145,43 @@ def no_averages() -> Iterator[None]:
 
 
 def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
-    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values. DegenerateError where the second
-    derivatives by y are not of that form.
+    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values; None where the weights are variables
+    of their own there. DegenerateError where the second derivatives by y are not of that form.
 
     One pull of a cotangent q of the weights, with zero sum over each tie, tells: of that form, and only then (for
     numbers q without any relation), c q comes back. Another, without cancellation, tells what is noise.
     """
-    if getattr(weights, "tape", None) is not y.tape:
-        return np.zeros_like(primal(weights))
     plain, top, same = primal(weights), size_of(primal(y), -1), same_group(at)
     dtype, ties = plain.dtype, (same.sum(axis=-1) > 1) & ~at.null
     numbers = (0.5 + 0.618034 * np.arange(plain.size) % 1).reshape(plain.shape).astype(dtype)  # neighbours lie apart
     with no_averages():
-        other = pulled_to(y, weights, numbers * (ties | at.null))
-        if other is None:
-            return np.zeros_like(plain)
-        slope = size_of(primal(other), -1)
+        other = pulled_to(y, weights, numbers * (ties | at.null))[0]
+        slope = 0.0 if other is None else size_of(primal(other), -1)
         differs, kink = kinks(plain, at, slope * top)
         q = np.where((ties & ~differs) | (at.null & ~kink), numbers - tie_mean(numbers, at), dtype.type(0))
-        back = pulled_to(y, weights, q)
+        back, elsewhere = pulled_to(y, weights, q)
+    if back is None:
+        return None if elsewhere else np.zeros_like(plain)
     size = np.sum(same * (q * q)[..., None, :], axis=-1)
     c = np.sum(same * (back * q)[..., None, :], axis=-1) / (size + (size == 0))
     scale = np.maximum(slope, size_of(plain, -1) / np.where(top > 0, top, 1))
     if np.any(np.abs(primal(back - c * q)) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
-        raise DegenerateError(
-            "the function has no second derivative where these singular values or eigenvalues are repeated or zero: it "
-            "is not symmetric in those that are repeated, or not even in those that are zero"
-        )
+        raise DegenerateError(ASYMMETRIC)
     return of_dtype(c, dtype)
 
 
-def pulled_to(y: Any, x: Any, x_bar: Any) -> Any:
-    """The cotangent of y that a cotangent of x gives by way of their tape, or None. Where y is one of several results
-    (of `svd`), x may not depend on the others."""
-    node, part = y.slot
-    bars = y.tape.pull([(x.slot, x_bar)], [y.slot], cut=node)[0]
+def pulled_to(y: Any, x: Any, x_bar: Any) -> tuple[Any, bool]:
+    """The cotangent of y that a cotangent of x gives by way of their tape, or None; and whether it also goes past y to
+    some variable. Where y is one of several results (of `svd`), x may not depend on the others."""
+    (node, part), nodes = y.slot, y.tape.nodes
+    variables = [(i, None) for i, line in enumerate(nodes) if line.rule is None]
+    bars, *past = y.tape.pull([(x.slot, x_bar)], [y.slot, *variables], cut=node)
+    elsewhere = any(bar is not None and np.any(primal(bar)) for bar in past)
     if part is None or bars is None:
-        return bars
+        return bars, elsewhere
     if any(bar is not None and np.any(primal(bar)) for i, bar in enumerate(bars) if i != part):
         raise DegenerateError(f"the gradient by repeated or zero values depends on singular vectors; {HVP}")
-    return bars[part]
+    return bars[part], elsewhere
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -188,19 +193,23 @@ def curvature_along(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
     not of that form."""
     if getattr(weights, "tag", None) != a.tag or not is_plain(weights.value, weights.partials, S.partials):
         return None
-    plain, dA, same = weights.value, a.partials, same_group(at)
-    differs, kink = kinks(plain, at, change_by(weights, a, S))
+    return quotient(S.partials, weights.partials, a.partials, S.value, weights.value, at)
+
+
+def quotient(ds: Any, dw: Any, dA: Any, S: Any, weights: Any, at: Spectrum) -> Any:
+    """c (..., r) from plain tangents of values and weights along dA (N, ..., m, n), or None."""
+    same, (r, dtype), top, norm = same_group(at), (S.shape[-1], S.dtype), size_of(S, -1), size_of(dA, (0, -2, -1))
+    differs, kink = kinks(weights, at, per_norm(size_of(dw, (0, -1)), dA, top))
     asked = ((same.sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
-    ds, dw = (np.where(asked, x - tie_mean(x, at), plain.dtype.type(0)) for x in (S.partials, weights.partials))
-    r, norm = plain.shape[-1], size_of(dA, (0, -2, -1))
-    ds = np.where(np.abs(ds) > tolerance(SPLIT, r, plain.dtype) * norm * dA[0].size ** 0.5, ds, plain.dtype.type(0))
-    along, size = ((np.sum(same * x[..., None, :], axis=-1)).sum(axis=0) for x in (dw * ds, ds * ds))
+    ds, dw = (np.where(asked, x - tie_mean(x, at), dtype.type(0)) for x in (ds, dw))
+    m, n = dA.shape[-2:]
+    ds = np.where(np.abs(ds) > tolerance(SPLIT, r, dtype) * norm * (m * n) ** 0.5, ds, dtype.type(0))
+    along, size = (np.sum(same * x[..., None, :], axis=-1).sum(axis=0) for x in (dw * ds, ds * ds))
     c = along / (size + (size == 0))
-    top = size_of(S.value, -1)
-    scale = size_of(weights.partials, (0, -1)) + size_of(plain, -1) * norm / np.where(top > 0, top, 1)
-    if np.any(np.abs(dw - c * ds) > tolerance(GAUGE, r, plain.dtype) * scale):
+    scale = size_of(dw, (0, -1)) + size_of(weights, -1) * norm / np.where(top > 0, top, 1)
+    if np.any(np.abs(dw - c * ds) > tolerance(GAUGE, r, dtype) * scale):
         return None
-    return of_dtype(c, plain.dtype)
+    return of_dtype(c, dtype)
 
 
 def known_curvature(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
@@ -210,26 +219,107 @@ def known_curvature(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
     if isinstance(a.value, Tracer) or (hasattr(a, "partials") and not is_plain(a.partials)):
         if not on_tape(a):
             return None
-        raise DegenerateError(
-            "functions of singular values or eigenvalues have no third derivative by reverse mode where these are "
-            f"repeated or zero; nest jvp, or take {SMOOTH}"
-        )
-    return curvature(S, weights, at) if hasattr(a, "tape") else curvature_along(S, weights, a, at)
+        raise DegenerateError(NO_THIRD)
+    if hasattr(a, "partials"):
+        return curvature_along(S, weights, a, at)
+    return curvature(S, weights, at) if getattr(weights, "tape", None) is a.tape else np.zeros_like(primal(weights))
 
 
-def smooth_dyads(a: Any, S: Any, weights: Any, c: Any, at: Spectrum, term: Callable[[Kept], Any]) -> Any:
-    """(1) for a traced a with the values S, weights those of `least_weights`, and what `term` makes of families."""
+def smooth_dyads(
+    a: Any, S: Any, weights: Any, c: Any, at: Spectrum, factors: SVDResult | None, options: Options
+) -> Any:
+    """(1) for a traced a with the values S, weights those of `least_weights`; c None where these are variables beside a
+    on its tape."""
+
+    def term(family: Kept) -> Any:
+        return SPECTRAL(a, family=family, factors=factors, options=options)
+
     total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term)
-    if vanishes(c):
-        return total
-    s, same = tie_mean(S, at), same_group(at)
-    first = (np.argmax(same, axis=-1) == np.arange(same.shape[-1])) & (same.sum(axis=-1) > 1) & ~at.null
-    for i in np.flatnonzero(first.any(axis=tuple(range(first.ndim - 1)))).tolist():
-        apart = term(Kept("identity", "tie", k=i)) - s[..., i, None, None] * term(Kept("one", "tie", k=i))
-        total = total + c[..., i, None, None] * apart
+    if c is None:
+        known = factors or svd_factors(primal(a), options)
+        return total + DEVIATION(a, weights, factors=known, at=at, options=options)
+    return total if vanishes(c) else total + apart(a, S, c, at, term)
+
+
+def apart(a: Any, S: Any, c: Any, at: Spectrum, term: Callable[[Kept], Any]) -> Any:
+    """The terms with c of (1)."""
+    total: Any = 0.0
+    s = tie_mean(S, at)
+    for i in firsts(at):
+        tie = term(Kept("identity", "tie", k=i)) - s[..., i, None, None] * term(Kept("one", "tie", k=i))
+        total = total + c[..., i, None, None] * tie
     if np.any(at.null):
         total = total + (c * at.null)[..., -1, None, None] * (a - term(Kept("identity")))
     return total
+
+
+def firsts(at: Spectrum) -> list[int]:
+    """The numbers of the values that are the first of a tie in some matrix."""
+    same = same_group(at)
+    first = (np.argmax(same, axis=-1) == np.arange(same.shape[-1])) & (same.sum(axis=-1) > 1) & ~at.null
+    return np.flatnonzero(first.any(axis=tuple(range(first.ndim - 1)))).tolist()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights that are variables beside the matrix, as other engines have them, which put the parts of a gradient together
+
+
+def deviation_function(a: Any, weights: Any, **known: Any) -> Any:
+    """What weights that agree within each tie, and are 0 at null values, make by differing: nothing."""
+    return np.zeros_like(a)
+
+
+def deviation_pushforward(
+    y: Any, operands: Any, tangents: Any, *, factors: SVDResult, at: Spectrum, options: Options
+) -> Any:
+    """The terms with c of (1), c by how the weights move beside the values."""
+    (a, weights), (dA, dw) = operands, tangents
+    if dA is None or dw is None:
+        return None
+    if not is_plain(a, weights, dA, dw):
+        raise DegenerateError(NO_THIRD)
+    U, S, Vh = follow_direction(factors, dA, at)
+    ds = np.real(diagonal(adjoint(U) @ dA @ adjoint(Vh)))
+    c = quotient(ds, dw, dA, S, weights, at)
+    if c is None:
+        raise DegenerateError(ASYMMETRIC)
+
+    def term(family: Kept) -> Any:
+        return SPECTRAL(a, dA, family=family, factors=factors, options=options)
+
+    turned = apart(dA, factors.S, c, at, term)
+    for i in firsts(at):
+        E = SPECTRAL(a, family=Kept("one", "tie", k=i), factors=factors, options=options)
+        turned = turned - (c[..., i] * tie_mean(ds, at)[..., i])[..., None, None] * E
+    return turned
+
+
+def deviation_pullback(
+    y_bar: Any, y: Any, operands: Any, *, factors: SVDResult, at: Spectrum, options: Options
+) -> tuple[Any, Any]:
+    """0 where y_bar is a multiple of U_k V_k^H on each tie, and 0 between null vectors: else how the weights go on to
+    depend on the matrix matters, which an engine does not tell."""
+    a, weights = operands
+    if not is_plain(a, weights, y_bar):
+        raise DegenerateError(NO_THIRD)
+    U, _, Vh = follow_direction(factors, y_bar[None], at)
+    M = adjoint(U) @ y_bar[None] @ adjoint(Vh)
+    differs, kink = kinks(weights, at)
+    asked = ((same_group(at).sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
+    mu = np.real(diagonal(M))
+    noise = tolerance(SPLIT, mu.shape[-1], mu.dtype) * size_of(M, (0, -2, -1)) * mu.shape[-1]
+    if np.any(asked & (np.abs(mu - tie_mean(mu, at)) > noise)):
+        raise DegenerateError(
+            f"a second derivative by reverse mode, put together from its parts, does not know how the gradient at "
+            f"{where_tied(factors.S, at)} depends on values that are repeated or zero; go forward over reverse, take "
+            f"{SMOOTH}, or dualsvd.hvp"
+        )
+    return None, None
+
+
+DEVIATION = Rule(
+    "tied_weights", deviation_function, deviation_pushforward, deviation_pullback, lambda rng: (), register=False
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
