@@ -49,7 +49,7 @@ from .matrices import (
     with_diagonal,
 )
 from .svd import values_along
-from .tied_values import change_by, known_curvature, least_weights, smooth_dyads
+from .tied_values import change_by, check_sloped, known_curvature, least_weights, smooth_dyads, take_slopes
 from .ties import (
     Unresolved,
     follow,
@@ -296,6 +296,8 @@ def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Optio
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
         need_all_directions()
+        if on_tape(a):
+            take_slopes(y)
         factors = eigh_turned(factors, dA, at)
     Q = factors.eigenvectors
     return np.real(np.sum(np.conj(Q) * (dA @ Q), axis=-2))
@@ -311,6 +313,7 @@ def eigvalsh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | N
         smooth = None if is_plain(a) else eigen_dyads(a, y, y_bar, options)
         if smooth is not None:
             return (smooth,)
+        check_sloped(y, y_bar, at)
         y_bar = least_weights(y_bar, at, change=change_by(y_bar, a, y), fixed=is_plain(a))
     Q = factors.eigenvectors
     return (dyads(Q, y_bar, adjoint(Q)),)

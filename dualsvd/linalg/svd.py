@@ -77,10 +77,12 @@ from .spectral_rule import SPECTRAL
 from .tied_values import (
     ALONG,
     change_by,
+    check_sloped,
     known_curvature,
     least_weights,
     smooth_dyads,
     sum_of_dyads,
+    take_slopes,
     tie_mean,
     vanishes,
 )
@@ -358,6 +360,8 @@ def svd_pushforward_rule(
         given, dS = dS, svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
         lost = other_slopes(dS, given, dA).any(axis=0)  # the values took another order, or sign, than the vectors
         if lost.any():
+            if on_tape(factors.S):
+                take_slopes(factors.S)
             dU, dVh = without(dU, dVh, lost, unfollowed("singular vectors", where_tied(factors.S, at), len(dA)))
     return dU, sharpened(factors.S, a, dA, dS, options), dVh
 
@@ -377,6 +381,8 @@ def svd_pullback_rule(
     at = spectrum(factors.S, options, tail_of(factors.S, options))
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
     (a,), A_bar = operands, None
+    if S_bar is not None and np.any(at.degenerate):
+        check_sloped(factors.S, S_bar, at)
     if S_bar is not None and a is not None and np.any(at.degenerate) and on_tape(factors.S):
         shared = (same_group(at).sum(axis=-1) > 1) | (at.null & (not signed_zeros(factors)))
         zero = primal(S_bar).dtype.type(0)
@@ -437,6 +443,8 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if np.any(at.degenerate):
         meet_tie(y, at, options)
         need_all_directions()
+        if on_tape(a):
+            take_slopes(y)
     return followed_slopes(factors, a, dA, at, options)
 
 
@@ -471,6 +479,7 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
         at = spectrum(factors.S, options)
         if np.any(at.degenerate):
             meet_tie(factors.S, at, options)
+            check_sloped(y, y_bar, at)
             y_bar = least_weights(y_bar, at, fixed=True)
         return (pull_thin(*factors, None, y_bar, None, at),)
     at = spectrum(y, options)

@@ -30,7 +30,7 @@ from ..rules.registry import Rule, Tracer, of_dtype, primal
 from ..settings import Options
 from .degeneracy import GAUGE, SPLIT, Spectrum, refine_groups, same_group, tolerance, where_tied
 from .divided_differences import Kept
-from .factorise import SVDResult, svd_factors
+from .factorise import SVDResult, Table, recall, remember, svd_factors
 from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
 from .ties import SMOOTH, follow_direction, lost_directions, motions, size_of
@@ -324,6 +324,23 @@ DEVIATION = Rule(
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Reverse over forward
+
+#: values of which `linearize` has taken slopes where they meet: cotangents of theirs that differ are no averages
+_sloped: Table = {}
+
+
+def take_slopes(y: Any) -> None:
+    """Called where traced values y have slopes in a basis that follows a direction, unknown to their pullback."""
+    remember(primal(y), True, _sloped)
+
+
+def check_sloped(y: Any, y_bar: Any, at: Spectrum) -> None:
+    """DegenerateError where cotangents of such values would be averaged."""
+    if recall(y, _sloped) and any(x.any() for x in kinks(primal(y_bar), at)):
+        raise DegenerateError(
+            f"a second derivative of values that are repeated or zero by reverse mode over linearize does not know the "
+            f"basis that followed the direction; {HVP}, or jvp in place of linearize"
+        )
 
 
 def along_function(a: Any, dA: Any, *, S: Any, slopes: Any, **known: Any) -> tuple[Any, Any]:
