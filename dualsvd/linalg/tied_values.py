@@ -62,10 +62,15 @@ def vanishes(x: Any) -> bool:
 # The weights of a tie
 
 
+def group_sum(x: Any, same: Any) -> Any:
+    """The sums of x (..., r) over the group of each value."""
+    return (same.astype(primal(x).dtype) @ x[..., None])[..., 0]
+
+
 def tie_mean(x: Any, at: Spectrum) -> Any:
     """The mean of x (..., r) over the tie of each value; 0 at null values."""
     same = same_group(at) & ~at.null[..., :, None]
-    return of_dtype(np.sum(same * x[..., None, :], axis=-1) / np.maximum(same.sum(axis=-1), 1), primal(x).dtype)
+    return of_dtype(group_sum(x, same) / np.maximum(same.sum(axis=-1), 1), primal(x).dtype)
 
 
 def kinks(weights: Any, at: Spectrum, change: Any = 0.0) -> tuple[Any, Any]:
@@ -162,8 +167,8 @@ def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
         back, elsewhere = pulled_to(y, weights, q)
     if back is None:
         return None if elsewhere else np.zeros_like(plain)
-    size = np.sum(same * (q * q)[..., None, :], axis=-1)
-    c = np.sum(same * (back * q)[..., None, :], axis=-1) / (size + (size == 0))
+    size = group_sum(q * q, same)
+    c = group_sum(back * q, same) / (size + (size == 0))
     scale = np.maximum(slope, size_of(plain, -1) / np.where(top > 0, top, 1))
     if np.any(np.abs(primal(back - c * q)) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
         raise DegenerateError(ASYMMETRIC)
@@ -204,7 +209,7 @@ def quotient(ds: Any, dw: Any, dA: Any, S: Any, weights: Any, at: Spectrum) -> A
     ds, dw = (np.where(asked, x - tie_mean(x, at), dtype.type(0)) for x in (ds, dw))
     m, n = dA.shape[-2:]
     ds = np.where(np.abs(ds) > tolerance(SPLIT, r, dtype) * norm * (m * n) ** 0.5, ds, dtype.type(0))
-    along, size = (np.sum(same * x[..., None, :], axis=-1).sum(axis=0) for x in (dw * ds, ds * ds))
+    along, size = (group_sum(np.sum(x, axis=0), same) for x in (dw * ds, ds * ds))
     c = along / (size + (size == 0))
     scale = size_of(dw, (0, -1)) + size_of(weights, -1) * norm / np.where(top > 0, top, 1)
     if np.any(np.abs(dw - c * ds) > tolerance(GAUGE, r, dtype) * scale):
