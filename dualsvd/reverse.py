@@ -103,15 +103,16 @@ class Tape:
             return tuple_like(y, outputs)
         return TapeArray(y, self, (node, None))
 
-    def pull(self, seeds: list[tuple[Slot, Any]], inputs: list[Slot]) -> list[Any]:
-        """The cotangents of `inputs`, given cotangents of some outputs; None where no path leads to an input."""
+    def pull(self, seeds: list[tuple[Slot, Any]], inputs: list[Slot], cut: int | None = None) -> list[Any]:
+        """The cotangents of `inputs`, given cotangents of some outputs; None where no path leads to an input. The node
+        `cut` counts as an input."""
         self.check_constants()
         bars: dict[int, Any] = {}
         for (seeded, k), y_bar in seeds:
             self._accumulate(bars, seeded, k, y_bar)
         for i in range(max(bars, default=-1), -1, -1):
             node = self.nodes[i]
-            if i not in bars or node.rule is None:
+            if i not in bars or node.rule is None or i == cut:
                 continue
             if node.rule.pullback is None:
                 raise MissingRuleError(

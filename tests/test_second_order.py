@@ -203,10 +203,9 @@ def test_a_tie_does_not_disturb_simple_values_beside_it():
     f = lambda x: ds.svdvals(x)[0] ** 2 + ds.svdvals(x)[3]  # noqa: E731
     expected = ds.hessian(lambda x: ds.opnorm(x) ** 2 + ds.linalg.norm(x, -2), a)
     np.testing.assert_allclose(ds.hessian(f, a), expected, atol=1e-12)
-    with pytest.raises(ds.DegenerateError, match="chunk=1"):
-        ds.hessian(lambda x: np.sum(ds.svdvals(x) ** 2), a)
-    fro = ds.hessian(lambda x: np.sum(ds.svdvals(x) ** 2), a, chunk=1).reshape(16, 16)
-    np.testing.assert_allclose(fro, 2 * np.eye(16), atol=1e-12)
+    for chunk in (None, 1):
+        fro = ds.hessian(lambda x: np.sum(ds.svdvals(x) ** 2), a, chunk=chunk).reshape(16, 16)
+        np.testing.assert_allclose(fro, 2 * np.eye(16), atol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -469,6 +468,244 @@ def test_second_derivatives_of_an_inverse_of_any_size(exponent):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Functions of the values alone: the Hessians of traces, by every nesting
+
+
+def adjoint(x: Any) -> Any:
+    return np.conj(np.swapaxes(x, -1, -2))
+
+
+def inner(x: Any, y: Any) -> Any:
+    return np.real(np.sum(np.conj(x) * y))
+
+
+def slope_of_polar(a: Any, d: Any) -> Any:
+    return along(FUSED["polar"], a, d)
+
+
+def hvp_of_squared_sum(a: Any, d: Any) -> Any:
+    W, S = ds.polar(a)[0], np.linalg.svd(a, compute_uv=False)
+    return 2 * S.sum() * slope_of_polar(a, d) + 2 * inner(W, d) * W
+
+
+def quartic(a: Any, d: Any) -> Any:
+    return 4 * (d @ adjoint(a) @ a + a @ adjoint(d) @ a + a @ adjoint(a) @ d)
+
+
+#: f(S), its Hessian times d without singular values or by fused functions, and whether it asks for full rank
+OF_VALUES: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any], bool]] = {
+    "sum s^2": (lambda s: np.sum(s**2), lambda a, d: 2 * d, False),
+    "sum s^4": (lambda s: np.sum(s**4), quartic, False),
+    "sum (s^2-1)^2": (lambda s: np.sum((s**2 - 1) ** 2), lambda a, d: quartic(a, d) - 4 * d, False),
+    "(sum s^2)^2": (lambda s: np.sum(s**2) ** 2, lambda a, d: 8 * inner(a, d) * a + 4 * inner(a, a) * d, False),
+    "sum (s-1)^2": (lambda s: np.sum((s - 1) ** 2), lambda a, d: 2 * d - 2 * slope_of_polar(a, d), True),
+    "sum s": (np.sum, slope_of_polar, True),
+    "(sum s)^2": (lambda s: np.sum(s) ** 2, hvp_of_squared_sum, True),
+    "variance": (
+        lambda s: np.sum((s - np.mean(s)) ** 2),
+        lambda a, d: 2 * d - hvp_of_squared_sum(a, d) / min(a.shape),
+        True,
+    ),
+}
+
+AT_TIES = {
+    "identity": np.eye(3),
+    "3 1 1": cases.exact(3, 3, [3, 1, 1]) / 9,
+    "a rotation": cases.pythagorean(4) / 65,  # values that are 1 to rounding
+    "tall": cases.exact(4, 3, [2, 1, 1]) / 64,
+    "wide": cases.exact(3, 4, [2, 1, 1]) / 64,
+    "complex": cases.exact(3, 3, [2, 2, 1], complex=True) / 9,
+    "2 1 0": np.diag([2.0, 1.0, 0.0]),
+    "two zeros, tall": cases.exact(5, 3, [1, 0, 0]) / 64,
+    "zeros, wide": cases.exact(2, 4, [1, 0]) / 32,
+    "tied and zero": cases.exact(4, 4, [2, 2, 0, 0]) / 64,
+    "complex zeros": cases.exact(3, 3, [2, 0, 0], complex=True) / 9,
+    "complex tied and zero": cases.exact(4, 3, [2, 2, 0], complex=True) / 64,
+    "zero": np.zeros((3, 2)),
+    "single precision": np.float32(1.5) * np.eye(3, dtype=np.float32),
+    "small": 2.0**-300 * np.eye(2),
+}
+
+
+def nestings(f: Callable[[Any], Any], a: Any, d: Any, e: Any) -> dict[str, Callable[[], Any]]:
+    """The Hessian of f times d, three ways; the last one times e."""
+    one = np.ones((), a.real.dtype)
+    backwards = lambda z: ds.gradient(f, z, mode="reverse")  # noqa: E731
+    return {
+        "forward over reverse": lambda: ds.hvp(f, a, d),
+        "reverse over reverse": lambda: ds.vjp(backwards, a)[1](d)[0],
+        "linearize": lambda: ds.linearize(backwards, a)[1](d),
+        "reverse over linearize": lambda: ds.vjp(lambda z: ds.linearize(f, z)[1](d), a)[1](one)[0],
+        "reverse over forward": lambda: ds.vjp(lambda z: along(f, z, d), a)[1](one)[0],
+        "forward over forward": lambda: along(lambda z: along(f, z, d), a, e),
+    }
+
+
+#: which go through singular vectors, and may say that they cannot know
+BY_VECTORS = ("reverse over linearize",)
+
+
+def check_nestings(f, a, hessian_times, values_alone=True):
+    """All are right; those that go through singular vectors, right or refused."""
+    d, e = (cases.direction(a.shape, seed, a.dtype.name) for seed in (1, 2))
+    expected = np.asarray(hessian_times(a, d))
+    # products of a dozen matrices of 5 rows at most, and quotients by gaps of a quarter or more
+    bound = cases.eps(a) * 1e4 * max(np.abs(expected).max(), np.abs(hessian_times(a, e)).max(), np.abs(d).max())
+    for way, run in nestings(f, a, d, e).items():
+        try:
+            actual = run()
+        except (ds.DegenerateError, ds.GaugeError):
+            assert not values_alone or way in BY_VECTORS, way
+            continue
+        wanted = inner(e, expected) if way == "forward over forward" else expected
+        np.testing.assert_allclose(actual, wanted, rtol=0, atol=bound, err_msg=way)
+
+
+OF_VALUES_AT_TIES = pytest.mark.parametrize(
+    ("name", "a"),
+    [
+        pytest.param(name, a, id=f"{name} at {where}")
+        for name, (_, _, full_rank) in OF_VALUES.items()
+        for where, a in AT_TIES.items()
+        if not (full_rank and ("zero" in where or where == "2 1 0"))
+        if not (where == "small" and name not in ("sum s^2", "sum s"))
+    ],
+)
+
+
+@OF_VALUES_AT_TIES
+def test_smooth_functions_of_the_values_have_their_hessian_by_every_nesting(name, a):
+    g, hessian_times, _ = OF_VALUES[name]
+    check_nestings(lambda x: g(ds.svdvals(x)), a, hessian_times)
+    check_nestings(lambda x: g(ds.svd(x).S), a, hessian_times, values_alone=False)
+
+
+@OF_VALUES_AT_TIES
+@pytest.mark.parametrize("mode", ["auto", "reverse"])
+def test_whole_hessians_of_smooth_functions_of_the_values(name, a, mode):
+    if np.iscomplexobj(a):
+        a = np.ascontiguousarray(a.real)
+    g, hessian_times, _ = OF_VALUES[name]
+    H = ds.hessian(lambda x: g(ds.svdvals(x)), a, mode=mode)
+    expected = np.stack([hessian_times(a, e.reshape(a.shape)) for e in np.eye(a.size, dtype=a.dtype)])
+    bound = cases.eps(a) * 1e4 * max(1, np.abs(expected).max())  # as above
+    np.testing.assert_allclose(H.reshape(-1, *a.shape), expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("copies", [1, 4], ids=["LAPACK", "packs"])
+def test_stacks_of_ties_zeros_and_simple_values(copies, rng):
+    """Also where the function makes one number of all matrices."""
+    a = np.stack([np.eye(3), np.diag([2.0, 1, 0]), np.diag([3.0, 1, 1]), rng.standard_normal((3, 3))] * copies)
+    check_nestings(lambda x: np.sum(ds.svdvals(x) ** 4), a, quartic)
+    check_nestings(lambda x: np.sum(ds.svdvals(x) ** 2) ** 2, a, OF_VALUES["(sum s^2)^2"][1])
+
+
+def test_simple_values_whose_weight_vanishes_at_a_tie_beside_them():
+    """sum (s - c)^2 at s = c = (3, 1, 1): |A|^2 - 2 (s_1 + s_2 + s_3) - 4 s_1, but for a constant."""
+    f = lambda x: np.sum((ds.svdvals(x) - np.array([3.0, 1.0, 1.0])) ** 2)  # noqa: E731
+    expected = lambda a, d: 2 * d - 2 * slope_of_polar(a, d) - 4 * ds.hvp(ds.opnorm, a, d)  # noqa: E731
+    check_nestings(f, np.diag([3.0, 1.0, 1.0]), expected)
+
+
+def test_values_that_are_used_twice_are_right_or_refused():
+    """By reverse over reverse the weights of one are the other, which it cannot see."""
+    f = lambda x: np.sum(ds.svdvals(x) * ds.svdvals(x))  # noqa: E731
+    a, d = AT_TIES["3 1 1"], direction(np.eye(3), 1)
+    ways = nestings(f, a, d, d)
+    for way in ("forward over reverse", "reverse over forward"):
+        np.testing.assert_allclose(ways[way](), 2 * d, atol=1e-12)
+    with pytest.raises(ds.DegenerateError, match=r"more than one way.*take hvp"):
+        ways["reverse over reverse"]()
+
+
+@pytest.mark.parametrize(
+    ("f", "says"),
+    [
+        pytest.param(lambda s: np.sum((s - 1) ** 2 * np.array([1.0, 1.0, 2.0])), "not symmetric", id="other weights"),
+        pytest.param(lambda s: (s[0] - 1) ** 2, "not symmetric", id="one of a tie"),
+    ],
+)
+def test_functions_that_only_look_symmetric_to_first_order_have_no_second_derivative(f, says):
+    with pytest.raises(ds.DegenerateError, match=says):
+        ds.hessian(lambda x: f(ds.svdvals(x)), np.eye(3), mode="reverse")
+    with pytest.raises(ds.DegenerateError, match="differ within the tie"):
+        ds.vjp(lambda z: along(lambda x: ds.svdvals(x)[0] ** 2, z, np.ones((3, 3))), np.eye(3))[1](1.0)
+
+
+@pytest.mark.parametrize("name", ["identity", "3 1 1", "2 1 0", "two zeros, tall", "complex", "complex tied and zero"])
+def test_parts_of_a_gradient_that_another_engine_puts_together(name):
+    """Cotangents are variables beside the matrix there: they tell how they move, but not what they depend on."""
+    a, (g, hessian_times, _) = AT_TIES[name], OF_VALUES["sum s^4"]
+    d = cases.direction(a.shape, 1, a.dtype.name)
+    pulled = lambda a, w: ds.vjp(ds.svdvals, a)[1](w)[0]  # noqa: E731
+    S, dS = ds.jvp(ds.svdvals, (a,), (d,))
+    w, dw = ds.jvp(lambda s: ds.gradient(g, s), (S,), (dS,))
+    bound = 1e-11 * np.abs(hessian_times(a, d)).max()
+    np.testing.assert_allclose(ds.linearize(pulled, a, w)[1](d, dw), hessian_times(a, d), rtol=0, atol=bound)
+    with pytest.raises(ds.DegenerateError, match="put together from its parts"):
+        ds.vjp(pulled, a, w)[1](d)
+    if name == "identity":  # of three values: two always differ by a multiple of what two others do
+        with pytest.raises(ds.DegenerateError, match="not symmetric"):
+            ds.linearize(pulled, a, w)[1](d, np.arange(len(S)) + 1.0)
+    ones = np.ones_like(S)
+    if name not in ("two zeros, tall", "2 1 0", "complex tied and zero"):  # where the nuclear norm is smooth
+        np.testing.assert_allclose(ds.vjp(lambda a: pulled(a, ones), a)[1](d)[0], slope_of_polar(a, d), atol=1e-13)
+
+
+@pytest.mark.parametrize("order", list(itertools.product("fr", repeat=3)), ids="".join)
+@pytest.mark.parametrize("name", ["identity", "3 1 1", "2 1 0", "two zeros, tall", "complex"])
+def test_third_derivatives_through_values_are_right_or_refused(name, order):
+    """Of sum s^4: 4 Re tr(G^H X Y^H Z), summed over all orders of the directions and A."""
+    a = AT_TIES[name]
+    d, e, g = (cases.direction(a.shape, seed, a.dtype.name) for seed in (1, 2, 3))
+    f: Any = lambda x: np.sum(ds.svdvals(x) ** 4)  # noqa: E731
+    for how, x in zip(order, (d, e, g)):
+        if how == "f":
+            f = lambda z, f=f, x=x: along(f, z, x)  # noqa: E731
+        else:
+            f = lambda z, f=f, x=x: inner(x, ds.gradient(f, z, mode="reverse"))  # noqa: E731
+    try:
+        actual = f(a)
+    except ds.DegenerateError:
+        return
+    expected = 4 * sum(inner(g, x @ adjoint(y) @ z) for x, y, z in itertools.permutations((d, e, a)))
+    assert actual == pytest.approx(expected, rel=1e-10)
+
+
+OF_EIGENVALUES = {
+    "sum w^2": (lambda w: np.sum(w**2), lambda a, d: 2 * d),
+    "sum w^3": (lambda w: np.sum(w**3), lambda a, d: 3 * (d @ a + a @ d)),
+    "sum (w-1)^2": (lambda w: np.sum((w - 1) ** 2), lambda a, d: 2 * d),
+    "(sum w)^2": (lambda w: np.sum(w) ** 2, lambda a, d: 2 * np.real(np.trace(d)) * np.eye(len(a))),
+}
+
+
+@pytest.mark.parametrize("values", [[1, 1, 1], [2, 1, 1], [-1, -1, 2], [0, 0, 0], [3, 2, 1]], ids=str)
+@pytest.mark.parametrize("name", OF_EIGENVALUES)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_smooth_functions_of_eigenvalues_have_their_hessian_by_every_nesting(name, values, dtype):
+    g, hessian_times = OF_EIGENVALUES[name]
+    Q = cases.orthogonal(3, seed=1, dtype=dtype)
+    a = (Q * np.array(values, float)) @ adjoint(Q)
+    expected = lambda a, d: hessian_times(a, (d + adjoint(d)) / 2)  # noqa: E731  # functions of the Hermitian part
+    check_nestings(lambda x: g(ds.linalg.eigvalsh(x)), (a + adjoint(a)) / 2, expected)
+    check_nestings(lambda x: g(ds.linalg.eigh(x).eigenvalues), (a + adjoint(a)) / 2, expected, values_alone=False)
+
+
+@pytest.mark.parametrize("gap", [1e-5, 1e-7, 1e-9])
+def test_second_derivatives_close_to_a_tie_lose_no_more_than_the_gap_takes(gap):
+    """eps / gap, as the vectors do: what grows as 1 / gap cancels to its own rounding, not to that over the gap."""
+    for seed in range(4):
+        Q, P = (cases.orthogonal(4, seed=10 * seed + k) for k in (1, 2))
+        a, d = (Q * [1.5, 1.5, 1.5 - gap, 0.3]) @ P, cases.normal(4, 4, seed=seed)
+        f = lambda x: np.sum(ds.svdvals(x))  # noqa: E731
+        expected = ds.hvp(ds.nuclear_norm, a, d)
+        for way, run in nestings(f, a, d, d).items():
+            if way not in ("forward over forward", *BY_VECTORS):  # of ordered values, which lose more
+                np.testing.assert_allclose(run(), expected, rtol=0, atol=1e2 * cases.eps(a) / gap, err_msg=way)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Divided differences
 
 
@@ -543,5 +780,5 @@ def test_smooth_functions_of_all_values_where_some_are_zero(g, a, rng):
     np.testing.assert_allclose(ds.hvp(f, a, d), ds.hvp(f, a + 1e-6 * nearby, d), rtol=1e-4, atol=1e-4)
     if g(2.0) == 4.0:
         np.testing.assert_allclose(ds.hvp(f, np.stack([a] * 9), np.stack([d] * 9)), np.stack([2 * d] * 9), atol=1e-12)
-        with pytest.raises(ds.DegenerateError, match="one direction"):
-            ds.jacobian(lambda a: ds.gradient(f, a), a, mode="forward", chunk=a.size)
+        whole = ds.jacobian(lambda a: ds.gradient(f, a), a, mode="forward", chunk=a.size)
+        np.testing.assert_allclose(whole.reshape(a.size, a.size), 2 * np.eye(a.size), atol=1e-12)

@@ -218,6 +218,80 @@ def test_vectors_that_were_given_do_not_turn_for_one_direction_either(f):
     assert np.isfinite(ds.jvp(f, (a,), (d,))[1]).all()
 
 
+def put_together(a: Any) -> Any:
+    """The identity, by way of the factors."""
+    U, S, Vh = ds.svd(a)
+    return (U * S) @ Vh
+
+
+def put_together_hermitian(a: Any) -> Any:
+    w, Q = ds.linalg.eigh(a)
+    return (Q * w) @ np.swapaxes(Q, -1, -2)
+
+
+@pytest.mark.parametrize(
+    ("f", "a", "d"),
+    [
+        pytest.param(put_together, np.diag([2.0, 1.0, 0.0]), np.eye(3), id="a zero"),
+        pytest.param(put_together, np.eye(2), np.diag([1.0, -1.0]), id="a tie"),
+        pytest.param(put_together_hermitian, np.eye(2), np.diag([1.0, -1.0]), id="eigenvalues"),
+    ],
+)
+def test_vectors_that_were_given_follow_one_direction_or_its_opposite(f, a, d):
+    """Backwards the values take another order, or a zero another sign: the vectors that were given do not."""
+    push = ds.linearize(f, a)[1]
+    refused = 0
+    for direction in (d, -d):
+        try:
+            np.testing.assert_allclose(push(direction), direction, atol=1e-14)
+        except ds.DegenerateError as error:
+            refused += "given in a basis" in str(error)
+        np.testing.assert_allclose(ds.jvp(f, (a,), (direction,))[1], direction, atol=1e-14)
+    assert refused == 1
+
+
+def test_vectors_beside_a_zero_that_changes_its_sign_are_exact():
+    a, d = np.diag([2.0, 1.0, 0.0]), -direction(np.eye(3))
+    low = lambda x: (lambda U, S, Vh: U[:, :2] * S[:2] @ Vh[:2])(*ds.svd(x))  # noqa: E731
+    expected = ds.jvp(lambda x: ds.low_rank(x, 2), (a,), (d,))[1]
+    for sign in (1, -1):
+        np.testing.assert_allclose(ds.linearize(low, a)[1](sign * d), sign * expected, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("f", "a"),
+    [
+        pytest.param(put_together, np.eye(2), id="svd at a tie"),
+        pytest.param(put_together, np.zeros((3, 2)), id="svd at zero"),
+        pytest.param(put_together, np.diag([1.0, 0.0, 0.0])[:, :2], id="svd at one zero, tall"),
+        pytest.param(put_together_hermitian, np.eye(2), id="eigh"),
+    ],
+)
+def test_the_basis_that_follows_a_direction_has_no_derivative_by_it(f, a):
+    """v -> f'(a) v is the identity, but its vectors turn with v."""
+    v, w = (cases.direction(a.shape, seed) for seed in (1, 2))
+    v, w = (v + v.T, w + w.T) if f is put_together_hermitian else (v, w)
+    slope = lambda v: ds.jvp(f, (a,), (v,))[1]  # noqa: E731
+    with pytest.raises(ds.DegenerateError, match=r"moves the direction.*(svdvals|eigvalsh)"):
+        ds.jvp(slope, (v,), (w,))
+    with pytest.raises(ds.DegenerateError, match="moves the direction"):
+        ds.jacobian(slope, v, mode="reverse")
+    np.testing.assert_allclose(ds.jvp(slope, (v,), (2 * v,))[1], 2 * v, atol=1e-14)  # turns nothing
+
+
+@pytest.mark.parametrize("along_what", ["nothing yet", "a direction"])
+@named({"identity": np.eye(3), "zero": np.zeros((3, 2)), "tied and zero": DEFICIENT["tied and zero"]})
+def test_slopes_of_values_have_a_derivative_by_the_direction(a, along_what):
+    """They are homogeneous: from no direction at all they leave as the slopes along the second one."""
+    v, w = direction(a, 1), direction(a, 2)
+    slopes = lambda v: ds.jvp(ds.svdvals, (a,), (v,))[1]  # noqa: E731
+    if along_what == "nothing yet":
+        np.testing.assert_allclose(ds.jvp(slopes, (0 * a,), (w,))[1], slopes(w), atol=1e-13)
+    else:
+        differences = (slopes(v + 1e-6 * w) - slopes(v - 1e-6 * w)) / 2e-6
+        np.testing.assert_allclose(ds.jvp(slopes, (v,), (w,))[1], differences, atol=1e-7)
+
+
 def test_one_direction_a_time_serves_smooth_composites_of_vectors():
     a = REAL["pairs 2 2 1 1"]
     by_vectors = ds.jacobian(lambda x: ds.svd(x).U @ ds.svd(x).Vh, a, mode="forward", chunk=1)
@@ -273,6 +347,18 @@ def test_reverse_mode_of_singular_values_averages_over_ties(a):
     averaged = np.array([weights[group == g].mean() for g in group]) * (S > 1e-10)
     U, _, Vh = np.linalg.svd(a, full_matrices=False)
     np.testing.assert_allclose(G, (U * averaged) @ Vh, atol=1e-13)
+
+
+@pytest.mark.parametrize("values", [ds.svdvals, ds.linalg.eigvalsh], ids=["svdvals", "eigvalsh"])
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [1.0, 1.0], [0.0, 0.0]], ids=str)
+def test_averages_over_a_tie_have_derivatives_by_the_cotangent(values, mode, weights):
+    """The gradient of sum w_i s_i at the identity is (w_1 + w_2) I / 2, at equal weights too."""
+    gradient = lambda w: ds.gradient(lambda x: np.sum(w * values(x)), np.eye(2))  # noqa: E731
+    J = ds.jacobian(gradient, np.array(weights), mode=mode)
+    np.testing.assert_allclose(J, np.eye(2)[..., None] * [0.5, 0.5], atol=1e-15)
+    at_zero = lambda w: ds.gradient(lambda x: np.sum(w * ds.svdvals(x)), np.zeros((2, 2)))  # noqa: E731
+    assert not ds.jacobian(at_zero, np.array(weights), mode=mode).any()
 
 
 @pytest.mark.parametrize(
@@ -441,6 +527,25 @@ def test_what_zeros_leave_open_of_the_polar_factor_counts_as_zero(a):
         tangent = ds.jvp(polar, (x,), (d,))[1]
         assert np.linalg.norm(tangent) <= 2 * np.linalg.norm(d) / least
         assert inner(ds.vjp(polar, x)[1](d)[0], d) == pytest.approx(inner(tangent, d), abs=1e-12)
+
+
+@named({name: a for name, a in DEFICIENT.items() if name != "one zero"})  # which is smooth with its sign
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_positive_factor_does_not_depend_on_the_choice_of_null_vectors(a, dtype):
+    """H^2 = A^H A gives all of its derivative but what is between null vectors, which counts as 0."""
+    a = a.astype(dtype)
+    d, (m, n) = cases.direction(a.shape, 0, dtype), a.shape
+    positive = lambda x: ds.polar(x)[1]  # noqa: E731
+    P, Q = (cases.orthogonal(k, seed=3, dtype=dtype) for k in (m, n))
+    H, dH = ds.jvp(positive, (a,), (d,))
+    np.testing.assert_allclose(ds.jvp(positive, (P @ a @ Q,), (P @ d @ Q,))[1], adjoint(Q) @ dH @ Q, atol=1e-12)
+    squares, V = np.linalg.eigh(adjoint(a) @ a)
+    null = V[:, squares < 1e-10 * max(squares.max(), 1)]
+    square = adjoint(d) @ a + adjoint(a) @ d
+    scale = 1e-12 * np.linalg.norm(d) * max(1, np.linalg.norm(a))
+    np.testing.assert_allclose(dH @ H + H @ dH, square, rtol=0, atol=scale)
+    np.testing.assert_allclose(adjoint(null) @ dH @ null, 0, rtol=0, atol=scale)
+    np.testing.assert_allclose(inner(ds.vjp(positive, a)[1](dH)[0], d), inner(dH, dH), rtol=1e-12)
 
 
 @named({**TIED, "one zero": DEFICIENT["one zero"], "tied and zero": DEFICIENT["tied and zero"]})

@@ -129,8 +129,8 @@ class Kept(Family):
 
     shape    "one", "identity", "inverse"
     which    "all" (null ones too), "positive", "first" k, "simple" (the k-th from 0 if nothing ties with it),
-             "largest" or "smallest" (with all that tie), "above" a level, which is a number, subtracted from the
-             values too, or a `ratio` to s_1
+             "tie" (all that tie with the k-th if that is the first of several), "largest" or "smallest" (with all that
+             tie), "above" a level, which is a number, subtracted from the values too, or a `ratio` to s_1
     """
 
     shape: str
@@ -146,9 +146,10 @@ class Kept(Family):
             return ~at.null
         if self.which == "first":
             return (np.arange(S.shape[-1]) < self.k) & ~at.null
-        if self.which == "simple":
-            alone = (at.group == at.group[..., self.k, None]).sum(axis=-1, keepdims=True) == 1
-            return (np.arange(S.shape[-1]) == self.k) & alone & ~at.null
+        if self.which in ("simple", "tie"):
+            same = at.group == at.group[..., self.k, None]
+            first, alone = np.argmax(same, axis=-1)[..., None] == self.k, same.sum(axis=-1, keepdims=True) == 1
+            return same & (alone if self.which == "simple" else first & ~alone) & ~at.null
         if self.which == "largest":
             return (at.group == at.group[..., :1]) & ~at.null
         if self.which == "smallest":

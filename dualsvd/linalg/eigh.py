@@ -12,6 +12,7 @@ gradient is Hermitian too. NumPy's own names read one triangle of the matrix, an
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,13 +32,37 @@ from .degeneracy import (
     of_matrix,
     parted,
     same_group,
+    spectrum,
     tolerance,
 )
-from .factorise import EighResult, eigh_factors, recall, remember
+from .factorise import EighResult, SVDResult, eigh_factors, recall, remember
 from .gauge import is_zero
-from .matrices import adjoint, as_square, diagonal, dyads, from_triangle, hermitian_part, is_plain, with_diagonal
-from .svd import least_weights
-from .ties import Unresolved, follow, left_by_outer, second_turn, split_by_outer, unfollowed
+from .matrices import (
+    adjoint,
+    as_square,
+    diagonal,
+    dyads,
+    from_triangle,
+    hermitian_part,
+    is_plain,
+    on_tape,
+    with_diagonal,
+)
+from .svd import values_along
+from .tied_values import change_by, check_sloped, known_curvature, least_weights, smooth_dyads, take_slopes
+from .ties import (
+    Unresolved,
+    follow,
+    left_by_outer,
+    masked,
+    other_slopes,
+    second_turn,
+    split_by_outer,
+    turned_on,
+    turning,
+    unfollowed,
+    with_motions,
+)
 
 
 def eigh_function(a: Any, *, options: Options | None = None) -> EighResult:
@@ -52,7 +77,7 @@ def eigh_left_tied(y: EighResult) -> Spectrum:
 
 def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
     """The factors with tied eigenvectors turned to follow the Hermitian dA (N, ..., n, n)."""
-    Q, along, dA = primal(y.eigenvectors), dA, primal(dA)
+    Q, along, dA = primal(y.eigenvectors), dA, with_motions(dA) if is_plain(*y) else primal(dA)
     turned = Q.copy()
     dA = np.broadcast_to(dA, dA.shape[:1] + Q.shape)
     for index in np.argwhere(at.tied).tolist() if Q.ndim > 2 else [()]:
@@ -72,21 +97,26 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
     w, Q = y
     M = adjoint(Q) @ dA @ Q
     first = eigen_spectrum(w) if isinstance(w, Tracer) else at
-    dQ, message = Q @ (M * inverse_gaps(w, first)), eigh_lost(y, dA, at, first)
-    if message is not None:
-        lost = parted(first, at)
-        dQ = Unresolved(dQ, message, lost[..., None, :] if lost.any() else None)
-    return np.real(diagonal(M)).copy(), dQ
-
-
-def eigh_lost(y: EighResult, dA: Any, at: Spectrum, first: Spectrum) -> str | None:
-    """What to say if some direction asks for a part of the tangents of the vectors that does not exist, or an outer
-    one has made it infinite: at are the ties it left of the first ones."""
+    dw, dQ = np.real(diagonal(M)).copy(), Q @ (M * inverse_gaps(w, first))
     if not np.any(first.tied):
-        return None
+        return dw, dQ
+    lost = parted(first, at)
+    if lost.any():
+        dQ = masked(dQ, lost[..., None, :], split_by_outer("eigenvectors", tie_of(primal(w), first), "eigvalsh"))
+    if not np.any(at.tied):
+        return dw, dQ
+    message = eigh_lost(y, dA, at)
+    if message is not None:
+        return dw, Unresolved(dQ, message)
+    lost = turning(SVDResult(Q, w, adjoint(Q)), dA, at)
+    if lost.any():
+        dQ = masked(dQ, lost[..., None, :], turned_on("eigenvectors", tie_of(primal(w), at), "eigvalsh"))
+    return dw, dQ
+
+
+def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
+    """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
     w, Q, dA = (primal(x) for x in (*y, dA))
-    if parted(first, at).any():
-        return split_by_outer("eigenvectors", tie_of(w, first), "eigvalsh")
     M = adjoint(Q) @ dA @ Q
     n = w.shape[-1]
     noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
@@ -133,7 +163,10 @@ def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options |
     dw, dQ = eigh_push(y, dA, at)
     if np.any(at.tied):
         eigh_meet_tie(y.eigenvalues, at, options or get())
-        dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+        given, dw = dw, eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+        lost = other_slopes(dw, given, dA).any(axis=0)  # the values took another order than the vectors
+        if lost.any():
+            dQ = masked(dQ, lost[..., None, :], unfollowed("eigenvectors", tie_of(primal(y.eigenvalues), at), len(dA)))
     return dw, dQ
 
 
@@ -142,14 +175,26 @@ def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None 
     w, Q = y
     w_bar, Q_bar = (None if x is None or is_zero(x) else x for x in y_bar)
     at = eigen_spectrum(w)
-    eigh_admit(EighResult(*y), w_bar, Q_bar, at, options or get())
+    options = options or get()
+    eigh_admit(EighResult(*y), w_bar, Q_bar, at, options)
+    if w_bar is not None and np.any(at.tied) and on_tape(w):
+        shared = same_group(at).sum(axis=-1) > 1
+        zero = primal(w_bar).dtype.type(0)
+        tied = eigen_dyads(operands[0], w, np.where(shared, w_bar, zero), options)
+        alone = np.where(shared, zero, w_bar)
+        return (tied + eigh_pull(w, Q, alone, Q_bar, at),)
+    return (eigh_pull(w, Q, w_bar, Q_bar, at),)
+
+
+def eigh_pull(w: Any, Q: Any, w_bar: Any, Q_bar: Any, at: Spectrum) -> Any:
+    """(2); None for zero."""
     if Q_bar is None:
-        return (None,) if w_bar is None else (dyads(Q, w_bar, adjoint(Q)),)
+        return None if w_bar is None else dyads(Q, w_bar, adjoint(Q))
     P = adjoint(Q) @ Q_bar
     G = (P - adjoint(P)) * 0.5 * inverse_gaps(w, at)
     if w_bar is not None:
         G = with_diagonal(G, w_bar)
-    return (Q @ G @ adjoint(Q),)
+    return Q @ G @ adjoint(Q)
 
 
 def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Options) -> None:
@@ -226,6 +271,23 @@ def eigvalsh_factors(y: Any, a: Any, options: Options) -> EighResult:
     return (recall(y) if is_plain(a) else None) or EighResult(*EIGH(a, options=options))
 
 
+def eigvalsh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any] | None:
+    """Values and slopes together where a tape traces them at ties."""
+    (a,), dA, options = operands, tangents[0], options or get()
+    if not on_tape(a):
+        return None
+    y = EIGVALSH(a, options=options)
+    at = eigen_spectrum(y)
+    if not np.any(at.tied):
+        return y, eigvalsh_pushforward(y, operands, tangents, options=options)
+    eigh_meet_tie(y, at, options)
+    need_all_directions()
+    b, _, factors, options = shifted(a, options)
+    at, w = spectrum(factors.S, options), primal(y)[..., ::-1]
+    falling, slopes = values_along(b, hermitian_part(dA), factors, at, options, w)
+    return falling[..., ::-1], slopes[..., ::-1]
+
+
 def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
     """q_i^H dA q_i, in the basis that follows the direction."""
     (a,), dA, options = operands, hermitian_part(tangents[0]), options or get()
@@ -234,6 +296,8 @@ def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Optio
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
         need_all_directions()
+        if on_tape(a):
+            take_slopes(y)
         factors = eigh_turned(factors, dA, at)
     Q = factors.eigenvectors
     return np.real(np.sum(np.conj(Q) * (dA @ Q), axis=-2))
@@ -246,9 +310,39 @@ def eigvalsh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | N
     at = eigen_spectrum(factors.eigenvalues)
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
-        y_bar = least_weights(y_bar, at)
+        smooth = None if is_plain(a) else eigen_dyads(a, y, y_bar, options)
+        if smooth is not None:
+            return (smooth,)
+        check_sloped(y, y_bar, at)
+        y_bar = least_weights(y_bar, at, change=change_by(y_bar, a, y), fixed=is_plain(a))
     Q = factors.eigenvectors
     return (dyads(Q, y_bar, adjoint(Q)),)
+
+
+def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
+    """sum_i y_bar_i q_i q_i^H of a traced a with ties, by `tied_values`; None where it does not know."""
+    b, shift, factors, options = shifted(a, options)
+    at = spectrum(factors.S, options)
+    rising = at._replace(group=at.group[..., ::-1], null=at.null[..., ::-1])
+    c = known_curvature(y, y_bar, a, rising)
+    if c is None and not on_tape(a):
+        return None
+    y_bar = y_bar[..., ::-1]
+    weights = least_weights(y_bar, at, change=change_by(y_bar, a, y))
+    return smooth_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)
+
+
+def shifted(a: Any, options: Options) -> tuple[Any, Any, SVDResult, Options]:
+    """B = herm(A) + c I, c (..., 1), positive definite: its singular values are the eigenvalues of A and c, descending,
+    its dyads their projectors; B, c, the factors of its primal, and options by which its ties are those of A."""
+    b = hermitian_part(a)
+    w, Q = eigh_factors(primal(b), options)
+    size = np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0)
+    c = np.where(size == 0, w.dtype.type(1), 2 * size)
+    Q = Q[..., ::-1]
+    factors = SVDResult(Q, w[..., ::-1] + c, adjoint(Q))
+    b = b + c[..., None] * np.eye(w.shape[-1], dtype=w.dtype)
+    return b, c, factors, dataclasses.replace(options, algorithm="lapack", refine=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -271,7 +365,9 @@ EIGH = Rule(
     lambda rng: hermitian_examples(rng, complex_too=False),
     jvp=eigh_jvp,
 )
-EIGVALSH = Rule("eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pullback, hermitian_examples)
+EIGVALSH = Rule(
+    "eigvalsh", eigvalsh_function, eigvalsh_pushforward, eigvalsh_pullback, hermitian_examples, jvp=eigvalsh_jvp
+)
 
 
 def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> EighResult:
@@ -302,7 +398,7 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
     """The eigenvalues (..., n), ascending, of the Hermitian part of a (..., n, n).
 
     Forward mode gives the one-sided directional derivative at ties too, reverse mode the element of least norm of the
-    generalised gradient. Options as in `eigh`.
+    generalised gradient; symmetric functions of the values have exact second derivatives there. Options as in `eigh`.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties under ties="raise".
     Source: Magnus 1985; Kato 1966, II.2 (ties).

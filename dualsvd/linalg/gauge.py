@@ -89,8 +89,8 @@ def admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
 
 def admit_ties(y: SVDResult, S_bar: Any, skew: Any, sizes: Any, limit: float, at: Spectrum, options: Options) -> None:
     """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
-    S, U, Vh = (primal(x) for x in (y.S, y.U, y.Vh))
-    one_passes = U.shape[-2] == Vh.shape[-1] and not np.iscomplexobj(U)  # a single zero, which is smooth with its sign
+    S = primal(y.S)
+    one_passes = signed_zeros(y)
     for index in np.argwhere(at.degenerate).tolist() if S.ndim > 1 else [()]:
         i = tuple(index)
         for g in groups_of(at.group[i]):
@@ -113,6 +113,11 @@ def admit_ties(y: SVDResult, S_bar: Any, skew: Any, sizes: Any, limit: float, at
                     options,
                     vouched=True,
                 )
+
+
+def signed_zeros(y: SVDResult) -> bool:
+    """Whether a single zero is smooth with its sign: in a real square matrix."""
+    return bool(np.shape(y.U)[-2] == np.shape(y.Vh)[-1] and not np.iscomplexobj(y.U))
 
 
 def admit_basis(what: str, skew: Any, sizes: Any, limit: float, options: Options) -> None:

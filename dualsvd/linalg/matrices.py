@@ -38,6 +38,15 @@ def is_plain(*operands: Any) -> bool:
     return not any(isinstance(x, Tracer) for x in operands)
 
 
+def on_tape(x: Any) -> bool:
+    """Whether some level of reverse mode traces x."""
+    while isinstance(x, Tracer):
+        if hasattr(x, "tape"):
+            return True
+        x = x.value
+    return False
+
+
 def hermitian_part(a: Any) -> Any:
     """(A + A^H) / 2, halved first: the sum may leave the range of the numbers."""
     half = a * 0.5

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..rules.registry import as_inexact, implements, of_dtype, primal
-from ..settings import get
-from .degeneracy import scaled
+from ..settings import Options, get
+from .degeneracy import scaled, spectrum
 from .divided_differences import Family, Kept, UserFunction
-from .factorise import finite_or_nan
+from .factorise import factors_at, finite_or_nan
+from .gauge import signed_zeros
 from .matrices import adjoint, as_matrix, from_triangle, hermitian_part
 from .scaling import from_range, in_range
 from .spectral_rule import SPECTRAL
@@ -59,7 +60,8 @@ def polar(a: Any) -> PolarResult:
 
     Smooth where all singular values are positive, tied or not, and where one of a real square a is zero, as long as the
     determinant of the unitary factor keeps its sign. At other zeros the null vectors, and with them that factor, are
-    one choice of many: the derivative is that of the rest, and what the zeros leave open counts as 0.
+    one choice of many: the derivative is that of the rest, and what the zeros leave open counts as 0, in the positive
+    factor its part between null vectors.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Kenney and Laub 1991.
 
@@ -70,8 +72,21 @@ def polar(a: Any) -> PolarResult:
            [0., 2.]]))
     """
     a, e = in_range(as_matrix(a), order_one=True)
-    W = SPECTRAL(a, family=Kept("one", "all"), options=get())
-    return PolarResult(from_range(W, e, 0), from_range(hermitian_part(adjoint(W) @ a), e, 1))
+    options = get()
+    W = SPECTRAL(a, family=Kept("one", "all"), options=options)
+    return PolarResult(from_range(W, e, 0), from_range(hermitian_part(adjoint(determined(W, a, options)) @ a), e, 1))
+
+
+def determined(W: Any, a: Any, options: Options) -> Any:
+    """W without null vectors that are one choice of many: the positive factor must know nothing of that."""
+    factors = factors_at(W, a, options)
+    null = spectrum(factors.S, options).null
+    one = (null.sum(axis=-1) == 1) & signed_zeros(factors)
+    chosen = null.any(axis=-1) & ~one
+    if not chosen.any():
+        return W
+    positive = SPECTRAL(a, family=Kept("one"), factors=factors, options=options)
+    return np.where(chosen[..., None, None], positive, W)
 
 
 def pinv(a: Any, rcond: Any = None) -> Any:

@@ -213,9 +213,4 @@ def _sech_squared(s: Any) -> Any:
     return 1.0 / np.cosh(s) ** 2
 
 
-def dyad_of(a: Any, i: int, factors: SVDResult | None, options: Options) -> Any:
-    """u_i v_i^H of a simple positive singular value; 0 where the i-th is tied or null."""
-    return SPECTRAL(a, family=Kept("one", "simple", k=i), factors=factors, options=options)
-
-
 SPECTRAL = Rule("spectral_function", spectral_function_of, spectral_pushforward, spectral_pullback, spectral_examples)

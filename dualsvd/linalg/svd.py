@@ -33,7 +33,6 @@ from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_dire
 from ..settings import Options, get, resolve
 from .blocks import block_cuts, flat_spectrum
 from .degeneracy import (
-    GAUGE,
     Spectrum,
     inverse_gaps,
     inverse_sums,
@@ -45,11 +44,10 @@ from .degeneracy import (
     same_group,
     scaled,
     spectrum,
-    tolerance,
     where_tied,
 )
 from .factorise import SVDResult, recall, remember, singular_values, svd_factors, tail_of
-from .gauge import admit, is_zero
+from .gauge import admit, is_zero, signed_zeros
 from .kernel_rules import (
     each_dyad,
     fusible,
@@ -70,20 +68,38 @@ from .matrices import (
     from_triangle,
     is_plain,
     matrix_examples,
+    on_tape,
     operand_examples,
     with_diagonal,
 )
 from .scaling import from_range, in_range
-from .spectral_rule import dyad_of
+from .spectral_rule import SPECTRAL
+from .tied_values import (
+    ALONG,
+    change_by,
+    check_sloped,
+    known_curvature,
+    least_weights,
+    smooth_dyads,
+    sum_of_dyads,
+    take_slopes,
+    tie_mean,
+    vanishes,
+)
 from .ties import (
     Unresolved,
     complete_like,
     follow_direction,
     follow_entries,
     lost_directions,
+    other_slopes,
     split,
     split_by_outer,
     svd_spectrum,
+    turned_on,
+    turning,
+    unfollowed,
+    without,
 )
 
 #: U, S, Vh and their cotangents, of which some may be None.
@@ -309,8 +325,15 @@ def common_phase(y: SVDResult, U: Any, Vh: Any) -> Any:
 def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """The tangents of factors that already follow dA; those of the vectors are `Unresolved` where they cannot."""
     dU, dS, dVh = push_traced(y, dA, at, options)
-    message = lost_directions(y, dA, at) if np.any(at.degenerate) else None
-    return (dU, dS, dVh) if message is None else (Unresolved(dU, message), dS, Unresolved(dVh, message))
+    if not np.any(at.degenerate):
+        return dU, dS, dVh
+    message = lost_directions(y, dA, at)
+    if message is not None:
+        return Unresolved(dU, message), dS, Unresolved(dVh, message)
+    lost = turning(y, dA, at)
+    if lost.any():
+        dU, dVh = without(dU, dVh, lost, turned_on("singular vectors", where_tied(y.S, at), "svdvals"))
+    return dU, dS, dVh
 
 
 def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
@@ -321,11 +344,8 @@ def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[
         return push_full(*y, dA, at)
     dU, dS, dVh = push_full(*y, dA, first)
     message = split_by_outer("singular vectors", where_tied(y.S, first), "svdvals")
-    lost_U, lost_V = (
-        np.concatenate([lost, np.ones((*lost.shape[:-1], k - lost.shape[-1]), dtype=bool)], axis=-1)
-        for k in (np.shape(dU)[-1], np.shape(dVh)[-2])
-    )
-    return Unresolved(dU, message, lost_U[..., None, :]), dS, Unresolved(dVh, message, lost_V[..., :, None])
+    dU, dVh = without(dU, dVh, lost, message)
+    return dU, dS, dVh
 
 
 def svd_pushforward_rule(
@@ -337,7 +357,12 @@ def svd_pushforward_rule(
     dU, dS, dVh = svd_push(factors, dA, at, options)
     if np.any(at.degenerate):
         meet_tie(factors.S, at, options)
-        dS = svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
+        given, dS = dS, svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
+        lost = other_slopes(dS, given, dA).any(axis=0)  # the values took another order, or sign, than the vectors
+        if lost.any():
+            if on_tape(factors.S):
+                take_slopes(factors.S)
+            dU, dVh = without(dU, dVh, lost, unfollowed("singular vectors", where_tied(factors.S, at), len(dA)))
     return dU, sharpened(factors.S, a, dA, dS, options), dVh
 
 
@@ -355,7 +380,16 @@ def svd_pullback_rule(
         return (None,)
     at = spectrum(factors.S, options, tail_of(factors.S, options))
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
-    return (pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at),)
+    (a,), A_bar = operands, None
+    if S_bar is not None and np.any(at.degenerate):
+        check_sloped(factors.S, S_bar, at)
+    if S_bar is not None and a is not None and np.any(at.degenerate) and on_tape(factors.S):
+        shared = (same_group(at).sum(axis=-1) > 1) | (at.null & (not signed_zeros(factors)))
+        zero = primal(S_bar).dtype.type(0)
+        A_bar = traced_dyads(a, factors.S, np.where(shared, S_bar, zero), at, None, options)
+        S_bar = np.where(shared, zero, S_bar)
+    rest = pull_full(factors.U, factors.S, factors.Vh, U_bar, S_bar, Vh_bar, at)
+    return (rest if A_bar is None else rest + A_bar,)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -373,6 +407,28 @@ def svdvals_factors(y: Any, a: Any, options: Options) -> SVDResult:
     return (recall(y) if is_plain(a) else None) or SVD(a, options=options)
 
 
+def svdvals_jvp(operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any] | None:
+    """Values and slopes together where a tape traces them at ties or zeros."""
+    (a,), (dA,), options = operands, tangents, options or get()
+    if not on_tape(a):
+        return None
+    y = SVDVALS(a, options=options)
+    at = spectrum(y, options)
+    if not np.any(at.degenerate):
+        return y, svdvals_pushforward(y, operands, tangents, options=options)
+    meet_tie(y, at, options)
+    need_all_directions()
+    return values_along(a, dA, recall(y) or svd_factors(primal(a), options), at, options)
+
+
+def values_along(a: Any, dA: Any, factors: SVDResult, at: Spectrum, options: Options, S: Any = None) -> tuple[Any, Any]:
+    """Values, `factors.S` or S, and slopes of an a that a tape traces, from the factors of its primal."""
+    turned = follow_direction(factors, primal(dA), at)
+    slopes = sharpened(factors.S, primal(a), primal(dA), value_slopes(turned, primal(dA)), options)
+    known = {"factors": turned, "at": at, "options": options}
+    return ALONG(a, dA, S=factors.S if S is None else S, slopes=slopes, **known)
+
+
 def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> Any:
     """Re u_i^H dA v_i, in the basis that follows the direction."""
     (a,), (dA,), options = operands, tangents, options or get()
@@ -387,6 +443,8 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if np.any(at.degenerate):
         meet_tie(y, at, options)
         need_all_directions()
+        if on_tape(a):
+            take_slopes(y)
     return followed_slopes(factors, a, dA, at, options)
 
 
@@ -421,26 +479,35 @@ def svdvals_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | No
         at = spectrum(factors.S, options)
         if np.any(at.degenerate):
             meet_tie(factors.S, at, options)
-            y_bar = least_weights(y_bar, at)
+            check_sloped(y, y_bar, at)
+            y_bar = least_weights(y_bar, at, fixed=True)
         return (pull_thin(*factors, None, y_bar, None, at),)
     at = spectrum(y, options)
     if not np.any(at.degenerate):
         factors = SVD(a, options=options)
         return (dyads(factors.U, y_bar, factors.Vh),)
     meet_tie(y, at, options)
-    return (traced_dyads(a, least_weights(y_bar, at), at, recall(y), options),)
+    return (traced_dyads(a, y, y_bar, at, recall(y), options),)
 
 
-def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
-    """sum_i weights_i u_i v_i^H for a traced a with ties or null values.
+def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | None, options: Options) -> Any:
+    """sum_i S_bar_i u_i v_i^H for a traced a with ties or null values: by `tied_values` where f is smooth.
 
-    The dyad of a simple value is a spectral function, which ties elsewhere do not disturb. Only those of a tie need
-    vectors that follow the outer direction, and only if their weights do not vanish. The weight of a null value is zero
-    itself, but may move: along the direction in which the value does.
+    Else, in forward mode, the parts of S_bar that differ within a tie need vectors that follow the outer direction, if
+    they do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the value
+    does.
     """
+
+    def term(family: Any) -> Any:
+        return SPECTRAL(a, family=family, factors=factors, options=options)
+
+    weights = least_weights(S_bar, at, change=change_by(S_bar, a, S))
+    c = known_curvature(S, S_bar, a, at)
+    if c is not None or on_tape(a):
+        return smooth_dyads(a, S, weights, c, at, factors, options)
     total = np.zeros(np.shape(a), dtype=primal(a).dtype)
-    moving, dA = weights * at.null, getattr(a, "partials", None)
-    if dA is not None and not vanishes(moving):
+    moving, dA = weights * at.null, a.partials
+    if not vanishes(moving):
         if not is_plain(a.value, dA) or len(dA) > 1:
             raise DegenerateError(
                 "a second derivative passes singular values that are zero to working precision, where it follows one "
@@ -449,42 +516,13 @@ def traced_dyads(a: Any, weights: Any, at: Spectrum, factors: SVDResult | None, 
         U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
+    total = total + sum_of_dyads(weights, at, term)
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
-    for i in range(np.shape(weights)[-1]):
-        if not vanishes(weights[..., i]):
-            total = total + weights[..., i, None, None] * dyad_of(a, i, factors, options)
-    rest = weights * tied
+    rest = (weights - tie_mean(weights, at)) * tied
     if not vanishes(rest):
         U, _, Vh = SVD(a, options=options)
         total = total + dyads(U, rest, Vh)
     return total
-
-
-def vanishes(x: Any) -> bool:
-    """Whether x is zero, and so are its tangents at every level that carries some."""
-    while isinstance(x, Tracer):
-        if np.any(primal(getattr(x, "partials", 0))):
-            return False
-        x = x.value
-    return not np.any(x)
-
-
-def least_weights(S_bar: Any, at: Spectrum) -> Any:
-    """Cotangents averaged over each tie, and 0 at null values (where those of a smooth function are 0 themselves).
-
-    The generalised gradient holds Q diag(S_bar) Q^H on the tied block for every unitary Q; the least of its convex
-    hull is the mean times the identity, which depends on no basis, and 0 where the two sides turn freely. Cotangents
-    that agree on the tie stay as they are, so that those of a smooth function keep their own derivatives.
-    """
-    same = same_group(at) & ~at.null[..., :, None]
-    plain = primal(S_bar)
-    mean = same @ plain[..., None] / np.maximum(same.sum(axis=-1, keepdims=True), 1)
-    largest = np.max(np.abs(plain), axis=-1, keepdims=True, initial=0.0)
-    noise = tolerance(GAUGE, plain.shape[-1], plain.dtype) * largest
-    spread = np.abs(plain - mean[..., 0]) > noise
-    differs = (same & spread[..., None, :]).any(axis=-1)
-    kink = at.null & (np.abs(plain) > noise)
-    return np.where(differs, mean[..., 0].astype(plain.dtype), np.where(kink, plain.dtype.type(0), S_bar))
 
 
 def svdvals_jacobian(
@@ -584,7 +622,13 @@ SVD = Rule(
     "svd", svd_function, svd_pushforward_rule, svd_pullback_rule, svd_examples, jvp=svd_jvp, jacobian=svd_jacobian
 )
 SVDVALS = Rule(
-    "svdvals", svdvals_function, svdvals_pushforward, svdvals_pullback, operand_examples, jacobian=svdvals_jacobian
+    "svdvals",
+    svdvals_function,
+    svdvals_pushforward,
+    svdvals_pullback,
+    operand_examples,
+    jvp=svdvals_jvp,
+    jacobian=svdvals_jacobian,
 )
 
 
@@ -657,7 +701,8 @@ def svdvals(
     """The singular values (..., r) of a matrix or a stack (..., m, n), descending and >= 0, in the units of a.
 
     Forward mode gives the exact one-sided directional derivative, at repeated and zero values too (several partials:
-    the lexicographic derivative); reverse mode the element of least norm of the generalised gradient.
+    the lexicographic derivative); reverse mode the element of least norm of the generalised gradient. Functions of the
+    values that are symmetric, and even at zeros, have exact first and second derivatives there by every nesting.
 
     Options as in `svd`; `out`, for plain a: an array that receives the result.
 

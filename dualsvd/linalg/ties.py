@@ -35,7 +35,7 @@ from .degeneracy import (
     where_tied,
 )
 from .factorise import SVDResult, tail_of
-from .matrices import adjoint, diagonal, is_plain, with_complement
+from .matrices import adjoint, diagonal, is_plain, on_tape, with_complement
 
 
 def adapt(U: Any, Vh: Any, at: Spectrum, directions: Any) -> tuple[Any, Any]:
@@ -209,7 +209,8 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     """
     plain = SVDResult(*(primal(x) for x in y))
     U, U_perp, Vh, Vh_perp = split(*plain)
-    new_U, new_Vh = in_adapted_basis(U, Vh, primal(dA), at)
+    directions = with_motions(dA) if is_plain(*y) else primal(dA)
+    new_U, new_Vh = in_adapted_basis(U, Vh, directions, at)
     still = left_null(y, new_U, new_Vh, primal(dA), at)
     if still is not None:
         follow_null_motion(y, new_U, new_Vh, primal(dA), still)
@@ -229,7 +230,29 @@ def follow_direction(y: SVDResult, dA: Any, at: Spectrum) -> SVDResult:
     turn = second_turn(adjoint(left) @ dA @ adjoint(right), at)
     if turn is not None:
         U, Vh = U @ beside_identity(turn, U.shape[-1]), adjoint(beside_identity(turn, Vh.shape[-2])) @ Vh
-    return SVDResult(U, y.S, Vh)
+    return SVDResult(U, with_sign(y.S, turn_U, turn_V, at), Vh)
+
+
+def with_motions(dA: Any) -> Any:
+    """Directions (N, ..., m, n), and behind them those in which outer levels of forward mode move them: what a
+    direction leaves tied or null follows its motion."""
+    plain, several = primal(dA), [primal(dA)]
+    while isinstance(dA, Tracer):
+        if hasattr(dA, "partials"):
+            several.append(np.reshape(primal(dA.partials), (-1, *plain.shape[1:])))
+        dA = dA.value
+    return np.concatenate(several)
+
+
+def with_sign(S: Any, turn_U: Any, turn_V: Any, at: Spectrum) -> Any:
+    """Traced S, of which a null value that passes zero with its sign moves the other way if a vector has turned."""
+    r = np.shape(S)[-1]
+    sign = np.real(diagonal(turn_U[..., :r, :r]) * diagonal(turn_V[..., :r, :r]))
+    turned = at.null & (sign < -0.5)
+    if not np.any(turned):
+        return S
+    plain = primal(S)
+    return np.where(turned, (plain + plain) - S, S)
 
 
 def left_null(y: SVDResult, U: Any, Vh: Any, dA: Any, at: Spectrum) -> Spectrum | None:
@@ -397,18 +420,86 @@ class Unresolved:
     __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __matmul__ = __rmatmul__ = __neg__ = refuse
 
 
-def unresolved(M: Any, residual: Any, at: Spectrum, noise: Any) -> bool:
-    """Whether a tangent along some direction asks for a part of the basis that the adapted one cannot give.
+def masked(d: Any, lost: Any, message: str) -> Unresolved:
+    """The tangent d without what is `lost`, which broadcasts over it, nor what it lacks already."""
+    if isinstance(d, Unresolved):
+        return d if d.lost is None else Unresolved(d.known, d.message, d.lost | lost)
+    return Unresolved(d, message, lost)
 
-    M (N, ..., r, r) = U^H D V in that basis, residual (N, ..., r) the size of D v_i outside the range of U, noise
-    (N, ..., 1, 1) what counts as nothing.
+
+def without(dU: Any, dVh: Any, lost: Any, message: str) -> tuple[Unresolved, Unresolved]:
+    """The tangents of singular vectors without those of the vectors `lost` (..., r), and of free columns."""
+    lost_U, lost_V = (
+        np.concatenate([lost, np.ones((*lost.shape[:-1], k - lost.shape[-1]), dtype=bool)], axis=-1)
+        for k in (np.shape(dU)[-1], np.shape(dVh)[-2])
+    )
+    return masked(dU, lost_U[..., None, :], message), masked(dVh, lost_V[..., :, None], message)
+
+
+def unresolved(M: Any, rest: Any, at: Spectrum, noise: Any) -> Any:
+    """(N, ..., r): whose tangents along a direction ask for a part of the basis that the adapted one cannot give.
+
+    M (N, ..., r, r) = U^H D V in that basis, `rest` by `outside`, noise (N, ..., 1, 1) what counts as nothing.
     """
     off = same_group(at) & ~np.eye(M.shape[-1], dtype=bool)
     null = at.null[..., :, None] & at.null[..., None, :]
     Sy = (M + adjoint(M)) / 2
-    if np.any(off & (np.abs(np.where(null, M, Sy)) > noise)):
-        return True
-    return residual is not None and bool(np.any(at.null & (residual > noise[..., 0])))
+    asked = off & (np.abs(np.where(null, M, Sy)) > noise)
+    lost = asked.any(axis=-1) | asked.any(axis=-2)
+    return lost if rest is None else lost | (at.null & (np.max(np.abs(rest), axis=-2) > noise[..., 0]))
+
+
+def other_slopes(dS: Any, given: Any, dA: Any) -> Any:
+    """(N, ..., r): where the slopes of values in two bases differ."""
+    dS, given, dA = primal(dS), primal(given), primal(dA)
+    m, n = dA.shape[-2:]
+    size = np.max(np.abs(dA), axis=(-2, -1), initial=0.0)[..., None] * (m * n) ** 0.5
+    return np.abs(dS - given) > tolerance(2 * SPLIT, min(m, n), dS.dtype) * size
+
+
+def outside(U: Any, Vh: Any, dA: Any, M: Any) -> Any:
+    """What dA makes of each thin right vector outside the range of U, as columns, or of each left one outside that of
+    V; None if the matrix is square."""
+    m, r = np.shape(U)[-2:]
+    if m > r:
+        return dA @ adjoint(Vh) - U @ M
+    return adjoint(adjoint(U) @ dA - M @ Vh) if np.shape(Vh)[-1] > r else None
+
+
+def motions(x: Any, tag: int) -> Any:
+    """The plain partials of x at that level of forward mode, or None."""
+    while isinstance(x, Tracer):
+        if x.tag == tag:
+            return primal(x.partials)
+        x = x.value
+    return None
+
+
+def turning(y: SVDResult, dA: Any, at: Spectrum) -> Any:
+    """(..., r): the vectors of ties and zeros that turn as outer derivatives move the block of dA that they follow; by
+    how much is not known here. Where a tape traces dA, that may be all."""
+    U, _, Vh, _ = split(*y)
+    if on_tape(dA):
+        tall_or_wide = np.shape(U)[-2] != np.shape(Vh)[-1]
+        return (same_group(at).sum(axis=-1) > 1) | (at.null & tall_or_wide)
+    M, lost = adjoint(U) @ dA @ adjoint(Vh), np.zeros(np.shape(y.S), dtype=bool)
+    rest, level = outside(U, Vh, dA, M), M
+    while isinstance(level, Tracer):
+        if hasattr(level, "partials"):
+            dM, dR, *parts = (motions(x, level.tag) for x in (M, rest, dA, U, Vh))
+            size = turning_noise(primal(dA), *parts)
+            dM, dR = (None if x is None else x.reshape(-1, *x.shape[2:]) for x in (dM, dR))
+            lost = lost | unresolved(dM, dR, at, size).any(axis=0)
+        level = level.value
+    return lost
+
+
+def turning_noise(dA: Any, ddA: Any, dU: Any, dVh: Any) -> Any:
+    """(..., 1, 1): what counts as nothing in U^H dA V when its factors move so."""
+    m, n = dA.shape[-2:]
+    turn = sum(size_of(x, (0, -2, -1)) for x in (dU, dVh) if x is not None)
+    size = turn * size_of(dA, (0, -2, -1)) + (0 if ddA is None else size_of(ddA, (0, 1, -2, -1)))
+    return tolerance(2 * SPLIT, min(m, n), dA.real.dtype) * (m * n) ** 0.5 * size[..., None]
 
 
 #: what to take in place of the vectors, in messages
@@ -431,15 +522,18 @@ def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
     n = Vh.shape[-1]
     M = adjoint(U) @ dA @ adjoint(Vh)
     size = np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0) * (m * n) ** 0.5
-    residual = None
-    if m > r:
-        residual = np.max(np.abs(dA @ adjoint(Vh) - U @ M), axis=-2)
-    elif n > r:
-        residual = np.max(np.abs(adjoint(U) @ dA - M @ Vh), axis=-1)
-    if not unresolved(M, residual, at, tolerance(2 * SPLIT, r, S.dtype) * size):
+    if not unresolved(M, outside(U, Vh, dA, M), at, tolerance(2 * SPLIT, r, S.dtype) * size).any():
         return None
     followed = unfollowed("singular vectors", where_tied(S, at), len(dA))
     return f"{followed}, or use {SMOOTH}, or svdvals for the values"
+
+
+def turned_on(vectors: str, where: str, values: str) -> str:
+    """What to say where the direction that a tie follows moves."""
+    return (
+        f"an outer derivative moves the direction that the {vectors} follow at {where}, and with it their basis: its "
+        f"derivative is not known; take {SMOOTH}, or the values alone ({values})"
+    )
 
 
 def unfollowed(vectors: str, where: str, directions: int) -> str:
