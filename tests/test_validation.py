@@ -254,7 +254,7 @@ def bent(factor: float) -> Any:
 
 
 def noisy(x: Any) -> Any:
-    return x**2 + 1e-3 * np.sin(1e9 * x)
+    return x**2 + 1e-3 * np.sin(1e17 * x)  # no two neighbouring numbers are alike
 
 
 POINT = np.array([1.0, 0.5, 2.0])
@@ -432,16 +432,16 @@ def test_an_order_that_does_not_exist() -> None:
 def test_differences_know_their_own_error(f: Any, slope: Any) -> None:
     x = np.array([0.3, 1.0, 2.5])
     (found,) = slopes(lambda x: (f(x),), (x,), [(np.ones(3),)])
-    assert np.max(np.abs(found.central[0] - slope(x))) <= found.accuracy[0]
+    assert np.all(np.abs(found.central[0] - slope(x)) <= found.accuracy[0])
     assert not found.kinked[0].any()
 
 
 def test_differences_are_sharp_on_smooth_functions() -> None:
     (found,) = slopes(lambda x: (np.sin(x),), (np.ones(3),), [(np.ones(3),)])
-    assert found.accuracy[0] < 1e-10
+    assert np.all(found.accuracy[0] < 1e-10)
 
 
-@pytest.mark.parametrize("at", [0.0, 1e-12, -1e-9], ids=str)
+@pytest.mark.parametrize("at", [0.0, 1e-15, -1e-14], ids=str)
 def test_differences_see_a_kink(at: float) -> None:
     (found,) = slopes(lambda x: (np.abs(x),), (np.array([at, 1.0]),), [(np.ones(2),)])
     assert found.kinked[0].tolist() == [True, False]
