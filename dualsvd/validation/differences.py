@@ -6,8 +6,9 @@ seen in f, divided by h) add up to least. That sum, times a margin, is the toler
 alone, never on the derivative that is being tested.
 
 A ladder can settle on a slope that f does not have: all its steps may be longer than the way to the next kink. So a
-slope stands only while no smaller step contradicts it beyond the noise there. Where one does, f is evaluated along a
-finer ladder, and a slope of that is taken if it settles before noise drowns it.
+slope stands only while no smaller step contradicts it beyond the noise there, which is measured by moving x in its last
+digits. Where one does, or no slope was found, f is evaluated along a finer ladder, and a slope of that is taken if it
+settles before noise drowns it. One that values contradict and do not settle is known to be wrong, and is not compared.
 """
 
 from __future__ import annotations
@@ -233,12 +234,14 @@ def _uncertain(walk: Walk, noise: float) -> Any:
 
 
 def _contradicted(slope: Found, walk: Walk, noise: float) -> Any:
-    """Mask: whether smaller steps find another slope, on either side or between them."""
+    """Mask: whether smaller steps find another slope, on either side or between them, or no kink where one was."""
     right, left = walk.sides
+    jump = slope.right - slope.left
     cases = (
         (slope.right, right, slope.one_sided),
         (slope.left, left, slope.one_sided),
         (slope.central, (right + left) / 2, np.where(slope.kinked, np.inf, slope.accuracy)),
+        (jump, right - left, np.where(slope.kinked, JUMP_STAYS * np.abs(jump), np.inf)),
     )
     masks = [_contradicts(bare, found, allowed + _uncertain(walk, noise)) for found, bare, allowed in cases]
     return np.any(masks, axis=(0, 1))

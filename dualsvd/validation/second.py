@@ -101,7 +101,7 @@ class SecondOrder:
         for column, slope in zip(columns, found):
             for k, (a, b, scale) in enumerate(zip(column, slope.central, self.scales)):
                 accuracy = slope.accuracy[k] / scale
-                known = accuracy <= slope.limit[k]
+                known = (accuracy <= slope.limit[k]) & ~slope.kinked[k]
                 worst.add_each(np.abs(a - b)[known] / scale, np.maximum(accuracy[known], self.allowed))
                 left_out += not np.all(known)
         self.study.add(HESSIAN_DIFFERENCES, worst)
