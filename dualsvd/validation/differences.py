@@ -114,14 +114,15 @@ def slopes(f: Callable[..., Leaves], x: Leaves, directions: Sequence[Leaves], ep
     walks = [_walks(f, x, direction, y, steps) for direction in directions]
     finer: list[list[Walk]] = []
     columns = []
-    for k in range(len(y)):
-        along = [walk[k] for walk in walks]
-        found, probes = _found([walk.among(STEPS) for walk in along]), [walk.among(PROBES) for walk in along]
-        last = max(_movement(along), _hidden(found, probes))
-        if any(_is_doubtful(slope, walk, last) for slope, walk in zip(found, probes)):
-            finer = finer or [_walks(f, x, direction, y, FINE) for direction in directions]
-            found = _found_below(found, [walk[k] for walk in finer], last)
-        columns.append(found)
+    with np.errstate(all="ignore"):  # steps that leave the domain, slopes that leave the range
+        for k in range(len(y)):
+            along = [walk[k] for walk in walks]
+            found, probes = _found([walk.among(STEPS) for walk in along]), [walk.among(PROBES) for walk in along]
+            last = max(_movement(along), _hidden(found, probes))
+            if any(_is_doubtful(slope, walk, last) for slope, walk in zip(found, probes)):
+                finer = finer or [_walks(f, x, direction, y, FINE) for direction in directions]
+                found = _found_below(found, [walk[k] for walk in finer], last)
+            columns.append(found)
     return [Slope(*(tuple(part) for part in zip(*outputs))) for outputs in zip(*columns)]
 
 
@@ -168,12 +169,11 @@ def _rounding(walks: Sequence[Walk]) -> float:
 
 def _slope(walk: Walk, noise: float) -> Found:
     right, left = walk.sides
-    with np.errstate(all="ignore"):
-        jump = np.abs(right - left)
-        kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
-        central, accuracy = _best(_rungs(np.where(kinked, 0, (right + left) / 2), STEPS, (2, 4), 4 * noise))
-        right, over_right = _best(_rungs(right, STEPS, (1, 2), 4 * noise))
-        left, over_left = _best(_rungs(left, STEPS, (1, 2), 4 * noise))
+    jump = np.abs(right - left)
+    kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
+    central, accuracy = _best(_rungs(np.where(kinked, 0, (right + left) / 2), STEPS, (2, 4), 4 * noise))
+    right, over_right = _best(_rungs(right, STEPS, (1, 2), 4 * noise))
+    left, over_left = _best(_rungs(left, STEPS, (1, 2), 4 * noise))
     everywhere = np.ones(walk.y.shape)
     one_sided = max(over_right, over_left) * everywhere
     return Found(central, right, left, accuracy * everywhere, one_sided, kinked, everywhere > 0, USELESS * everywhere)
@@ -302,12 +302,11 @@ def _settled(above: Found, mask: Any, walk: Walk, noise: float, scale: float) ->
     """The slopes that the smallest steps settle on, instead of those above."""
     part = Walk(walk.steps, walk.y[mask], walk.plus[:, mask], walk.minus[:, mask])
     above = Found(*(field[mask] for field in above))
-    with np.errstate(all="ignore"):
-        bare = part.sides
-        right = _uncontradicted(bare[0], above.right, above.one_sided, part, (1, 2), noise)
-        left = _uncontradicted(bare[1], above.left, above.one_sided, part, (1, 2), noise)
-        central = _uncontradicted((bare[0] + bare[1]) / 2, above.central, above.accuracy, part, (2, 4), noise)
-        mean = Rung((right.slope + left.slope) / 2, max(right.allowed, left.allowed), min(right.step, left.step))
+    bare = part.sides
+    right = _uncontradicted(bare[0], above.right, above.one_sided, part, (1, 2), noise)
+    left = _uncontradicted(bare[1], above.left, above.one_sided, part, (1, 2), noise)
+    central = _uncontradicted((bare[0] + bare[1]) / 2, above.central, above.accuracy, part, (2, 4), noise)
+    mean = Rung((right.slope + left.slope) / 2, max(right.allowed, left.allowed), min(right.step, left.step))
     middle = min(central, mean, key=lambda rung: rung.allowed)
     limit = ROUGH * max([scale, *(largest(rung.slope) for rung in (right, left, middle) if rung.allowed < np.inf)])
     accuracy = middle.allowed if middle.allowed <= limit else np.inf
