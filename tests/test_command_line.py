@@ -41,6 +41,14 @@ def save(path: Path, a: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.parametrize("gap", [1e-6, 1e-8])
+def test_close_to_a_tie_all_ways_agree(gap: float, rng: np.random.Generator) -> None:
+    U, V = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(2))
+    story = commands.tell(files.Matrix("near", (U * [1, 1 - gap, 0.3, 0.1]) @ V))
+    assert story.passed, str(story)
+    assert any("entry by entry" in report.subject for report in story.reports)
+
+
 @pytest.fixture
 def matrix_file(tmp_path: Path) -> Path:
     return save(tmp_path / "a.npy", A)

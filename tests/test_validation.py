@@ -157,6 +157,113 @@ def test_near_a_tie_the_tolerance_follows_the_conditioning(gap: float, rng: np.r
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Kinks nearby: what is right agrees, what is wrong does not
+
+Point = Callable[[np.random.Generator], Array]
+
+
+def turned(*S: float, dtype: str = "float64") -> Point:
+    """A matrix of these singular values."""
+
+    def matrix(rng: np.random.Generator) -> Array:
+        U, V = (np.linalg.qr(rng.standard_normal((len(S), len(S))))[0] for _ in range(2))
+        return ((U * np.array(S)) @ V).astype(dtype)
+
+    return matrix
+
+
+def mixed(least: float) -> Point:
+    """A generic matrix, zero, the identity, and the first one again but small."""
+
+    def stack(rng: np.random.Generator) -> Array:
+        A = rng.standard_normal((3, 3))
+        return np.stack([A, 0 * A, np.eye(3), least * A])
+
+    return stack
+
+
+def normal(n: int, scale: Any = 1.0) -> Point:
+    return lambda rng: rng.standard_normal((n, n)) * scale
+
+
+NEAR_KINKS: dict[str, tuple[Point, int]] = {  # and an order at which low_rank has a gap, or 0
+    **{f"gap of {gap:g}": (turned(1, 1 - gap, 0.3), 1) for gap in (1e-4, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11)},
+    "two gaps of 1e-6": (turned(2, 1 + 1e-6, 1, 1 - 1e-6), 2),
+    "two gaps of 1e-9": (turned(2, 1 + 1e-9, 1, 1 - 1e-9), 2),
+    "gap of 1e-9 in the middle": (turned(5, 4, 3, 3 - 1e-9, 1), 3),
+    "value of 1e-8": (turned(1, 0.5, 1e-8), 2),
+    "graded by 1e-4": (normal(3, [1, 1e-4, 1e-8]), 2),
+    "graded by 1e-10": (normal(3, [1, 1e-10, 1e-20]), 1),
+    "value of 1e-6 in single precision": (turned(1, 0.5, 1e-6, dtype="float32"), 1),
+    "gap of 1e-6 in single precision": (turned(1, 1 - 1e-6, 0.3, dtype="float32"), 0),
+    "a batch of all sizes": (mixed(1e-8), 0),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_KINKS)
+def test_a_right_derivative_agrees_close_to_a_kink(name: str, rng: np.random.Generator) -> None:
+    make, order = NEAR_KINKS[name]
+    A = make(rng)
+    functions = [ds.svdvals, ds.opnorm, ds.nuclear_norm, *[lambda A: ds.linalg.low_rank(A, order)] * (order > 0)]
+    for f in functions:
+        report = cross_validate(f, A)
+        assert report.passed, str(report)
+
+
+def test_a_right_derivative_agrees_where_rotations_meet_chance_ties(rng: np.random.Generator) -> None:
+    report = cross_validate(ds.svdvals, normal(130)(rng))
+    assert first.SWEEPS in names(report)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize(("gap", "order"), [(1e-4, 2), (1e-8, 2)])
+def test_second_derivatives_agree_close_to_a_kink(gap: float, order: int, rng: np.random.Generator) -> None:
+    report = cross_validate(ds.svdvals, turned(1, 1 - gap, 0.3)(rng), order=order)
+    assert second.HESSIAN_DIFFERENCES in names(report)
+    assert report.passed, str(report)
+
+
+SLIGHTLY, TWICE, NEGATED, LAST = "by 1e-3", "twice", "the other sign", "the last one twice"
+WRONGS: dict[str, Callable[[Array], Array]] = {
+    SLIGHTLY: lambda d: 1.001 * d,
+    TWICE: lambda d: 2 * d,
+    NEGATED: lambda d: -d,
+    LAST: lambda d: d * (1 + (np.arange(d.size) == d.size - 1)).reshape(d.shape).astype(d.dtype),
+}
+FOUND: dict[str, tuple[Point, int, set[str]]] = {  # which of them no way but differences can see
+    "generic": (normal(4), 2, {*WRONGS}),
+    "generic, in single precision": (lambda rng: normal(4)(rng).astype(np.float32), 2, {*WRONGS}),
+    "gap of 1e-4": (turned(1, 1 - 1e-4, 0.3), 1, {*WRONGS}),
+    "gap of 1e-7": (turned(1, 1 - 1e-7, 0.3), 1, {*WRONGS}),
+    "gap of 1e-10": (turned(1, 1 - 1e-10, 0.3), 1, {TWICE, NEGATED, LAST}),
+    "two gaps of 1e-6": (turned(2, 1 + 1e-6, 1, 1 - 1e-6), 2, {TWICE, NEGATED, LAST}),
+    "graded by 1e-4": (normal(3, [1, 1e-4, 1e-8]), 1, {*WRONGS}),
+    "graded by 1e-10": (normal(3, [1, 1e-10, 1e-20]), 1, {TWICE, NEGATED, LAST}),
+    "a batch of all sizes": (mixed(1e-8), 0, {*WRONGS}),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_wrong_derivative_is_found_close_to_a_kink(name: str, rng: np.random.Generator) -> None:
+    make, order, wrongs = FOUND[name]
+    A = make(rng)
+    for f in [ds.svdvals, *[lambda A: ds.linalg.low_rank(A, order)] * (order > 0)]:
+        for how in wrongs:
+            report = cross_validate(_both_wrong_alike(f, WRONGS[how]), A)
+            assert {first.FORWARD, first.ONE_SIDED} & failing(report), f"{how}: {report}"
+
+
+def _both_wrong_alike(f: Callable[[Any], Any], wrong: Callable[[Array], Array]) -> Callable[[Any], Any]:
+    own = ds.custom_rule(
+        f,
+        pushforward=lambda y, x, dx: wrong(ds.jvp(f, (x[0],), (dx[0],))[1]),
+        pullback=lambda y_bar, y, x: ds.vjp(f, x[0])[1](wrong(y_bar))[0],
+    )
+    CUSTOM.discard(own)
+    return own
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Kinks
 
 R = np.array([[3.0, 4.0], [-4.0, 3.0]])  # both singular values are 5
@@ -254,7 +361,7 @@ def bent(factor: float) -> Any:
 
 
 def noisy(x: Any) -> Any:
-    return x**2 + 1e-3 * np.sin(1e9 * x)
+    return x**2 + 1e-3 * np.sin(1e17 * x)  # no two neighbouring numbers are alike
 
 
 POINT = np.array([1.0, 0.5, 2.0])
@@ -432,16 +539,35 @@ def test_an_order_that_does_not_exist() -> None:
 def test_differences_know_their_own_error(f: Any, slope: Any) -> None:
     x = np.array([0.3, 1.0, 2.5])
     (found,) = slopes(lambda x: (f(x),), (x,), [(np.ones(3),)])
-    assert np.max(np.abs(found.central[0] - slope(x))) <= found.accuracy[0]
+    assert np.all(np.abs(found.central[0] - slope(x)) <= found.accuracy[0])
     assert not found.kinked[0].any()
+
+
+@pytest.mark.parametrize("at", [1e-7, -1e-8, 1e-9, -1e-11], ids=str)
+def test_differences_see_past_a_kink(at: float) -> None:
+    (found,) = slopes(lambda x: (np.abs(x),), (np.array([at, 1.0]),), [(np.ones(2),)])
+    assert not found.kinked[0].any()
+    assert np.all(np.abs(found.central[0] - np.sign([at, 1.0])) <= found.accuracy[0])
+    assert np.all(found.accuracy[0] < 0.1)
+
+
+def test_differences_look_no_closer_than_the_numbers_were_given() -> None:
+    x = np.array([1e-9, 1.0])
+    (found,) = slopes(lambda x: (np.abs(x),), (x,), [(np.ones(2),)], float(np.finfo(np.float32).eps))
+    assert found.kinked[0].tolist() == [True, False]
+
+
+def test_a_jump_within_the_smallest_steps_is_left_out() -> None:
+    (found,) = slopes(lambda x: (np.abs(x),), (np.array([3e-14, 1.0]),), [(np.ones(2),)])
+    assert not found.resolved[0].all() or found.kinked[0].any()
 
 
 def test_differences_are_sharp_on_smooth_functions() -> None:
     (found,) = slopes(lambda x: (np.sin(x),), (np.ones(3),), [(np.ones(3),)])
-    assert found.accuracy[0] < 1e-10
+    assert np.all(found.accuracy[0] < 1e-10)
 
 
-@pytest.mark.parametrize("at", [0.0, 1e-12, -1e-9], ids=str)
+@pytest.mark.parametrize("at", [0.0, 1e-15, -1e-14], ids=str)
 def test_differences_see_a_kink(at: float) -> None:
     (found,) = slopes(lambda x: (np.abs(x),), (np.array([at, 1.0]),), [(np.ones(2),)])
     assert found.kinked[0].tolist() == [True, False]

@@ -4,59 +4,133 @@ The step is not guessed. f is evaluated at x +- h D for a ladder of steps; Richa
 leading error; and the rung is taken at which truncation (how far neighbouring rungs differ) and rounding (the noise
 seen in f, divided by h) add up to least. That sum, times a margin, is the tolerance of the comparison: it depends on f
 alone, never on the derivative that is being tested.
+
+A ladder can settle on a slope that f does not have: all its steps may be longer than the way to the next kink. So a
+slope stands only while no smaller step contradicts it beyond the noise there, which is measured by moving x in its last
+digits. Where one does, or no slope was found, f is evaluated along a finer ladder, and a slope of that is taken if it
+settles before noise drowns it. One that values contradict and do not settle is known to be wrong, and is not compared.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DualSVDError
-from .limits import JUMP_OVER_NOISE, JUMP_STAYS, MARGIN, STEP_RATIO, STEPS
+from .limits import (
+    FINE,
+    JUMP_OVER_NOISE,
+    JUMP_STAYS,
+    LAST_DIGITS,
+    MARGIN,
+    PROBES,
+    ROUGH,
+    STEP_RATIO,
+    STEPS,
+    USELESS,
+)
 from .vectors import Leaves, largest, moved
+
+DOUBLE = float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Slope:
-    """The slope of each output along one direction, by values alone.
+    """The slope of each output along one direction, by values alone; all per output, of its shape.
 
-    central                per output, of its shape; 0 where there is a kink
-    right, left            per output, of its shape
-    accuracy               per output, the error to allow a central slope (absolute)
-    one_sided              per output, the error to allow a one-sided slope (absolute)
-    kinked                 per output, mask of the elements whose one-sided slopes differ
+    central                0 where there is a kink
+    right, left            one-sided
+    accuracy               the error to allow a central slope (absolute); infinite where nothing is known
+    one_sided              the error to allow a one-sided slope (absolute); likewise
+    kinked                 mask of the elements whose one-sided slopes differ
+    resolved               mask, False where values contradict the slopes they settle on, and no step is small enough to
+                           tell the right ones; `right` and `left` are those of longer steps then
+    limit                  the largest error, relative to what is compared, of a slope that decides anything
     """
 
     central: Leaves
     right: Leaves
     left: Leaves
-    accuracy: tuple[float, ...]
-    one_sided: tuple[float, ...]
+    accuracy: Leaves
+    one_sided: Leaves
     kinked: Leaves
+    resolved: Leaves
+    limit: Leaves
+
+    def is_smooth(self, scales: Sequence[float]) -> bool:
+        """Whether the values vouch for a function that is smooth along this direction."""
+        return all(
+            bool(np.all((a <= limit * scale) & ~mask))
+            for a, limit, scale, mask in zip(self.accuracy, self.limit, scales, self.kinked)
+        )
 
 
-def slopes(f: Callable[..., Leaves], x: Leaves, directions: Sequence[Leaves]) -> list[Slope]:
-    """The slopes of f at x along each direction; noise is judged from all directions together."""
-    y = f(*x)
-    ladders = [_ladder(f, x, direction, y) for direction in directions]
-    result: list[list[tuple[Any, ...]]] = [[] for _ in directions]
-    for k, value in enumerate(y):
-        rungs = [(np.stack(plus), np.stack(minus)) for plus, minus in (_output(ladder, k) for ladder in ladders)]
-        noise = _noise(value, rungs)
-        for i, (plus, minus) in enumerate(rungs):
-            result[i].append(_slope(np.asarray(value), plus, minus, noise))
-    return [Slope(*(tuple(part) for part in zip(*outputs))) for outputs in result]
+class Found(NamedTuple):
+    """What a Slope holds, of one output."""
+
+    central: Any
+    right: Any
+    left: Any
+    accuracy: Any
+    one_sided: Any
+    kinked: Any
+    resolved: Any
+    limit: Any
 
 
-def _ladder(f: Callable[..., Leaves], x: Leaves, direction: Leaves, y: Leaves) -> list[tuple[Leaves, Leaves]]:
-    return [(_value(f, moved(x, direction, step), y), _value(f, moved(x, direction, -step), y)) for step in STEPS]
+class Walk(NamedTuple):
+    """One output along one direction: its value at x, and those at x + h D and x - h D over the steps h."""
+
+    steps: tuple[float, ...]
+    y: Any
+    plus: Any
+    minus: Any
+
+    def among(self, steps: tuple[float, ...]) -> Walk:
+        """The part of the walk with these steps."""
+        rungs = [k for k, step in enumerate(self.steps) if step in steps]
+        return Walk(tuple(self.steps[k] for k in rungs), self.y, self.plus[rungs], self.minus[rungs])
+
+    @property
+    def h(self) -> Any:
+        return np.reshape(self.steps, (-1,) + (1,) * self.y.ndim)
+
+    @property
+    def sides(self) -> tuple[Any, Any]:
+        """The slopes to the right and to the left."""
+        return (self.plus - self.y) / self.h, (self.y - self.minus) / self.h
 
 
-def _output(ladder: list[tuple[Leaves, Leaves]], k: int) -> tuple[list[Any], list[Any]]:
-    return [plus[k] for plus, _ in ladder], [minus[k] for _, minus in ladder]
+def slopes(f: Callable[..., Leaves], x: Leaves, directions: Sequence[Leaves], eps: float = DOUBLE) -> list[Slope]:
+    """The slopes of f at x along each direction; noise is judged from all directions together.
+
+    eps   the precision in which x was given: steps below it tell of other points
+    """
+    y = tuple(map(np.asarray, f(*x)))
+    steps = (*STEPS, *(step for step in (*PROBES, LAST_DIGITS) if step >= eps))
+    walks = [_walks(f, x, direction, y, steps) for direction in directions]
+    finer: list[list[Walk]] = []
+    columns = []
+    with np.errstate(all="ignore"):  # steps that leave the domain, slopes that leave the range
+        for k in range(len(y)):
+            along = [walk[k] for walk in walks]
+            found, probes = _found([walk.among(STEPS) for walk in along]), [walk.among(PROBES) for walk in along]
+            last = max(_movement(along), _hidden(found, probes))
+            if any(_is_doubtful(slope, walk, last) for slope, walk in zip(found, probes)):
+                finer = finer or [_walks(f, x, direction, y, FINE) for direction in directions]
+                found = _found_below(found, [walk[k] for walk in finer], last)
+            columns.append(found)
+    return [Slope(*(tuple(part) for part in zip(*outputs))) for outputs in zip(*columns)]
+
+
+def _walks(f: Callable[..., Leaves], x: Leaves, direction: Leaves, y: Leaves, steps: tuple[float, ...]) -> list[Walk]:
+    """The walk of each output along that direction."""
+    plus = [_value(f, moved(x, direction, step), y) for step in steps]
+    minus = [_value(f, moved(x, direction, -step), y) for step in steps]
+    return [Walk(steps, v, np.stack(p), np.stack(m)) for v, p, m in zip(y, zip(*plus), zip(*minus))]
 
 
 def _value(f: Callable[..., Leaves], x: Leaves, y: Leaves) -> Leaves:
@@ -68,10 +142,19 @@ def _value(f: Callable[..., Leaves], x: Leaves, y: Leaves) -> Leaves:
         return tuple(np.full(np.shape(v), np.nan) for v in y)
 
 
-def _noise(y: Any, rungs: Sequence[tuple[Any, Any]]) -> float:
+# -- the ladder
+
+
+def _found(walks: Sequence[Walk]) -> list[Found]:
+    """The slopes of one output along each direction."""
+    noise = _noise(walks)
+    return [_slope(walk, noise) for walk in walks]
+
+
+def _noise(walks: Sequence[Walk]) -> float:
     """How uncertain the values of f are: the wobble of its slopes over the smallest steps, where truncation is gone."""
-    wobble = float(np.finfo(np.asarray(y).dtype).eps) * largest(y)
-    for plus, minus in rungs:
+    wobble = _rounding(walks)
+    for _, _, plus, minus in walks:
         fine = _richardson(np.stack([(plus[k] - minus[k]) / (2 * STEPS[k]) for k in range(-4, 0)]), (2, 4))
         change = largest(fine[-1] - fine[-2]) * STEPS[-1]
         if np.isfinite(change):
@@ -79,16 +162,21 @@ def _noise(y: Any, rungs: Sequence[tuple[Any, Any]]) -> float:
     return wobble
 
 
-def _slope(y: Any, plus: Any, minus: Any, noise: float) -> tuple[Any, ...]:
-    steps = np.asarray(STEPS).reshape((-1,) + (1,) * y.ndim)
-    right, left = (plus - y) / steps, (y - minus) / steps
-    with np.errstate(all="ignore"):
-        jump = np.abs(right - left)
-        kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
-        central, accuracy = _extrapolated(np.where(kinked, 0, (right + left) / 2), (2, 4), noise)
-        right, over_right = _extrapolated(right, (1, 2), noise)
-        left, over_left = _extrapolated(left, (1, 2), noise)
-    return central, right, left, accuracy, max(over_right, over_left), kinked
+def _rounding(walks: Sequence[Walk]) -> float:
+    """That of the values at x."""
+    return max((float(np.finfo(walk.y.dtype).eps) * largest(walk.y) for walk in walks), default=0.0)
+
+
+def _slope(walk: Walk, noise: float) -> Found:
+    right, left = walk.sides
+    jump = np.abs(right - left)
+    kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
+    central, accuracy = _best(_rungs(np.where(kinked, 0, (right + left) / 2), STEPS, (2, 4), 4 * noise))
+    right, over_right = _best(_rungs(right, STEPS, (1, 2), 4 * noise))
+    left, over_left = _best(_rungs(left, STEPS, (1, 2), 4 * noise))
+    everywhere = np.ones(walk.y.shape)
+    one_sided = max(over_right, over_left) * everywhere
+    return Found(central, right, left, accuracy * everywhere, one_sided, kinked, everywhere > 0, USELESS * everywhere)
 
 
 def _richardson(slopes: Any, powers: tuple[int, ...]) -> Any:
@@ -98,12 +186,157 @@ def _richardson(slopes: Any, powers: tuple[int, ...]) -> Any:
     return slopes
 
 
-def _extrapolated(slopes: Any, powers: tuple[int, ...], noise: float) -> tuple[Any, float]:
-    """The best rung after extrapolation, and the error to allow it."""
-    slopes = _richardson(slopes, powers)
-    best, allowed = slopes[-1], np.inf
-    for k in range(1, len(slopes)):
-        estimate = MARGIN * (largest(slopes[k] - slopes[k - 1]) + 4 * noise / STEPS[k + len(powers)])
-        if estimate < allowed:
-            best, allowed = slopes[k], estimate
-    return best, allowed
+class Rung(NamedTuple):
+    """A slope after extrapolation, the error to allow it, and the smallest step in it."""
+
+    slope: Any
+    allowed: float
+    step: float
+
+
+def _rungs(slopes: Any, steps: tuple[float, ...], powers: tuple[int, ...], noise: float) -> list[Rung]:
+    """What each step of a ladder gives."""
+    slopes, smallest = _richardson(slopes, powers), steps[len(powers) :]
+    return [
+        Rung(after, MARGIN * (largest(after - before) + noise / step), step)
+        for before, after, step in zip(slopes, slopes[1:], smallest[1:])
+    ]
+
+
+def _best(rungs: Sequence[Rung]) -> tuple[Any, float]:
+    """The slope of which most is known; of the last rung where nothing is known of any."""
+    best = min(rungs, key=lambda rung: rung.allowed)
+    return (best.slope, best.allowed) if best.allowed < np.inf else (rungs[-1].slope, np.inf)
+
+
+# -- below the ladder
+
+
+def _movement(walks: Sequence[Walk]) -> float:
+    """How far the values move when x moves in its last digits: the noise to expect of the smallest steps."""
+    last = [walk.among((LAST_DIGITS,)) for walk in walks]
+    moves = [largest(np.nan_to_num(side - walk.y)) for walk in last for side in (walk.plus, walk.minus)]
+    return max(_rounding(walks), *moves, 0.0)
+
+
+def _hidden(found: Sequence[Found], walks: Sequence[Walk]) -> float:
+    """How far values ought to have moved that have not moved at all: they are rounded to no less than that."""
+    hidden = [0.0]
+    for slope, walk in zip(found, walks):
+        for expected, side in ((slope.right, walk.plus), (slope.left, walk.minus)):
+            hidden.append(largest(np.where(side == walk.y, np.abs(np.nan_to_num(expected)) * walk.h, 0.0)))
+    return max(hidden)
+
+
+def _uncertain(walk: Walk, noise: float) -> Any:
+    """The error to allow the bare slopes of a walk."""
+    return MARGIN * noise / walk.h
+
+
+def _contradicted(slope: Found, walk: Walk, noise: float) -> Any:
+    """Mask: whether smaller steps find another slope, on either side or between them, or no kink where one was."""
+    right, left = walk.sides
+    jump = slope.right - slope.left
+    cases = (
+        (slope.right, right, slope.one_sided),
+        (slope.left, left, slope.one_sided),
+        (slope.central, (right + left) / 2, np.where(slope.kinked, np.inf, slope.accuracy)),
+        (jump, right - left, np.where(slope.kinked, JUMP_STAYS * np.abs(jump), np.inf)),
+    )
+    masks = [_contradicts(bare, found, allowed + _uncertain(walk, noise)) for found, bare, allowed in cases]
+    return np.any(masks, axis=(0, 1))
+
+
+def _contradicts(bare: Any, found: Any, allowed: Any) -> Any:
+    """Mask; a value that has not moved at all tells of its rounding, not of its slope."""
+    return (np.abs(bare - found) > allowed) & (bare != 0)
+
+
+def _uncontradicted(bare: Any, above: Any, allowed: Any, walk: Walk, powers: tuple[int, ...], noise: float) -> Rung:
+    """The slope of which most is known among those that no smaller step contradicts."""
+    told = np.where((bare == 0) & (np.abs(above) > allowed), np.nan, bare)
+    rungs = _rungs(told, walk.steps, powers, noise)
+    uncertain = _uncertain(walk, noise)
+    for rung in sorted(rungs, key=lambda rung: rung.allowed):
+        smaller = np.asarray(walk.steps) < rung.step
+        if not np.any(_contradicts(bare[smaller], rung.slope, rung.allowed + uncertain[smaller])):
+            return rung
+    return Rung(rungs[-1].slope, np.inf, walk.steps[-1])
+
+
+class Below(NamedTuple):
+    """What a finer ladder gives for the elements of a mask, and the smallest step that this takes, or would take."""
+
+    mask: Any
+    found: Found
+    settled: bool
+    step: float
+
+
+def _is_doubtful(slope: Found, probes: Walk, noise: float) -> bool:
+    """Whether smaller steps contradict a slope, or none is found: where they are not too small for the numbers."""
+    scale = max(largest(slope.right), largest(slope.left), largest(probes.y))
+    unsettled = bool(probes.steps) and not np.all(slope.accuracy <= USELESS * scale)
+    return unsettled or bool(np.any(_contradicted(slope, probes, noise)))
+
+
+def _found_below(found: Sequence[Found], walks: Sequence[Walk], noise: float) -> list[Found]:
+    """The slopes of one output along each direction, where smaller steps may tell more of them."""
+    noise = max(noise, _hidden(found, walks))
+    contradicted = [_contradicted(slope, walk, noise) for slope, walk in zip(found, walks)]
+    sides = [side[~mask] for s, mask in zip(found, contradicted) for side in (s.right, s.left)]
+    scale = max(largest(walks[0].y), *map(largest, sides))
+    below = []
+    for slope, mask, walk in zip(found, contradicted, walks):
+        below.append(_settled(slope, mask | ~(slope.accuracy <= USELESS * scale), walk, noise, scale))
+        if not below[-1].settled:
+            below[-1] = _settled(slope, mask, walk, noise, scale)
+    if not any(part.mask.any() for part in below):
+        return list(found)
+    smallest = min(part.step for part in below if part.mask.any())
+    floor = MARGIN * noise / np.where(np.any([part.mask for part in below], axis=0), smallest, PROBES[0])
+    return [_merged(s, part, floor) for s, part in zip(found, below)]
+
+
+def _settled(above: Found, mask: Any, walk: Walk, noise: float, scale: float) -> Below:
+    """The slopes that the smallest steps settle on, instead of those above."""
+    part = Walk(walk.steps, walk.y[mask], walk.plus[:, mask], walk.minus[:, mask])
+    above = Found(*(field[mask] for field in above))
+    bare = part.sides
+    right = _uncontradicted(bare[0], above.right, above.one_sided, part, (1, 2), noise)
+    left = _uncontradicted(bare[1], above.left, above.one_sided, part, (1, 2), noise)
+    central = _uncontradicted((bare[0] + bare[1]) / 2, above.central, above.accuracy, part, (2, 4), noise)
+    mean = Rung((right.slope + left.slope) / 2, max(right.allowed, left.allowed), min(right.step, left.step))
+    middle = min(central, mean, key=lambda rung: rung.allowed)
+    limit = ROUGH * max([scale, *(largest(rung.slope) for rung in (right, left, middle) if rung.allowed < np.inf)])
+    accuracy = middle.allowed if middle.allowed <= limit else np.inf
+    if mean.allowed <= limit:
+        kinked = np.abs(right.slope - left.slope) > right.allowed + left.allowed
+        slopes = np.where(kinked, 0, middle.slope)
+        found = Found(slopes, right.slope, left.slope, accuracy, mean.allowed, kinked, True, ROUGH)
+    else:  # the slope in the middle settles sooner than those on the sides, where there is no kink
+        kinked = above.kinked & (accuracy == np.inf)
+        found = above._replace(central=middle.slope, accuracy=accuracy, kinked=kinked, resolved=False, limit=ROUGH)
+    settled = bool(mask.any() and accuracy < np.inf)
+    return Below(mask, found, settled, middle.step if settled else _change(above, part, noise))
+
+
+def _change(above: Found, walk: Walk, noise: float) -> float:
+    """The step that would tell the slopes: below the largest one that finds others than those above."""
+    seen = [step for step in walk.steps if np.any(_contradicted(above, walk.among((step,)), noise))]
+    return max(seen, default=PROBES[0]) / STEP_RATIO
+
+
+def _merged(above: Found, below: Below, floor: Any) -> Found:
+    """The slopes from the finer ladder, and beside them those from above that nothing contradicts; all known no better
+    than the steps at which this function changes can tell."""
+    rough = above._replace(limit=np.maximum(above.limit, ROUGH))
+    merged = Found(*(_put(field, below.mask, inside) for field, inside in zip(rough, below.found)))
+    return merged._replace(accuracy=merged.accuracy + floor, one_sided=merged.one_sided + floor)
+
+
+def _put(field: Any, mask: Any, inside: Any) -> Any:
+    """A copy of the field with other elements where the mask is true."""
+    result = np.array(field)
+    result[mask] = inside
+    return result

@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import DualSVDError
 
 
@@ -43,6 +45,17 @@ class Worst:
             ratio = math.inf
         if ratio > self.ratio:
             self.error, self.tolerance, self.ratio = error, tolerance, ratio
+
+    def add_each(self, errors: Any, tolerances: Any) -> None:
+        """Take comparisons of many elements into account."""
+        errors, tolerances = np.broadcast_arrays(errors, tolerances)
+        if not errors.size:
+            self.add(0.0, 0.0)
+            return
+        with np.errstate(all="ignore"):
+            ratios = np.where(errors == 0, 0.0, errors / tolerances)
+        k = int(np.argmax(np.where(np.isnan(ratios), np.inf, ratios)))
+        self.add(float(errors.flat[k]), float(tolerances.flat[k]))
 
 
 def _finite(part: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from ..transforms import jvp, vjp
 from .differences import slopes
 from .first import REFUSALS, FirstOrder
-from .limits import AGREEMENT_SECOND, EXHAUSTIVE_SECOND, RANDOM, USELESS
+from .limits import AGREEMENT_SECOND, EXHAUSTIVE_SECOND, RANDOM
 from .report import Worst
 from .vectors import Leaves, dimensions, double, inner, largest, length, plain, random_like
 
@@ -97,12 +97,12 @@ class SecondOrder:
 
     def _compare_differences(self, columns: list[Leaves]) -> None:
         worst, left_out = Worst(), 0
-        found = slopes(lambda *x: plain(self._gradient(*x)), double(self.x), self.directions)
+        found = slopes(lambda *x: plain(self._gradient(*x)), double(self.x), self.directions, self.study.eps)
         for column, slope in zip(columns, found):
-            for a, b, accuracy, scale in zip(column, slope.central, slope.accuracy, self.scales):
-                if accuracy / scale <= USELESS:
-                    worst.add(largest(a - b) / scale, max(accuracy / scale, self.allowed))
-                else:
-                    left_out += 1
+            for k, (a, b, scale) in enumerate(zip(column, slope.central, self.scales)):
+                accuracy = slope.accuracy[k] / scale
+                known = (accuracy <= slope.limit[k]) & ~slope.kinked[k]
+                worst.add_each(np.abs(a - b)[known] / scale, np.maximum(accuracy[known], self.allowed))
+                left_out += not np.all(known)
         self.study.add(HESSIAN_DIFFERENCES, worst)
         self.study.leave_out(left_out, "the Hessian")
