@@ -75,17 +75,30 @@ class SecondOrder:
         self.study.count_conditioning(max(changes, default=0.0), "second derivative")
 
     def _compare_nestings(self, columns: list[Leaves]) -> None:
-        by_reverse, by_forward = Worst(), Worst()
-        v = self.directions[0]
-        scale_v = sum(s * length(d) for s, d in zip(self.scales, v)) or 1.0
+        for name, nesting, compare in (
+            (HESSIAN_REVERSE, "reverse over forward", self._by_reverse),
+            (HESSIAN_FORWARD, "forward over forward", self._by_forward),
+        ):
+            try:
+                self.study.add(name, compare(columns))
+            except REFUSALS as error:
+                self.study.refuse(nesting, error)
+
+    def _by_reverse(self, columns: list[Leaves]) -> Worst:
+        worst = Worst()
         for u, column in zip(self.directions, columns):
             other = plain(vjp(self._slope_along(u), *self.x)[1](1.0))
             for a, b, scale in zip(other, column, self.scales):
-                by_reverse.add(largest(a - b) / scale, self.allowed)
+                worst.add(largest(a - b) / scale, self.allowed)
+        return worst
+
+    def _by_forward(self, columns: list[Leaves]) -> Worst:
+        worst, v = Worst(), self.directions[0]
+        scale = sum(s * length(d) for s, d in zip(self.scales, v)) or 1.0
+        for u, column in zip(self.directions, columns):
             twice = float(jvp(self._slope_along(u), self.x, v)[1])
-            by_forward.add(abs(twice - inner(v, column)) / scale_v, self.allowed)
-        self.study.add(HESSIAN_REVERSE, by_reverse)
-        self.study.add(HESSIAN_FORWARD, by_forward)
+            worst.add(abs(twice - inner(v, column)) / scale, self.allowed)
+        return worst
 
     def _compare_symmetry(self, columns: list[Leaves]) -> None:
         worst = Worst()
