@@ -405,7 +405,8 @@ class FirstOrder:
         if not self._is_known(y_bar, slope.accuracy, slope):
             return False
         allowed = max(uncertain / scale, self.allowed(AGREEMENT))
-        worst.add(abs(along - inner(y_bar, slope.central)) / scale, allowed)
+        seen = tuple(np.where(w == 0, 0, c) for w, c in zip(y_bar, slope.central))  # the others may not be known
+        worst.add(abs(along - inner(y_bar, seen)) / scale, allowed)
         return True
 
     def _is_known(self, y_bar: Leaves, accuracy: Leaves, slope: Slope) -> bool:
