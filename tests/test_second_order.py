@@ -782,3 +782,25 @@ def test_smooth_functions_of_all_values_where_some_are_zero(g, a, rng):
         np.testing.assert_allclose(ds.hvp(f, np.stack([a] * 9), np.stack([d] * 9)), np.stack([2 * d] * 9), atol=1e-12)
         whole = ds.jacobian(lambda a: ds.gradient(f, a), a, mode="forward", chunk=a.size)
         np.testing.assert_allclose(whole.reshape(a.size, a.size), 2 * np.eye(a.size), atol=1e-12)
+
+
+def test_third_derivatives_of_weights_that_vanish_to_first_order():
+    """A weight, and its tangent along either direction, may be zero where the mixed one is not."""
+    cubes = lambda A: np.sum((ds.svdvals(A) - 1) ** 3)  # noqa: E731, of which D^3 f(I)[V, W] = 3 (V W + W V)
+    eye, a, d = np.eye(2), np.diag([2.0, 2.0, 1.0]), np.diag([0.0, 0.0, 1.0])
+    third = ds.jvp(lambda z: ds.hvp(cubes, z, eye), (eye,), (eye,))[1]
+    np.testing.assert_allclose(third, 6 * eye, atol=1e-13)
+    simple = lambda A: (ds.svdvals(A)[2] - 1) ** 3  # noqa: E731, beside a tie
+    third = ds.jvp(lambda z: ds.hvp(simple, z, d), (a,), (d,))[1]
+    np.testing.assert_allclose(third, 6 * d, atol=1e-13)
+
+
+@pytest.mark.parametrize("values", [ds.svdvals, ds.eigvalsh], ids=["svdvals", "eigvalsh"])
+def test_linearize_over_linearize_at_a_tie_is_refused(values):
+    """The slopes of the first are those of a basis that the second does not know."""
+    f, u = lambda A: np.sum(values(A) ** 2), np.diag([1.0, -1.0])
+    push = lambda z: ds.linearize(f, z)[1](u)  # noqa: E731
+    assert ds.linearize(push, np.diag([2.0, 1.0]))[1](-u) == pytest.approx(-4)
+    assert ds.jvp(push, (np.eye(2),), (-u,))[1] == pytest.approx(-4)
+    with pytest.raises(ds.DegenerateError, match="linearize over linearize"):
+        ds.linearize(push, np.eye(2))[1](-u)

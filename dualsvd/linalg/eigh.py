@@ -49,7 +49,15 @@ from .matrices import (
     with_diagonal,
 )
 from .svd import values_along
-from .tied_values import change_by, check_sloped, known_curvature, least_weights, smooth_dyads, take_slopes
+from .tied_values import (
+    change_by,
+    check_sloped,
+    known_curvature,
+    least_weights,
+    refuse_sloped,
+    smooth_dyads,
+    take_slopes,
+)
 from .ties import (
     Unresolved,
     follow,
@@ -296,8 +304,7 @@ def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Optio
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
         need_all_directions()
-        if on_tape(a):
-            take_slopes(y)
+        (take_slopes if on_tape(a) else refuse_sloped)(y)
         factors = eigh_turned(factors, dA, at)
     Q = factors.eigenvectors
     return np.real(np.sum(np.conj(Q) * (dA @ Q), axis=-2))

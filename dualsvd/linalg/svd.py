@@ -80,6 +80,7 @@ from .tied_values import (
     check_sloped,
     known_curvature,
     least_weights,
+    refuse_sloped,
     smooth_dyads,
     sum_of_dyads,
     take_slopes,
@@ -379,10 +380,10 @@ def svd_pullback_rule(
     if U_bar is None and S_bar is None and Vh_bar is None:
         return (None,)
     at = spectrum(factors.S, options, tail_of(factors.S, options))
-    admit(factors, U_bar, S_bar, Vh_bar, at, options)
     (a,), A_bar = operands, None
     if S_bar is not None and np.any(at.degenerate):
         check_sloped(factors.S, S_bar, at)
+    admit(factors, U_bar, S_bar, Vh_bar, at, options)
     if S_bar is not None and a is not None and np.any(at.degenerate) and on_tape(factors.S):
         shared = (same_group(at).sum(axis=-1) > 1) | (at.null & (not signed_zeros(factors)))
         zero = primal(S_bar).dtype.type(0)
@@ -443,8 +444,7 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if np.any(at.degenerate):
         meet_tie(y, at, options)
         need_all_directions()
-        if on_tape(a):
-            take_slopes(y)
+        (take_slopes if on_tape(a) else refuse_sloped)(y)
     return followed_slopes(factors, a, dA, at, options)
 
 

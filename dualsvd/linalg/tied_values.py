@@ -50,9 +50,10 @@ HVP = "take hvp, or hessian without a mode, which go forward over reverse"
 
 
 def vanishes(x: Any) -> bool:
-    """Whether x is zero, and so are its tangents at every level that carries some; what a tape may yet ask is not."""
+    """Whether x is zero, and so are its tangents at every level that carries some, and theirs; what a tape may yet ask
+    is not."""
     while isinstance(x, Tracer):
-        if not hasattr(x, "partials") or on_tape(x.partials) or np.any(primal(x.partials)):
+        if not hasattr(x, "partials") or on_tape(x.partials) or not vanishes(x.partials):
             return False
         x = x.value
     return not np.any(x)
@@ -337,6 +338,15 @@ _sloped: Table = {}
 def take_slopes(y: Any) -> None:
     """Called where traced values y have slopes in a basis that follows a direction, unknown to their pullback."""
     remember(primal(y), True, _sloped)
+
+
+def refuse_sloped(y: Any) -> None:
+    """DegenerateError for slopes of such values along another direction: they would be those of another basis."""
+    if recall(y, _sloped):
+        raise DegenerateError(
+            "a second derivative of values that are repeated or zero by linearize over linearize does not know the "
+            f"basis that followed the first direction; {HVP}, or jvp in place of linearize"
+        )
 
 
 def check_sloped(y: Any, y_bar: Any, at: Spectrum) -> None:
