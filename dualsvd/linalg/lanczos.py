@@ -447,7 +447,7 @@ def finish(operator: Operator, basis: Basis, ritz: Ritz, bound: float) -> Leadin
     near = np.dot(ritz.vector.astype(operator.dtype), basis.rows[: basis.size])
     size, u, v = operator.pair(near / length(near))
     sigma = math.ldexp(size, operator.exponent)
-    residual = max((bound + operator.rounding) * sigma, math.ulp(sigma)) + operator.underflow
+    residual = operator.error(sigma, bound + operator.rounding)
     second = math.ldexp(math.sqrt(max(ritz.second, 0.0)), operator.exponent)
     return Leading(sigma, u, v, residual, second, basis.k)
 
@@ -463,5 +463,5 @@ def dense_leading(operator: Operator) -> Leading:
     U, S, Vh = np.linalg.svd(operator.dense(), full_matrices=False)
     sigma, second = (math.ldexp(float(s), operator.exponent) for s in (S[0], S[1] if len(S) > 1 else 0.0))
     u, v = (x.astype(operator.given, copy=False) for x in (U[:, 0], np.conj(Vh[0])))
-    residual = max(DENSE_ROUNDING * operator.rounding * sigma, math.ulp(sigma)) + operator.underflow
+    residual = operator.error(sigma, DENSE_ROUNDING * operator.rounding)
     return Leading(sigma, u, v, residual, second, 0)

@@ -117,6 +117,10 @@ class Operator:
         m, n = self.shape
         return math.sqrt(max(m, n)) * min(m, n) * float(np.finfo(self.dtype).smallest_subnormal)
 
+    def error(self, sigma: float, relative: float) -> float:
+        """What sigma may be off by where its relative error is bounded: no less than its last digit."""
+        return max(relative * sigma, math.ulp(sigma)) + self.underflow
+
     @property
     def wide(self) -> bool:
         return self.shape[0] < self.shape[1]
