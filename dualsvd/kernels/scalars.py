@@ -159,8 +159,9 @@ def _register_operators() -> None:
     for name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv"):
         compile_as(getattr(operator, name), of_numbers(getattr(operator, name)), *_forms(2))
         compile_as(getattr(operator, "i" + name), of_numbers(getattr(operator, name)), *_forms(2))
-    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
-        compile_as(getattr(operator, name), getattr(operator, name), *_forms(2))
+    for name, compare in COMPARISONS.items():
+        compile_as(compare, compare, *_forms(2))
+        compile_as(getattr(np, name), compare, *_forms(2))
     for name in ("neg", "pos"):
         compile_as(getattr(operator, name), getattr(operator, name), *_forms(1))
     compile_as(abs, abs, *_forms(1))
@@ -169,7 +170,7 @@ def _register_operators() -> None:
     compile_as(round, rules.functions["rint"], (ScalarType,))
     compile_as(round, _round, (ScalarType, types.Integer))
     compile_as(bool, lambda x: rules.primal(x) != 0, *_forms(1))
-    compile_as(operator.not_, lambda x: rules.primal(x) == 0, *_forms(1))
+    compile_as(operator.not_, _is_zero, *_forms(1))
     for extremum, best in ((max, _largest), (min, _smallest)):
         for arity in (2, 3, 4):
             compile_as(extremum, lambda *xs, best=best: best(xs), *_forms(arity))
@@ -209,8 +210,6 @@ def _register_table() -> None:
     for name, decide in _DECISIONS.items():
         compile_as(getattr(np, name), decide, *_forms(1))
         compile_as(getattr(math, name), decide, *_forms(1))
-    for name, compare in COMPARISONS.items():
-        compile_as(getattr(np, name), compare, *_forms(2))
     for name, decide in _LOGIC.items():
         compile_as(getattr(np, name), decide, *_forms(arity(decide)))
     compile_as(np.real, rules.real, *_forms(1))
@@ -227,6 +226,10 @@ _DECISIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _is_zero(x: Any) -> Any:
+    return rules.primal(x) == 0
+
+
 #: NumPy's names of the operators
 COMPARISONS: dict[str, Callable[..., Any]] = {
     "equal": operator.eq,
@@ -237,16 +240,12 @@ COMPARISONS: dict[str, Callable[..., Any]] = {
     "greater_equal": operator.ge,
 }
 _LOGIC: dict[str, Callable[..., Any]] = {
-    "logical_not": lambda x: _is_zero(x),
+    "logical_not": _is_zero,
     "logical_and": lambda x, y: ~_is_zero(x) & ~_is_zero(y),
     "logical_or": lambda x, y: ~(_is_zero(x) & _is_zero(y)),
     "logical_xor": lambda x, y: _is_zero(x) ^ _is_zero(y),
     "signbit": lambda x: rules.functions["copysign"](rules.primal(x) * 0 + 1, rules.primal(x)) < 0,
 }
-
-
-def _is_zero(x: Any) -> Any:
-    return rules.primal(x) == 0
 
 
 def _reals(x: Any) -> tuple[Any, ...]:
@@ -430,10 +429,13 @@ def _isscalar(element):
 
 @_overload(np.angle)
 def _angle(z, deg=False):
-    if not isinstance(z, DualType):
-        return None
-    radian, degree = (as_dtype(real_type(lane_type(z))).type(x) for x in (1, 180 / np.pi))
-    return lambda z, deg=False: np.arctan2(np.imag(z), np.real(z)) * (degree if deg else radian)
+    return angle_of(z) if isinstance(z, DualType) else None
+
+
+def angle_of(number: DualType) -> Callable[..., Any]:
+    """np.angle of such numbers, and of arrays of them."""
+    radian, degree = (as_dtype(real_type(lane_type(number))).type(x) for x in (1, 180 / np.pi))
+    return lambda z, deg=False: np.arctan2(z.imag, z.real) * (degree if deg else radian)
 
 
 def _known(x: Any, decide: Callable[..., bool]) -> Any:
@@ -462,11 +464,16 @@ def _full_like(a, fill_value, dtype=None):
     return None
 
 
+def is_none(t: Any) -> bool:
+    """Whether an argument was left out, or is None."""
+    return t is None or isinstance(t, (types.NoneType, types.Omitted))
+
+
 def _has_own(a: types.Type, dtype: Any) -> bool:
     """Whether a is a Dual, and the dtype its own or left out; another would lose the derivative."""
     if not isinstance(a, DualType):
         return False
-    if dtype is None or isinstance(dtype, (types.NoneType, types.Omitted)):
+    if is_none(dtype):
         return True
     if isinstance(dtype, types.DTypeSpec) and dtype.dtype == lane_type(a):
         return True

@@ -18,9 +18,9 @@ from numba.parfors import parfor
 from ... import dual as rules
 from ...elementary import BY_NAME
 from ...errors import MissingRuleError
-from ..number_types import DualType, ScalarType, is_complex_type, lane_type, real_type
-from ..scalars import COMPARISONS, lower, of_numbers, refusal, stage
-from .model import DualArrayType, allocator, element_type, is_none, is_operand, ndim_of, overload_array
+from ..number_types import DualType, ScalarType, is_complex_type, lane_type
+from ..scalars import COMPARISONS, angle_of, is_none, lower, of_numbers, refusal, stage
+from .model import DualArrayType, allocator, element_type, holds_no_derivatives, is_operand, ndim_of, overload_array
 from .source import broadcast, definition, from_source, loops_over
 
 
@@ -82,9 +82,7 @@ def _register_in_place(name: str) -> None:
     @overload_array(getattr(operator, "i" + name))
     def in_place(A, x):
         if isinstance(A, types.Array) and isinstance(x, (DualArrayType, DualType)):
-            raise refusal(
-                MissingRuleError, f"{A} cannot hold {x}: make it by np.zeros_like(x), which holds derivatives"
-            )
+            raise holds_no_derivatives(A, x)
         if not isinstance(A, DualArrayType):
             return None
 
@@ -227,10 +225,7 @@ def _clip(a, a_min, a_max):
 
 @overload_array(np.angle)
 def _angle(z, deg=False):
-    if not isinstance(z, DualArrayType):
-        return None
-    radian, degree = (as_dtype(real_type(lane_type(z.element))).type(x) for x in (1, 180 / np.pi))
-    return lambda z, deg=False: np.arctan2(z.imag, z.real) * (degree if deg else radian)
+    return angle_of(z.element) if isinstance(z, DualArrayType) else None
 
 
 for _function in COMPARISONS.values():

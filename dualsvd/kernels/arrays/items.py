@@ -23,6 +23,7 @@ from .model import (
     as_element_of,
     check_holds,
     element_type,
+    holds_no_derivatives,
     is_operand,
     item_of,
     ndim_of,
@@ -199,7 +200,7 @@ def _refuse_masks_of_axes(i: types.Type) -> None:
 @overload_array(operator.setitem)
 def _setitem(A, i, x):
     if isinstance(A, types.Array) and isinstance(x, DualArrayType):
-        raise refusal(MissingRuleError, f"{A} cannot hold {x}: make it by np.zeros_like(x), which holds derivatives")
+        raise holds_no_derivatives(A, x)
     if not isinstance(A, DualArrayType) or not is_operand(x) or _takes_elements(A, i, x):
         return None
     if not _is_writable(A):

@@ -334,6 +334,6 @@ def ndim_of(t: types.Type) -> int:
     return getattr(t, "ndim", 0)
 
 
-def is_none(t: Any) -> bool:
-    """Whether an argument was left out, or is None."""
-    return t is None or isinstance(t, (types.NoneType, types.Omitted))
+def holds_no_derivatives(A: types.Type, x: types.Type) -> Exception:
+    """The error for writing derivatives into a plain array."""
+    return refusal(MissingRuleError, f"{A} cannot hold {x}: make it by np.zeros_like(x), which holds derivatives")

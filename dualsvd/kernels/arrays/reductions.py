@@ -12,8 +12,8 @@ from numba.core.registry import cpu_target
 from numba.extending import overload_method
 
 from ...errors import MissingRuleError
-from ..scalars import refusal, stage
-from .model import DualArrayType, allocator, as_element_of, element_type, is_none, number_of, overload_array, zero_of
+from ..scalars import is_none, refusal, stage
+from .model import DualArrayType, allocator, as_element_of, element_type, number_of, overload_array, zero_of
 from .source import definition, from_source, loops_over
 
 #: Sums of up to so many partials are written out one by one; more go through an array, for each would take Numba 25 ms.

@@ -15,8 +15,8 @@ from numba.np import arrayobj
 
 from ...errors import DTypeError
 from ..number_types import lane_type
-from ..scalars import refusal
-from .model import DualArrayType, allocator, is_none, overload_array, pair_of
+from ..scalars import is_none, refusal
+from .model import DualArrayType, allocator, overload_array, pair_of
 from .source import definition, from_source
 
 
