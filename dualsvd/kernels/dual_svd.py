@@ -199,15 +199,18 @@ def settle(A, V, S0, m, n, tie):
 
 def settle_pair(A, V, S0, p, q, m, n, tie, near):
     """One pair of the tangent sweep; values closer than `near` times the larger, or than `tie`, are tied."""
-    one, sp, sq = like(tie, 1.0), S0[p], S0[q]
-    gap, sum, least = sp - sq, sp + sq, maximum(tie, sp * near)
-    g = inner(A, p, A, q, m)
+    t, u = owed(inner(A, p, A, q, m), S0[p], S0[q], tie, near)
+    shear(A, p, q, conj(t - u), t + u, m)
+    shear(V, p, q, conj(t), t, n)
+
+
+def owed(g, sp, sq, tie, near):
+    """The t and u of a pair with the inner product g."""
+    one, gap, sum, least = like(tie, 1.0), sp - sq, sp + sq, maximum(tie, sp * near)
     apart, tied = gap > least, (gap <= least) & (sq > tie)
     # in two steps: a product of small values would underflow
     t = infdiv(g, gap, apart) / where(apart, sum, one)
-    u = infdiv(g, sum, tied) / where(tied, sq, one)
-    shear(A, p, q, conj(t - u), t + u, m)
-    shear(V, p, q, conj(t), t, n)
+    return t, infdiv(g, sum, tied) / where(tied, sq, one)
 
 
 def shear(A, p, q, right, left, m):

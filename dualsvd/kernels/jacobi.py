@@ -361,13 +361,13 @@ def largest_cosine(A, m, n):
     off = like(primal(real(total(A[0]))), 0.0)
     for p in range(n - 1):
         for q in range(p + 1, n):
-            off = maximum(off, cosine2(A, p, q, m))
+            alpha, beta, g = dots(A, p, q, m)
+            off = maximum(off, cosine2(alpha, beta, g))
     return off
 
 
-def cosine2(A, p, q, m):
-    """|cos|^2 of the angle between two columns."""
-    alpha, beta, g = dots(A, p, q, m)
+def cosine2(alpha, beta, g):
+    """|cos|^2 of the angle between two columns with these squares and this product."""
     a, b = primal(alpha), primal(beta)
     least = like(a, flush(eps_of(a)))
     return abs2(primal(g)) / ((a + least) * (b + least))

@@ -27,25 +27,31 @@ def halves(exponent, x):
 
 
 @inline
-def place(e, rows, cols, wide):
-    """Where entry e of a matrix in memory, row by row, stands in a buffer of columns; a wide one is transposed."""
-    return e if wide else (e % cols) * rows + e // cols
+def place(e, rows, cols, wide, lead):
+    """Where entry e of a matrix in memory, row by row, stands in a buffer of columns, `lead` numbers from one to the
+    next; a wide one is transposed."""
+    return (e // rows) * lead + e % rows if wide else (e % cols) * lead + e // cols
 
 
 @inline
-def load(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
-    """A matrix of x times 2^exponent, conjugated if wide, to component `which` of the numbers in the columns of X."""
+def load(X, stride, which, x, start, rows, cols, wide, exponent, first, step, lead=None):
+    """A matrix of x times 2^exponent, conjugated if wide, to component `which` of the numbers in the columns of X.
+
+    Columns follow each other without a gap, or every `lead` numbers.
+    """
     f, g = halves(exponent, x[start])
+    distance = rows if lead is None else lead
     for e in range(first, rows * cols, step):
-        X[place(e, rows, cols, wide) * stride + which] = conjugate_if(wide, x[start + e]) * f * g
+        X[place(e, rows, cols, wide, distance) * stride + which] = conjugate_if(wide, x[start + e]) * f * g
 
 
 @inline
-def store(X, stride, which, x, start, rows, cols, wide, exponent, first, step):
+def store(X, stride, which, x, start, rows, cols, wide, exponent, first, step, lead=None):
     """The inverse of `load`."""
     f, g = halves(exponent, X[which])
+    distance = rows if lead is None else lead
     for e in range(first, rows * cols, step):
-        x[start + e] = conjugate_if(wide, X[place(e, rows, cols, wide) * stride + which]) * f * g
+        x[start + e] = conjugate_if(wide, X[place(e, rows, cols, wide, distance) * stride + which]) * f * g
 
 
 @inline
@@ -57,11 +63,11 @@ def load_factors(U, V, left, right, b, rows, cols, wide, first, step):
 
 
 @inline
-def store_factors(U, V, stride, which, left, right, b, rows, cols, wide, exponent, first, step):
+def store_factors(U, V, stride, which, left, right, b, rows, cols, wide, exponent, first, step, leads=(None, None)):
     """The inverse of `load_factors`, for component `which`, times 2^exponent."""
     tall, square = (right, left) if wide else (left, right)
-    store(U, stride, which, tall, b * rows * cols, rows, cols, wide, exponent, first, step)
-    store(V, stride, which, square, b * cols * cols, cols, cols, not wide, exponent, first, step)
+    store(U, stride, which, tall, b * rows * cols, rows, cols, wide, exponent, first, step, leads[0])
+    store(V, stride, which, square, b * cols * cols, cols, cols, not wide, exponent, first, step, leads[1])
 
 
 @inline
@@ -71,10 +77,11 @@ def fill(X, size, x, first, step):
 
 
 @inline
-def identity(V, n, first, step):
+def identity(V, n, first, step, lead=None):
     one, zero = like(V[0], 1.0), like(V[0], 0.0)
+    distance = n if lead is None else lead
     for e in range(first, n * n, step):
-        V[e] = one if e % (n + 1) == 0 else zero
+        V[(e // n) * distance + e % n] = one if e % (n + 1) == 0 else zero
 
 
 @inline

@@ -17,6 +17,7 @@ from .teams import (
     block_pushforward,
     block_svd,
     dual_numbers,
+    pairs_of,
     pullback_numbers,
     pushforward_numbers,
     svd_numbers,
@@ -34,6 +35,9 @@ THREAD_CHUNK, TEAM_CHUNK = 3, 2
 
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
+
+#: Threads that share a pair of columns, by how many pairs are turned at a time.
+LANES = {1: 1, 2: 1, 4: 1, 8: 1, 16: 4, 32: 8}
 
 #: Threads of a block where each takes a matrix.
 THREADS = 64
@@ -89,6 +93,19 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
             "dual": lambda: thread_dual(Kind(dtype, (count,)), kind, real_type, m, n, count),
         }[operation]()
         return Plan(kernel, signature, THREADS, THREADS, 1, 0, 0)
+    if operation in ("pushforward", "pullback"):
+        return old_plan(operation, dtype, rows, cols, planes, count, shared, signature, real)
+    lanes = LANES[pairs_of(cols)]
+    team = pairs_of(cols) * lanes
+    threads = max(WARP, team)
+    matrices = threads // team
+    needed = matrices * matrix_numbers(operation, rows, cols, planes, count, team)
+    fits = needed * real.itemsize <= shared
+    kernel = block_kernel(operation, dtype, count, fits)
+    return Plan(kernel, signature, threads, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+
+
+def old_plan(operation, dtype, rows, cols, planes, count, shared, signature, real):
     pairs = cols // 2  # of the widest front
 
     def resident(team: int) -> int:
@@ -124,12 +141,12 @@ def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int
     """Reals that a matrix takes in the memory of its block."""
     tall, square = rows * cols * planes, cols * cols * planes
     if operation == "dual":
-        return dual_numbers(tall, square, cols, team, 1 + count)
+        return dual_numbers(rows, cols, 1 + count, team)
     if operation == "pushforward":
         return pushforward_numbers(tall, square, cols, team)
     if operation == "pullback":
         return pullback_numbers(tall, square, cols)
-    return svd_numbers(tall, square if operation == "svd" else 0, cols, team)
+    return svd_numbers(rows, cols, operation == "svd", planes, team)
 
 
 @functools.cache

@@ -10,7 +10,21 @@ import numba.cuda
 
 from .. import derivatives, dual_svd, jacobi
 from ..buffers import Kind, buffer, components
-from ..protocol import any_true, eps_of, like, maximum, minimum, primal, real
+from ..protocol import (
+    abs2,
+    any_true,
+    conj,
+    eps_of,
+    infadd,
+    infsub,
+    like,
+    maximum,
+    minimum,
+    plus_product,
+    primal,
+    real,
+    root,
+)
 from .memory import (
     exponent_for,
     fill,
@@ -30,13 +44,44 @@ from .memory import (
 cuda: Any = numba.cuda
 
 
-@inline
-def svd_numbers(tall, square, cols, threads):
-    """Reals that a matrix takes in `block_svd`; `tall` and `square` are those of U and V.
+# ---- who does what, and where it lies
+#
+# A team has a power of two of threads, `lanes` of which share a pair of columns: each has every lanes-th row. Columns
+# lie so far apart, and matrices too, that what the threads of a warp touch at once lies in different banks of shared
+# memory: thread `lane` of pair j touches number j lead + lane, and these differ modulo the threads of the team if lead
+# is an odd multiple of `lanes`, as those of neighbouring teams do if what a matrix takes is an odd multiple of a team.
 
-    An odd number, so that the same entry of neighbouring matrices lies in different banks of shared memory.
-    """
-    return (tall + square + 2 + cols + 2 + threads) | 1
+
+@inline
+def pairs_of(cols):
+    """The pairs that a team turns at a time, rounded up to a power of two."""
+    pairs = 1
+    while pairs < cols // 2:
+        pairs *= 2
+    return pairs
+
+
+@inline
+def odd_multiple(size, unit):
+    """The smallest odd multiple of `unit` that is not below `size`."""
+    return size + (unit - size) % (2 * unit)
+
+
+@inline
+def svd_numbers(rows, cols, vectors, planes, threads):
+    """Reals that a matrix takes in `block_svd`."""
+    lanes = threads // pairs_of(cols)
+    square = odd_multiple(cols, lanes) * cols if vectors else 0
+    numbers = (odd_multiple(rows, lanes) * cols + square) * planes + 2 + cols + 2 + threads * (3 + planes)
+    return odd_multiple(numbers, threads)
+
+
+@inline
+def dual_numbers(rows, cols, stride, threads):
+    """Reals that a matrix takes in `block_dual`."""
+    lanes = threads // pairs_of(cols)
+    tall, square = odd_multiple(rows, lanes) * cols, odd_multiple(cols, lanes) * cols
+    return odd_multiple((tall + square + cols) * stride + tall + cols + 2 + threads * (1 + 3 * stride), threads)
 
 
 @inline
@@ -47,11 +92,6 @@ def pushforward_numbers(tall, square, cols, threads):
 @inline
 def pullback_numbers(tall, square, cols):
     return (2 * tall + 2 * square + cols * cols + 2 * cols) | 1
-
-
-@inline
-def dual_numbers(tall, square, cols, threads, stride):
-    return ((tall + square + cols) * stride + tall + cols + 2 + threads) | 1
 
 
 @inline
@@ -67,39 +107,140 @@ def together(slots, x, t, threads):
 
 
 @inline
-def first_pair(front, n):
-    """The smallest p of the pairs (p, front - p); the largest is (front - 1) // 2."""
-    return max(0, front - n + 1)
+def summed(slots, x, t, threads):
+    """The sum of x over the team."""
+    slots[t] = x
+    cuda.syncthreads()
+    sum = slots[0]
+    for k in range(1, threads):
+        sum = sum + slots[k]
+    cuda.syncthreads()
+    return sum
 
 
 @inline
-def block_converge(A, V, D, info, slots, m, k, n, limit, t, threads):
-    """`jacobi.converge` by a block, a pair a thread: tiles would keep a quarter of the threads busy."""
-    zero = like(primal(real(A[0])), 0.0)
-    tol2 = like(zero, jacobi.squared_tolerance(eps_of(zero), m))
-    floor = like(zero, jacobi.SMOOTH) * jacobi.size2(A, m * n)
-    least = like(zero, jacobi.flush(eps_of(zero)))
+def pair_of(j, front, n):
+    """Pair j of those with p + q = front, after which come those with p + q = front + n: p, q, and whether it is one of
+    the latter. p >= q if there is no such pair."""
+    first = max(0, front - n + 1)
+    begins = (front + 1) // 2 - first
+    later = j >= begins
+    p = front + 1 + (j - begins) if later else first + j
+    return p, front + n - p if later else front - p, later
+
+
+@inline
+def some_dots(A, P, Q, lane, lanes, m):
+    """What rows lane, lane + lanes, ... contribute to `jacobi.dots` of the columns that begin at P and Q."""
+    x, y = A[P + lane], A[Q + lane]
+    alpha, beta, g = abs2(x), abs2(y), conj(x) * y
+    for i in range(lane + lanes, m, lanes):
+        x, y = A[P + i], A[Q + i]
+        alpha = alpha + abs2(x)
+        beta = beta + abs2(y)
+        g = plus_product(g, conj(x), y)
+    return alpha, beta, g
+
+
+@inline
+def gathered(shares, t, lane, lanes):
+    """The sum of what the threads at one pair have put there."""
+    sum = shares[t - lane]
+    for i in range(t - lane + 1, t - lane + lanes):
+        sum = sum + shares[i]
+    return sum
+
+
+@inline
+def turn_rows(A, P, Q, swap, right, left, lane, lanes, m):
+    """`jacobi.turn_columns` of these rows."""
+    for i in range(lane, m, lanes):
+        A[P + i], A[Q + i] = jacobi.turned(A[P + i], A[Q + i], swap, right, left)
+
+
+@inline
+def shear_rows(A, P, Q, right, left, lane, lanes, m):
+    """`dual_svd.shear` of these rows."""
+    for i in range(lane, m, lanes):
+        x, y = A[P + i], A[Q + i]
+        A[P + i], A[Q + i] = infadd(x, right, y), infsub(y, left, x)
+
+
+@inline
+def write_rows(A, V, P, R, d, lane, lanes, m, k):
+    """`jacobi.write_scale` of these rows: the columns that begin at P and R, times the root of d."""
+    scale, _ = root(d)
+    for i in range(P + lane, P + m, lanes):
+        A[i] = A[i] * scale
+    for i in range(R + lane, R + k, lanes):
+        V[i] = V[i] * scale
+
+
+@inline
+def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, threads):
+    """`jacobi.converge` by a block, `lanes` threads at a pair.
+
+    The rotations are those of the serial sweep, and so are the sweeps that they take, but a sweep begins while the one
+    before it is still under way: pairs with p + q = front and those of the sweep before with p + q = front + n share no
+    column, and each comes after all that it must follow. So a sweep takes n steps, in which all are busy.
+    """
+    zero, blank = like(primal(real(A[0])), 0.0), like(A[0], 0.0)
+    unit, eps = like(D[0], 1.0), eps_of(zero)
+    lanes = threads // pairs_of(n)
+    lead, distance, lane, j = odd_multiple(m, lanes), odd_multiple(k, lanes), t % lanes, t // lanes
+    tol2, least = like(zero, jacobi.squared_tolerance(eps, m)), like(zero, jacobi.flush(eps))
+    size, bound, off = zero, like(zero, jacobi.LEAST_SCALE), zero
     for p in range(t, n, threads):
-        D[p] = like(D[p], 1.0)
-    cuda.syncthreads()
-    moving, sweeps, changed, off = True, 0, 0, zero
-    while moving and sweeps < limit:
+        D[p] = unit
+        for i in range(p * lead, p * lead + m):
+            size = size + abs2(primal(A[i]))
+    floor = like(zero, jacobi.SMOOTH) * summed(slots, size, t, threads)
+    sweeps, changed, moving, before = 0, 0, True, True
+    while moving and sweeps <= limit:  # `before`: has the sweep that ends in this turn moved a pair; `moved`: its next
         moved = False
-        for front in range(1, 2 * n - 2):
-            for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
-                moved = jacobi.turn_pair(A, V, D, p, front - p, m, k, tol2, floor, least, moved)
-                jacobi.write_small_scales(A, V, D, p, front - p, 1, jacobi.LEAST_SCALE, m, k)
+        for front in range(1, n + 1):
+            p, q, later = pair_of(j, front, n)
+            mine = p < q and (sweeps > 0 if later else sweeps < limit)
+            P, Q, R, T = p * lead, q * lead, p * distance, q * distance
+            alpha, beta, g, dp, dq = unit, unit, blank, unit, unit
+            if mine:
+                dp, dq = D[p], D[q]
+                alpha, beta, g = some_dots(A, P, Q, lane, lanes, m)
+            if lanes > 1:
+                if mine:
+                    sums[t], sums[threads + t], products[t] = alpha, beta, g
+                cuda.syncthreads()
+                if mine:
+                    alpha, beta = gathered(sums, t, lane, lanes), gathered(sums, threads + t, lane, lanes)
+                    g = gathered(products, t, lane, lanes)
+            if mine:
+                alpha, beta = alpha * dp, beta * dq
+                active = jacobi.changes(alpha, beta, g, dp, dq, tol2, least)
+                if any_true(active):
+                    change, swap, right, left, _, _, dp, dq = jacobi.solve(
+                        alpha, beta, g, dp, dq, active, tol2, floor, least
+                    )
+                    moved, before = moved or (any_true(change) and not later), before or (any_true(change) and later)
+                    turn_rows(A, P, Q, swap, right, left, lane, lanes, m)
+                    turn_rows(V, R, T, swap, right, left, lane, lanes, k)
+                    if any_true(minimum(primal(dp), primal(dq)) < bound):
+                        write_rows(A, V, P, R, dp, lane, lanes, m, k)
+                        write_rows(A, V, Q, T, dq, lane, lanes, m, k)
+                        dp, dq = unit, unit
+                    if lane == 0:
+                        D[p], D[q] = dp, dq
             cuda.syncthreads()
+        changed = sweeps if before and sweeps > 0 else changed
+        moving = cuda.syncthreads_or(int(before)) != 0  # in any matrix of the block: one at rest stays as it is
+        before = moved
         sweeps += 1
-        changed = sweeps if moved else changed
-        moving = cuda.syncthreads_or(int(moved)) != 0  # in any matrix of the block: one at rest stays as it is
     for p in range(t, n, threads):
-        jacobi.write_scale(A, V, D, p, True, m, k)
+        write_rows(A, V, p * lead, p * distance, D[p], 0, 1, m, k)
     cuda.syncthreads()
     if moving:
         for p in range(t, n - 1, threads):
             for q in range(p + 1, n):
-                off = maximum(off, jacobi.cosine2(A, p, q, m))
+                off = maximum(off, jacobi.cosine2(*some_dots(A, p * lead, q * lead, 0, 1, m)))
     changes, last = together(slots, like(zero, changed), t, threads), together(slots, off, t, threads)
     if t == 0:
         info[0], info[1] = changes, last
@@ -107,27 +248,41 @@ def block_converge(A, V, D, info, slots, m, k, n, limit, t, threads):
 
 
 @inline
-def block_settle(A, V, S0, m, n, tie, t, threads):
+def block_settle(A, V, S0, products, m, n, tie, t, threads):
     """`dual_svd.settle` at first order by a block."""
     near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
+    lanes = threads // pairs_of(n)
+    lead, distance, lane, j = odd_multiple(m, lanes), odd_multiple(n, lanes), t % lanes, t // lanes
     for front in range(1, 2 * n - 2):
-        for p in range(first_pair(front, n) + t, (front + 1) // 2, threads):
-            dual_svd.settle_pair(A, V, S0, p, front - p, m, n, tie, near)
+        p = max(0, front - n + 1) + j
+        q = front - p
+        P, Q = p * lead, q * lead
+        if p < q:
+            products[t] = some_dots(A, P, Q, lane, lanes, m)[2]
+        cuda.syncthreads()
+        if p < q:
+            step, tied = dual_svd.owed(gathered(products, t, lane, lanes), S0[p], S0[q], tie, near)
+            shear_rows(A, P, Q, conj(step - tied), step + tied, lane, lanes, m)
+            shear_rows(V, p * distance, q * distance, conj(step), step, lane, lanes, n)
         cuda.syncthreads()
 
 
 @inline
-def block_normalise(a, s, kind, real_kind, m, n, t, threads):
+def block_normalise(a, s, kind, real_kind, m, lead, n, t, threads):
     """`jacobi.normalise` by a block, a column a thread; its first thread sees to the order and the completion."""
     for p in range(t, n, threads):
-        jacobi.normalise(view(a, p * m, kind), view(s, p, real_kind), m, 1)
+        jacobi.normalise(view(a, p * lead, kind), view(s, p, real_kind), m, 1)
     cuda.syncthreads()
     if t == 0:
-        values = buffer(s, real_kind)
+        values, U = buffer(s, real_kind), buffer(a, kind)
         for p in range(1, n):
             values[p] = minimum(values[p], values[p - 1])  # equal norms round apart
         if any_true(values[n - 1] <= like(values[0], 0.0)):
-            jacobi.complete(buffer(a, kind), m, n)
+            for e in range(m, m * n):  # the text takes columns without gaps
+                U[e] = U[(e // m) * lead + e % m]
+            jacobi.complete(U, m, n)
+            for e in range(m * n - 1, m - 1, -1):
+                U[(e // m) * lead + e % m] = U[e]
     cuda.syncthreads()
 
 
@@ -138,48 +293,47 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
     def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
-        k = cols if vectors else 0
-        size_a, size_v = rows * cols * planes, k * k * planes
-        total = svd_numbers(size_a, size_v, cols, threads)
+        k, lanes = cols if vectors else 0, threads // pairs_of(cols)
+        lead, distance = odd_multiple(rows, lanes), odd_multiple(cols, lanes)
+        size_a, size_v = lead * cols * planes, distance * k * planes
+        total = svd_numbers(rows, cols, vectors, planes, threads)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
-        a_store, v_store = memory[:size_a], memory[size_a : size_a + size_v + 2]
-        s_store = memory[size_a + size_v + 2 : size_a + size_v + 2 + cols]
-        info, slots = buffer(memory[size_a + size_v + 2 + cols :], real_kind), memory[size_a + size_v + 4 + cols :]
-        x, values, A, V, s = (
-            buffer(a, kind),
-            buffer(S, real_kind),
-            buffer(a_store, kind),
-            buffer(v_store, kind),
-            s_store,
-        )
-        left, right = buffer(U, kind), buffer(Vh, kind)
+        a_store, v_store = memory, memory[size_a:]
+        s_store = memory[size_a + size_v + 2 :]
+        info, slots, shares = buffer(s_store[cols:], real_kind), s_store[cols + 2 :], s_store[cols + 2 + threads :]
+        sums, products = buffer(shares, real_kind), buffer(shares[2 * threads :], kind)
+        x, values, s = buffer(a, kind), buffer(S, real_kind), s_store
+        A, V, left, right = buffer(a_store, kind), buffer(v_store, kind), buffer(U, kind), buffer(Vh, kind)
         for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
             b, mine = min(first + seat, B - 1), first + seat < B
             start = b * rows * cols
             top = together(slots, largest(x, start, rows * cols, t, threads), t, threads)
             finite = top < like(top, math.inf)
             exponent = exponent_for(top, jacobi.headroom(eps_of(top)))
-            load(A, 1, 0, x, start, rows, cols, wide, exponent, t, threads)
+            load(A, 1, 0, x, start, rows, cols, wide, exponent, t, threads, lead)
             cuda.syncthreads()  # the threads fill other entries than they loaded
             if not finite:
-                fill(A, rows * cols, like(x[start], 0.0), t, threads)
-            identity(V, k, t, threads)
+                fill(A, lead * cols, like(x[start], 0.0), t, threads)
+            identity(V, k, t, threads, distance)
             cuda.syncthreads()
-            block_converge(A, V, buffer(s_store, real_kind), info, slots, rows, k, cols, limit, t, threads)
-            block_normalise(a_store, s_store, kind, real_kind, rows, cols, t, threads)
+            block_converge(
+                A, V, buffer(s_store, real_kind), sums, products, info, slots, rows, k, cols, limit, t, threads
+            )
+            block_normalise(a_store, s_store, kind, real_kind, rows, lead, cols, t, threads)
             if t == 0 and mine:
                 tell(report, b, info, verdict(s, info, finite, cols, limit))
             cuda.syncthreads()
             if not finite:
                 fill(s, cols, like(top, math.nan), t, threads)
-                fill(A, rows * cols, like(x[start], math.nan), t, threads)
-                fill(V, k * k, like(x[start], math.nan), t, threads)
+                fill(A, lead * cols, like(x[start], math.nan), t, threads)
+                fill(V, distance * k, like(x[start], math.nan), t, threads)
             cuda.syncthreads()
             if mine:
                 store(buffer(s, real_kind), 1, 0, values, b * cols, cols, 1, True, -exponent, t, threads)
                 if vectors:
-                    store_factors(A, V, 1, 0, left, right, b, rows, cols, wide, 0, t, threads)
+                    leads = (lead, distance)
+                    store_factors(A, V, 1, 0, left, right, b, rows, cols, wide, 0, t, threads, leads)
             cuda.syncthreads()
 
     return svd
@@ -305,14 +459,18 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
     def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, threads):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         rows, cols, wide = max(m, n), min(m, n), m < n
-        size, square = rows * cols, cols * cols
-        total = dual_numbers(size, square, cols, threads, stride)
+        lanes = threads // pairs_of(cols)
+        lead, distance = odd_multiple(rows, lanes), odd_multiple(cols, lanes)
+        size, tall, square, leads = rows * cols, lead * cols, distance * cols, (lead, distance)
+        total = dual_numbers(rows, cols, stride, threads)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
-        a_store, v_store, s_store = memory, memory[size * stride :], memory[(size + square) * stride :]
-        u_store = s_store[cols * stride :]
-        s0_store, slots = u_store[size:], u_store[size + cols + 2 :]
+        a_store, v_store, s_store = memory, memory[tall * stride :], memory[(tall + square) * stride :]
+        shares = s_store[cols * stride :]
+        u_store = shares[3 * threads * stride :]
+        s0_store, slots = u_store[tall:], u_store[tall + cols + 2 :]
         A, V = buffer(a_store, kind), buffer(v_store, kind)
+        sums, products = buffer(shares, kind), buffer(shares[2 * threads * stride :], kind)
         A_parts, V_parts, s_parts = buffer(a_store, leaf), buffer(v_store, leaf), buffer(s_store, leaf)
         U0, s0, info = buffer(u_store, leaf), buffer(s0_store, leaf), buffer(s0_store[cols:], leaf)
         x, dx, values, d_values = buffer(a, leaf), buffer(da, leaf), buffer(S, leaf), buffer(dS, leaf)
@@ -322,39 +480,41 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
             top = together(slots, largest(x, b * size, size, t, threads), t, threads)
             finite, height = top < like(top, math.inf), jacobi.headroom(eps_of(top))
             exponent = exponent_for(top, height)
-            load(A_parts, stride, 0, x, b * size, rows, cols, wide, exponent, t, threads)
+            load(A_parts, stride, 0, x, b * size, rows, cols, wide, exponent, t, threads, lead)
             for j in range(count):
                 start = (j * B + b) * size
                 up = exponent_for(together(slots, largest(dx, start, size, t, threads), t, threads), height)
-                load(A_parts, stride, 1 + j, dx, start, rows, cols, wide, up, t, threads)
+                load(A_parts, stride, 1 + j, dx, start, rows, cols, wide, up, t, threads, lead)
             cuda.syncthreads()
             if not finite:
-                fill(A_parts, size * stride, like(top, 0.0), t, threads)
-            identity(V, cols, t, threads)
+                fill(A_parts, tall * stride, like(top, 0.0), t, threads)
+            identity(V, cols, t, threads, distance)
             cuda.syncthreads()
-            block_converge(A, V, buffer(s_store, kind), info, slots, rows, cols, cols, limit, t, threads)
-            for e in range(t, size, threads):
-                U0[e] = primal(A[e])
-            cuda.syncthreads()
-            block_normalise(u_store, s0_store, leaf, leaf, rows, cols, t, threads)
+            D = buffer(s_store, kind)
+            block_converge(A, V, D, sums, products, info, slots, rows, cols, cols, limit, t, threads)
             for p in range(t, cols, threads):
-                column, unit = view(a_store, p * rows, kind), view(u_store, p * rows, leaf)
+                for i in range(p * lead, p * lead + rows):
+                    U0[i] = primal(A[i])
+            cuda.syncthreads()
+            block_normalise(u_store, s0_store, leaf, leaf, rows, lead, cols, t, threads)
+            for p in range(t, cols, threads):
+                column, unit = view(a_store, p * lead, kind), view(u_store, p * lead, leaf)
                 dual_svd.slopes(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1)
             cuda.syncthreads()
             tie = s0[0] * like(top, jacobi.tie_tolerance(eps_of(top), cols))
-            block_settle(A, V, s0, rows, cols, tie, t, threads)
+            block_settle(A, V, s0, products, rows, cols, tie, t, threads)
             for p in range(t, cols, threads):
-                column, unit = view(a_store, p * rows, kind), view(u_store, p * rows, leaf)
+                column, unit = view(a_store, p * lead, kind), view(u_store, p * lead, leaf)
                 dual_svd.unit_columns(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1, tie)
             if t == 0 and mine:
                 tell(report, b, info, verdict(s0, info, finite, cols, limit))
             cuda.syncthreads()
             if not finite:
-                fill(A_parts, (size + square + cols) * stride, like(top, math.nan), t, threads)
+                fill(A_parts, (tall + square + cols) * stride, like(top, math.nan), t, threads)
             cuda.syncthreads()
             if mine:
                 store(s_parts, stride, 0, values, b * cols, cols, 1, True, -exponent, t, threads)
-                store_factors(A_parts, V_parts, stride, 0, left, right, b, rows, cols, wide, 0, t, threads)
+                store_factors(A_parts, V_parts, stride, 0, left, right, b, rows, cols, wide, 0, t, threads, leads)
             for j in range(count):
                 c = j * B + b
                 up = exponent_for(together(slots, largest(dx, c * size, size, t, threads), t, threads), height)
@@ -362,7 +522,7 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
                     store(s_parts, stride, 1 + j, d_values, c * cols, cols, 1, True, -up, t, threads)
                     change = exponent - up
                     store_factors(
-                        A_parts, V_parts, stride, 1 + j, d_left, d_right, c, rows, cols, wide, change, t, threads
+                        A_parts, V_parts, stride, 1 + j, d_left, d_right, c, rows, cols, wide, change, t, threads, leads
                     )
             cuda.syncthreads()
 
