@@ -77,11 +77,10 @@ def fill(X, size, x, first, step):
 
 
 @inline
-def identity(V, n, first, step, lead=None):
+def identity(V, n, first, step):
     one, zero = like(V[0], 1.0), like(V[0], 0.0)
-    distance = n if lead is None else lead
     for e in range(first, n * n, step):
-        V[(e // n) * distance + e % n] = one if e % (n + 1) == 0 else zero
+        V[e] = one if e % (n + 1) == 0 else zero
 
 
 @inline

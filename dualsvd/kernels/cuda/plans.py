@@ -99,9 +99,12 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
     team = pairs_of(cols) * lanes
     threads = max(WARP, team)
     matrices = threads // team
-    needed = matrices * matrix_numbers(operation, rows, cols, planes, count, team)
+    needed = matrices * matrix_numbers(operation, rows, cols, planes, count, lanes)
     fits = needed * real.itemsize <= shared
-    kernel = block_kernel(operation, dtype, count, fits)
+    if operation == "dual":
+        kernel = block_dual(Kind(dtype, (count,)), kind, real_type, m, n, lanes, count, fits)
+    else:
+        kernel = block_svd(kind, real_kind, real_type, m, n, lanes, vectors, fits)
     return Plan(kernel, signature, threads, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
 
 
@@ -141,12 +144,12 @@ def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int
     """Reals that a matrix takes in the memory of its block."""
     tall, square = rows * cols * planes, cols * cols * planes
     if operation == "dual":
-        return dual_numbers(rows, cols, 1 + count, team)
+        return dual_numbers(rows, cols, team, 1 + count)
     if operation == "pushforward":
         return pushforward_numbers(tall, square, cols, team)
     if operation == "pullback":
         return pullback_numbers(tall, square, cols)
-    return svd_numbers(rows, cols, operation == "svd", planes, team)
+    return svd_numbers(rows, cols, team, planes, operation == "svd")
 
 
 @functools.cache
@@ -158,6 +161,4 @@ def block_kernel(operation: str, dtype: str, count: int, in_shared: bool) -> Cal
         return block_pushforward(kind, real_kind, real_type, in_shared)
     if operation == "pullback":
         return block_pullback(kind, real_kind, real_type, in_shared)
-    if operation == "dual":
-        return block_dual(Kind(dtype, (count,)), kind, real_type, count, in_shared)
-    return block_svd(kind, real_kind, real_type, operation == "svd", in_shared)
+    raise AssertionError(operation)

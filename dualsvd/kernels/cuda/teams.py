@@ -28,7 +28,6 @@ from ..protocol import (
 from .memory import (
     exponent_for,
     fill,
-    identity,
     inline,
     larger,
     largest,
@@ -50,38 +49,31 @@ cuda: Any = numba.cuda
 # lie so far apart, and matrices too, that what the threads of a warp touch at once lies in different banks of shared
 # memory: thread `lane` of pair j touches number j lead + lane, and these differ modulo the threads of the team if lead
 # is an odd multiple of `lanes`, as those of neighbouring teams do if what a matrix takes is an odd multiple of a team.
+# Sizes are constants of a kernel: addresses are then known when it is compiled, which are most of what it computes.
 
 
-@inline
-def pairs_of(cols):
+def pairs_of(cols: int) -> int:
     """The pairs that a team turns at a time, rounded up to a power of two."""
-    pairs = 1
-    while pairs < cols // 2:
-        pairs *= 2
-    return pairs
+    return 1 << max(cols // 2 - 1, 0).bit_length()
 
 
-@inline
-def odd_multiple(size, unit):
+def odd_multiple(size: int, unit: int) -> int:
     """The smallest odd multiple of `unit` that is not below `size`."""
     return size + (unit - size) % (2 * unit)
 
 
-@inline
-def svd_numbers(rows, cols, vectors, planes, threads):
+def svd_numbers(rows: int, cols: int, lanes: int, planes: int, vectors: bool) -> int:
     """Reals that a matrix takes in `block_svd`."""
-    lanes = threads // pairs_of(cols)
-    square = odd_multiple(cols, lanes) * cols if vectors else 0
-    numbers = (odd_multiple(rows, lanes) * cols + square) * planes + 2 + cols + 2 + threads * (3 + planes)
-    return odd_multiple(numbers, threads)
+    team = pairs_of(cols) * lanes
+    columns = odd_multiple(rows, lanes) + (odd_multiple(cols, lanes) if vectors else 0)
+    return odd_multiple(columns * cols * planes + 2 + cols + 2 + team * (3 + planes), team)
 
 
-@inline
-def dual_numbers(rows, cols, stride, threads):
-    """Reals that a matrix takes in `block_dual`."""
-    lanes = threads // pairs_of(cols)
-    tall, square = odd_multiple(rows, lanes) * cols, odd_multiple(cols, lanes) * cols
-    return odd_multiple((tall + square + cols) * stride + tall + cols + 2 + threads * (1 + 3 * stride), threads)
+def dual_numbers(rows: int, cols: int, lanes: int, stride: int) -> int:
+    """Reals that a matrix takes in `block_dual`, of numbers of `stride` reals."""
+    team, tall = pairs_of(cols) * lanes, odd_multiple(rows, lanes) * cols
+    moving = tall + odd_multiple(cols, lanes) * cols + cols + 3 * team
+    return odd_multiple(moving * stride + tall + cols + 2 + team, team)
 
 
 @inline
@@ -92,6 +84,21 @@ def pushforward_numbers(tall, square, cols, threads):
 @inline
 def pullback_numbers(tall, square, cols):
     return (2 * tall + 2 * square + cols * cols + 2 * cols) | 1
+
+
+@inline
+def identity(V, n, lead, t, threads):
+    """The identity, its columns `lead` numbers apart, with zeros between them."""
+    for e in range(t, lead * n, threads):
+        V[e] = like(V[0], 1.0 if e % lead == e // lead else 0.0)
+
+
+@inline
+def pad(A, rows, lead, cols, t, threads):
+    """Zeros between the columns, for threads whose last row is none."""
+    gap = lead - rows
+    for e in range(t, gap * cols, threads):
+        A[(e // gap) * lead + rows + e % gap] = like(A[0], 0.0)
 
 
 @inline
@@ -123,19 +130,19 @@ def pair_of(j, front, n):
     """Pair j of those with p + q = front, after which come those with p + q = front + n: p, q, and whether it is one of
     the latter. p >= q if there is no such pair."""
     first = max(0, front - n + 1)
-    begins = (front + 1) // 2 - first
+    begins = ((front + 1) >> 1) - first
     later = j >= begins
     p = front + 1 + (j - begins) if later else first + j
     return p, front + n - p if later else front - p, later
 
 
 @inline
-def some_dots(A, P, Q, lane, lanes, m):
-    """What rows lane, lane + lanes, ... contribute to `jacobi.dots` of the columns that begin at P and Q."""
-    x, y = A[P + lane], A[Q + lane]
+def some_dots(A, P, Q, lanes, count):
+    """What every lanes-th of `lanes * count` rows contributes to `jacobi.dots`, from P and from Q on."""
+    x, y = A[P], A[Q]
     alpha, beta, g = abs2(x), abs2(y), conj(x) * y
-    for i in range(lane + lanes, m, lanes):
-        x, y = A[P + i], A[Q + i]
+    for i in range(1, count):
+        x, y = A[P + i * lanes], A[Q + i * lanes]
         alpha = alpha + abs2(x)
         beta = beta + abs2(y)
         g = plus_product(g, conj(x), y)
@@ -152,33 +159,32 @@ def gathered(shares, t, lane, lanes):
 
 
 @inline
-def turn_rows(A, P, Q, swap, right, left, lane, lanes, m):
+def turn_rows(A, P, Q, swap, right, left, lanes, count):
     """`jacobi.turn_columns` of these rows."""
-    for i in range(lane, m, lanes):
-        A[P + i], A[Q + i] = jacobi.turned(A[P + i], A[Q + i], swap, right, left)
+    first, second = (Q, P) if any_true(swap) else (P, Q)
+    for i in range(0, count * lanes, lanes):
+        A[P + i], A[Q + i] = jacobi.sheared(A[first + i], A[second + i], right, left)
 
 
 @inline
-def shear_rows(A, P, Q, right, left, lane, lanes, m):
+def shear_rows(A, P, Q, right, left, lanes, count):
     """`dual_svd.shear` of these rows."""
-    for i in range(lane, m, lanes):
+    for i in range(0, count * lanes, lanes):
         x, y = A[P + i], A[Q + i]
         A[P + i], A[Q + i] = infadd(x, right, y), infsub(y, left, x)
 
 
 @inline
-def write_rows(A, V, P, R, d, lane, lanes, m, k):
-    """`jacobi.write_scale` of these rows: the columns that begin at P and R, times the root of d."""
-    scale, _ = root(d)
-    for i in range(P + lane, P + m, lanes):
-        A[i] = A[i] * scale
-    for i in range(R + lane, R + k, lanes):
-        V[i] = V[i] * scale
+def scale_rows(A, P, scale, lanes, count):
+    """Times a number."""
+    for i in range(0, count * lanes, lanes):
+        A[P + i] = A[P + i] * scale
 
 
 @inline
-def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, threads):
-    """`jacobi.converge` by a block, `lanes` threads at a pair.
+def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, threads, lanes, lead, distance):
+    """`jacobi.converge` by a block, `lanes` threads at a pair. Columns of A, of m rows, lie `lead` numbers apart, those
+    of V, of k rows, `distance`.
 
     The rotations are those of the serial sweep, and so are the sweeps that they take, but a sweep begins while the one
     before it is still under way: pairs with p + q = front and those of the sweep before with p + q = front + n share no
@@ -186,8 +192,7 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
     """
     zero, blank = like(primal(real(A[0])), 0.0), like(A[0], 0.0)
     unit, eps = like(D[0], 1.0), eps_of(zero)
-    lanes = threads // pairs_of(n)
-    lead, distance, lane, j = odd_multiple(m, lanes), odd_multiple(k, lanes), t % lanes, t // lanes
+    lane, j, some, few = t % lanes, t // lanes, (m + lanes - 1) // lanes, (k + lanes - 1) // lanes
     tol2, least = like(zero, jacobi.squared_tolerance(eps, m)), like(zero, jacobi.flush(eps))
     size, bound, off = zero, like(zero, jacobi.LEAST_SCALE), zero
     for p in range(t, n, threads):
@@ -201,11 +206,11 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
         for front in range(1, n + 1):
             p, q, later = pair_of(j, front, n)
             mine = p < q and (sweeps > 0 if later else sweeps < limit)
-            P, Q, R, T = p * lead, q * lead, p * distance, q * distance
+            P, Q, R, T = p * lead + lane, q * lead + lane, p * distance + lane, q * distance + lane
             alpha, beta, g, dp, dq = unit, unit, blank, unit, unit
             if mine:
                 dp, dq = D[p], D[q]
-                alpha, beta, g = some_dots(A, P, Q, lane, lanes, m)
+                alpha, beta, g = some_dots(A, P, Q, lanes, some)
             if lanes > 1:
                 if mine:
                     sums[t], sums[threads + t], products[t] = alpha, beta, g
@@ -221,11 +226,13 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
                         alpha, beta, g, dp, dq, active, tol2, floor, least
                     )
                     moved, before = moved or (any_true(change) and not later), before or (any_true(change) and later)
-                    turn_rows(A, P, Q, swap, right, left, lane, lanes, m)
-                    turn_rows(V, R, T, swap, right, left, lane, lanes, k)
+                    turn_rows(A, P, Q, swap, right, left, lanes, some)
+                    turn_rows(V, R, T, swap, right, left, lanes, few)
                     if any_true(minimum(primal(dp), primal(dq)) < bound):
-                        write_rows(A, V, P, R, dp, lane, lanes, m, k)
-                        write_rows(A, V, Q, T, dq, lane, lanes, m, k)
+                        for X, Y, d in ((P, R, dp), (Q, T, dq)):
+                            scale, _ = root(d)
+                            scale_rows(A, X, scale, lanes, some)
+                            scale_rows(V, Y, scale, lanes, few)
                         dp, dq = unit, unit
                     if lane == 0:
                         D[p], D[q] = dp, dq
@@ -235,12 +242,14 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
         before = moved
         sweeps += 1
     for p in range(t, n, threads):
-        write_rows(A, V, p * lead, p * distance, D[p], 0, 1, m, k)
+        scale, _ = root(D[p])
+        scale_rows(A, p * lead, scale, 1, m)
+        scale_rows(V, p * distance, scale, 1, k)
     cuda.syncthreads()
     if moving:
         for p in range(t, n - 1, threads):
             for q in range(p + 1, n):
-                off = maximum(off, jacobi.cosine2(*some_dots(A, p * lead, q * lead, 0, 1, m)))
+                off = maximum(off, jacobi.cosine2(*some_dots(A, p * lead, q * lead, 1, m)))
     changes, last = together(slots, like(zero, changed), t, threads), together(slots, off, t, threads)
     if t == 0:
         info[0], info[1] = changes, last
@@ -248,22 +257,22 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
 
 
 @inline
-def block_settle(A, V, S0, products, m, n, tie, t, threads):
+def block_settle(A, V, S0, products, m, n, tie, t, lanes, lead, distance):
     """`dual_svd.settle` at first order by a block."""
     near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
-    lanes = threads // pairs_of(n)
-    lead, distance, lane, j = odd_multiple(m, lanes), odd_multiple(n, lanes), t % lanes, t // lanes
+    lane, j, some, few = t % lanes, t // lanes, (m + lanes - 1) // lanes, (n + lanes - 1) // lanes
     for front in range(1, 2 * n - 2):
         p = max(0, front - n + 1) + j
         q = front - p
-        P, Q = p * lead, q * lead
+        P, Q = p * lead + lane, q * lead + lane
         if p < q:
-            products[t] = some_dots(A, P, Q, lane, lanes, m)[2]
+            products[t] = some_dots(A, P, Q, lanes, some)[2]
         cuda.syncthreads()
         if p < q:
             step, tied = dual_svd.owed(gathered(products, t, lane, lanes), S0[p], S0[q], tie, near)
-            shear_rows(A, P, Q, conj(step - tied), step + tied, lane, lanes, m)
-            shear_rows(V, p * distance, q * distance, conj(step), step, lane, lanes, n)
+            shear_rows(A, P, Q, conj(step - tied), step + tied, lanes, some)
+            P, Q = p * distance + lane, q * distance + lane
+            shear_rows(V, P, Q, conj(step), step, lanes, few)
         cuda.syncthreads()
 
 
@@ -286,17 +295,17 @@ def block_normalise(a, s, kind, real_kind, m, lead, n, t, threads):
     cuda.syncthreads()
 
 
-def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_shared: bool) -> Callable[..., None]:
+def block_svd(
+    kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, lanes: int, vectors: bool, in_shared: bool
+) -> Callable[..., None]:
     """U, S, Vh, or S alone."""
-    planes = components(kind)
+    rows, cols, wide, planes = max(m, n), min(m, n), m < n, components(kind)
+    threads, lead, distance = pairs_of(cols) * lanes, odd_multiple(rows, lanes), odd_multiple(cols, lanes)
+    k, total = cols if vectors else 0, svd_numbers(rows, cols, lanes, planes, vectors)
+    size_a, size_v = lead * cols * planes, distance * k * planes
 
-    def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
+    def svd(a, U, S, Vh, report, work, B, m, n, limit, team):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        rows, cols, wide = max(m, n), min(m, n), m < n
-        k, lanes = cols if vectors else 0, threads // pairs_of(cols)
-        lead, distance = odd_multiple(rows, lanes), odd_multiple(cols, lanes)
-        size_a, size_v = lead * cols * planes, distance * k * planes
-        total = svd_numbers(rows, cols, vectors, planes, threads)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
         a_store, v_store = memory, memory[size_a:]
@@ -312,14 +321,14 @@ def block_svd(kind: Kind, real_kind: Kind, real_type: Any, vectors: bool, in_sha
             finite = top < like(top, math.inf)
             exponent = exponent_for(top, jacobi.headroom(eps_of(top)))
             load(A, 1, 0, x, start, rows, cols, wide, exponent, t, threads, lead)
+            pad(A, rows, lead, cols, t, threads)
             cuda.syncthreads()  # the threads fill other entries than they loaded
             if not finite:
                 fill(A, lead * cols, like(x[start], 0.0), t, threads)
-            identity(V, k, t, threads, distance)
+            identity(V, k, distance, t, threads)
             cuda.syncthreads()
-            block_converge(
-                A, V, buffer(s_store, real_kind), sums, products, info, slots, rows, k, cols, limit, t, threads
-            )
+            D, steps = buffer(s_store, real_kind), (limit, t, threads, lanes, lead, distance)
+            block_converge(A, V, D, sums, products, info, slots, rows, k, cols, *steps)
             block_normalise(a_store, s_store, kind, real_kind, rows, lead, cols, t, threads)
             if t == 0 and mine:
                 tell(report, b, info, verdict(s, info, finite, cols, limit))
@@ -452,17 +461,17 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
     return pullback
 
 
-def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bool) -> Callable[..., None]:
+def block_dual(
+    kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, lanes: int, count: int, in_shared: bool
+) -> Callable[..., None]:
     """U, S, Vh and their tangents along `count` directions, carried through every rotation. Real numbers only."""
-    stride = 1 + count
+    rows, cols, wide, stride = max(m, n), min(m, n), m < n, 1 + count
+    threads, lead, distance = pairs_of(cols) * lanes, odd_multiple(rows, lanes), odd_multiple(cols, lanes)
+    size, tall, square, leads = rows * cols, lead * cols, distance * cols, (lead, distance)
+    total = dual_numbers(rows, cols, lanes, stride)
 
-    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, threads):
+    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, team):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        rows, cols, wide = max(m, n), min(m, n), m < n
-        lanes = threads // pairs_of(cols)
-        lead, distance = odd_multiple(rows, lanes), odd_multiple(cols, lanes)
-        size, tall, square, leads = rows * cols, lead * cols, distance * cols, (lead, distance)
-        total = dual_numbers(rows, cols, stride, threads)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
         a_store, v_store, s_store = memory, memory[tall * stride :], memory[(tall + square) * stride :]
@@ -481,6 +490,7 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
             finite, height = top < like(top, math.inf), jacobi.headroom(eps_of(top))
             exponent = exponent_for(top, height)
             load(A_parts, stride, 0, x, b * size, rows, cols, wide, exponent, t, threads, lead)
+            pad(A, rows, lead, cols, t, threads)
             for j in range(count):
                 start = (j * B + b) * size
                 up = exponent_for(together(slots, largest(dx, start, size, t, threads), t, threads), height)
@@ -488,10 +498,10 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
             cuda.syncthreads()
             if not finite:
                 fill(A_parts, tall * stride, like(top, 0.0), t, threads)
-            identity(V, cols, t, threads, distance)
+            identity(V, cols, distance, t, threads)
             cuda.syncthreads()
-            D = buffer(s_store, kind)
-            block_converge(A, V, D, sums, products, info, slots, rows, cols, cols, limit, t, threads)
+            D, steps = buffer(s_store, kind), (limit, t, threads, lanes, lead, distance)
+            block_converge(A, V, D, sums, products, info, slots, rows, cols, cols, *steps)
             for p in range(t, cols, threads):
                 for i in range(p * lead, p * lead + rows):
                     U0[i] = primal(A[i])
@@ -502,7 +512,7 @@ def block_dual(kind: Kind, leaf: Kind, real_type: Any, count: int, in_shared: bo
                 dual_svd.slopes(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1)
             cuda.syncthreads()
             tie = s0[0] * like(top, jacobi.tie_tolerance(eps_of(top), cols))
-            block_settle(A, V, s0, products, rows, cols, tie, t, threads)
+            block_settle(A, V, s0, products, rows, cols, tie, t, lanes, lead, distance)
             for p in range(t, cols, threads):
                 column, unit = view(a_store, p * lead, kind), view(u_store, p * lead, leaf)
                 dual_svd.unit_columns(column, view(s_store, p, kind), unit, view(s0_store, p, leaf), rows, 1, tie)
