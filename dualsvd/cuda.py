@@ -249,10 +249,15 @@ def too_large(batch: int, error: Exception) -> MemoryError:
 
 
 def examine(report: Any, first: int, stream: Any) -> np.ndarray:
-    """The flags of the matrices; NonFiniteError or ConvergenceError as on the CPU. Waits for the device."""
-    from .kernels.jacobi import MAX_SWEEPS
-    from .kernels.verdicts import NONFINITE, UNCONVERGED
+    """The numbers of the finite matrices with a tie or a zero; NonFiniteError or ConvergenceError as on the CPU.
 
+    Waits for the device. Where there is nothing to tell the report stays there.
+    """
+    from .kernels.jacobi import MAX_SWEEPS
+    from .kernels.verdicts import NONFINITE, TIED, UNCONVERGED
+
+    if not backend().joined_flags(report, stream):
+        return np.empty(0, np.int64)
     told = fetch(report, stream)
     flags = told[:, 2].astype(np.int64)
     nonfinite = np.flatnonzero(flags & NONFINITE)
@@ -269,13 +274,6 @@ def examine(report: Any, first: int, stream: Any) -> np.ndarray:
         raise ConvergenceError(
             f"svd did not converge in {MAX_SWEEPS} sweeps{left} for matrix {first + b}; rescale the input"
         )
-    return flags
-
-
-def tied(flags: np.ndarray) -> np.ndarray:
-    """The numbers of the finite matrices with a tie or a zero."""
-    from .kernels.verdicts import NONFINITE, TIED
-
     return np.flatnonzero((flags & TIED != 0) & (flags & NONFINITE == 0))
 
 
@@ -352,7 +350,7 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
             U, S, Vh, report = kernels.svd(a, stream)
-            ties = tied(examine(report, first, stream))
+            ties = examine(report, first, stream)
             tangents = kernels.pushforward(U, S, Vh, da, stream)
             if len(ties):
                 allow_ties(S, stream)
@@ -394,8 +392,8 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
 
     def work(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, first: int) -> tuple[Any, ...]:
         U, S, Vh, report = kernels.svd(a, stream)
-        flags = examine(report, first, stream)
-        if a.dtype.kind == "c" or len(tied(flags)):
+        ties = examine(report, first, stream)
+        if a.dtype.kind == "c" or len(ties):
             y = SVDResult(*(fetch(x, stream) for x in (U, S, Vh)))
             g_u, g_s, g_v = (x if x.any() else None for x in (fetch(x, stream) for x in (U_bar, S_bar, Vh_bar)))
             admit(y, g_u, g_s, g_v, spectrum(y.S, get()), get())
@@ -431,7 +429,7 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
             *results, report = kernels.dual(a, da, stream)
-            ties = tied(examine(report, first, stream))
+            ties = examine(report, first, stream)
             if len(ties):
                 allow_ties(results[1], stream)
                 kernels.follow_ties(ties, da, *results, stream)

@@ -68,6 +68,23 @@ def reals(x: Any) -> Any:
     return flat.view(np.empty(0, x.dtype).real.dtype) if x.dtype.kind == "c" else flat
 
 
+def join_flags(report, B, joined):
+    b = cuda.grid(1)
+    if b < B and report[3 * b + 2] > 0.0:
+        cuda.atomic.or_(joined, 0, int(report[3 * b + 2]))
+
+
+def joined_flags(report: Any, stream: Any = 0) -> int:
+    """The flags of all matrices of a report, one number. Waits for the device."""
+    threads, joined = 256, cuda.to_device(np.zeros(1, np.int64), stream=stream)
+    launch = launcher(join_flags, -(-len(report) // threads), threads, stream)
+    launch(report.reshape(report.size), len(report), joined)
+    found = joined.copy_to_host(stream=stream)
+    if stream:
+        stream.synchronize()
+    return int(found[0])
+
+
 def factors(a: Any, leading: tuple[int, ...], stream: Any) -> tuple[Any, Any, Any]:
     """Uninitialised U, S, Vh for a batch, with leading axes."""
     batch, m, n = a.shape
