@@ -3,7 +3,8 @@
     cd tests && python -m gpu.measure
 
 Instructions are counted by executing the PTX on the CPU, registers and shared memory are those that ptxas reports; with
-a device at hand its time stands beside. The prediction is the largest of four times:
+a device at hand its time stands beside, and, with PyTorch at hand, that of its calls, which are cuSOLVER's. The
+prediction is the largest of four times:
 
     fp64      double (or single) precision instructions, a division or root counted as what it expands to
     issue     all instructions, one a cycle from each of an SM's four schedulers
@@ -18,11 +19,13 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import cuda
 
 from dualsvd.kernels import cuda as kernels
 from dualsvd.kernels.jacobi import MAX_SWEEPS
@@ -57,6 +60,15 @@ H100 = Machine("H100 SXM", 1.7e9, 132, 2.0, 4.0, 4.0, 3.35e12, 65536, 227 * 1024
 
 #: Instructions that a correctly rounded division or root expands to.
 EXPANSION = {"div": 9, "sqrt": 9, "rcp": 7}
+
+#: Numbers in a batch that is timed: 128 MB in double precision.
+NUMBERS = 1 << 24
+
+#: Matrices in it that differ.
+DRAWN = 1000
+
+#: The largest side of a matrix that cuSOLVER takes in batches; PyTorch calls it one by one above.
+BATCHED = 32
 
 KERNELS = [
     ("svdvals", "float64", 3, 3, 0),
@@ -93,6 +105,14 @@ def arguments(operation: str, dtype: str, m: int, n: int, count: int, size: int)
     if operation == "dual":
         return [a, da, U, S, Vh, *tangents, report], integers
     return [a, U, S, Vh, report], integers
+
+
+def repeated(operation: str, dtype: str, m: int, n: int, count: int, size: int) -> tuple[list[np.ndarray], list[int]]:
+    """The same for a batch of any size, which repeats a few matrices."""
+    few = min(size, DRAWN)
+    arrays, integers = arguments(operation, dtype, m, n, count, few)
+    index = np.arange(size) % few
+    return [np.take(x, index, axis=0 if len(x) == few else 1) for x in arrays], [size, *integers[1:]]
 
 
 def instructions(ptx: str, visits: np.ndarray, column: int) -> dict[str, float]:
@@ -158,21 +178,43 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
 
 def measure(operation: str, dtype: str, m: int, n: int, count: int, repeats: int = 20) -> float:
     """Seconds a matrix on the device, arrays resident: the median of `repeats` launches between two events."""
-    from numba import cuda
-
-    size = max(1000, 10**7 // (m * n) ** 2)
+    size = NUMBERS // (m * n)
     chosen = kernels.plan(operation, dtype, m, n, count, kernels.shared_limit())
-    arrays, integers = arguments(operation, dtype, m, n, count, size)
+    arrays, integers = repeated(operation, dtype, m, n, count, size)
     resident = [cuda.to_device(x) for x in arrays]
+    return timed(lambda: kernels.run(chosen, size, tuple(resident), tuple(integers), 0), repeats) / size
+
+
+def timed(work: Callable[[], Any], repeats: int) -> float:
+    """Seconds that it takes of the device: the median of some runs after a first."""
     times = []
     for _ in range(repeats + 1):
         start, end = cuda.event(), cuda.event()
         start.record()
-        kernels.run(chosen, size, tuple(resident), tuple(integers), 0)
+        work()
         end.record()
         end.synchronize()
         times.append(cuda.event_elapsed_time(start, end) * 1e-3)
-    return float(np.median(times[1:])) / size
+    return float(np.median(times[1:]))
+
+
+def peer(operation: str, dtype: str, m: int, n: int, repeats: int = 3) -> float | None:
+    """Seconds a matrix of what PyTorch has for the same, if anything."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available() or operation not in ("svd", "svdvals", "pullback"):
+        return None
+    size = NUMBERS // (m * n) // 4 if max(m, n) <= BATCHED else 50
+    a = torch.as_tensor(repeated("svd", dtype, m, n, 0, size)[0][0], device="cuda")
+    if operation == "svdvals":
+        return timed(lambda: torch.linalg.svdvals(a), repeats) / size
+    if operation == "svd":
+        return timed(lambda: torch.linalg.svd(a, full_matrices=False), repeats) / size
+    y = torch.linalg.svd(a.requires_grad_(), full_matrices=False)
+    bars = [torch.ones_like(x) for x in y]
+    return timed(lambda: torch.autograd.grad(y, a, bars, retain_graph=True), repeats) / size
 
 
 def main() -> None:
@@ -190,9 +232,11 @@ def main() -> None:
             name = f"{operation} {m}x{n} {dtype}" + (f", {count} direction" if count else "")
             line = f"{name:34}{p['registers']:5} {p['shared']:7} {p['warps']:5} {p['bytes']:7.0f} "
             line += f"{p['instructions']:8.1f} {p['arithmetic']:8.1f}  {p['time'] * 1e9:9.2f} ({p['limit']})"
-            print(
-                line + (f", measured {measure(operation, dtype, m, n, count) * 1e9:.2f}" if device else ""), flush=True
-            )
+            if device:
+                line += f", measured {measure(operation, dtype, m, n, count) * 1e9:.2f}"
+                other = peer(operation, dtype, m, n)
+                line += f", PyTorch {other * 1e9:.2f}" if other else ""
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
