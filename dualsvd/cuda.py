@@ -384,7 +384,9 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
     for name, bar, shape, dtype in zip(
         ("U_bar", "S_bar", "Vh_bar"), (U_bar, S_bar, Vh_bar), shapes, (a.dtype, real, a.dtype)
     ):
-        bar = plain(np.zeros(shape, dtype) if bar is None else bar, name, (len(shape),), dtype)
+        if bar is None:
+            bar = kernels.zeros(shape, dtype, stream) if on_device(a) else np.zeros(shape, dtype)
+        bar = plain(bar, name, (len(shape),), dtype)
         same_shape(bar, shape, name)
         bars.append(bar)
     if not min(a.shape):

@@ -28,5 +28,6 @@ from .launches import run as run
 from .launches import shared_limit as shared_limit
 from .launches import svd as svd
 from .launches import svdvals as svdvals
+from .launches import zeros as zeros
 from .plans import SHARED_BYTES as SHARED_BYTES
 from .plans import plan as plan

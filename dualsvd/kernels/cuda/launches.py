@@ -17,6 +17,9 @@ from .ties import directional_kernel, directional_numbers
 #: Global memory that the workspaces of one launch may take together, in bytes.
 WORKSPACE_BYTES = 1 << 28
 
+#: Threads of a block where each takes one element of an array.
+ELEMENTS = 256
+
 #: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.
 cuda: Any = numba.cuda
 
@@ -68,6 +71,21 @@ def reals(x: Any) -> Any:
     return flat.view(np.empty(0, x.dtype).real.dtype) if x.dtype.kind == "c" else flat
 
 
+def clear(x, size):
+    e = cuda.grid(1)
+    if e < size:
+        x[e] = 0.0
+
+
+def zeros(shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> Any:
+    """An array of zeros, made on the device."""
+    x = cuda.device_array(shape, dtype, stream=stream)
+    if x.size:
+        flat = reals(x)
+        launcher(clear, -(-flat.size // ELEMENTS), ELEMENTS, stream)(flat, flat.size)
+    return x
+
+
 def join_flags(report, B, joined):
     b = cuda.grid(1)
     if b < B and report[3 * b + 2] > 0.0:
@@ -76,8 +94,8 @@ def join_flags(report, B, joined):
 
 def joined_flags(report: Any, stream: Any = 0) -> int:
     """The flags of all matrices of a report, one number. Waits for the device."""
-    threads, joined = 256, cuda.to_device(np.zeros(1, np.int64), stream=stream)
-    launch = launcher(join_flags, -(-len(report) // threads), threads, stream)
+    joined = cuda.to_device(np.zeros(1, np.int64), stream=stream)
+    launch = launcher(join_flags, -(-len(report) // ELEMENTS), ELEMENTS, stream)
     launch(report.reshape(report.size), len(report), joined)
     found = joined.copy_to_host(stream=stream)
     if stream:

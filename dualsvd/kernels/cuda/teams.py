@@ -62,17 +62,22 @@ def odd_multiple(size: int, unit: int) -> int:
     return size + (unit - size) % (2 * unit)
 
 
+def shared_dots(lanes: int, cols: int) -> int:
+    """Numbers for the three sums of every thread, if a pair has more than one."""
+    return 3 * pairs_of(cols) * lanes if lanes > 1 else 0
+
+
 def svd_numbers(rows: int, cols: int, lanes: int, planes: int, vectors: bool) -> int:
     """Reals that a matrix takes in `block_svd`."""
-    team = pairs_of(cols) * lanes
+    team, dots = pairs_of(cols) * lanes, shared_dots(lanes, cols)
     columns = odd_multiple(rows, lanes) + (odd_multiple(cols, lanes) if vectors else 0)
-    return odd_multiple(columns * cols * planes + 2 + cols + 2 + team * (3 + planes), team)
+    return odd_multiple((columns * cols + dots) * planes + 2 + cols + 2 + team, team)
 
 
 def dual_numbers(rows: int, cols: int, lanes: int, stride: int) -> int:
     """Reals that a matrix takes in `block_dual`, of numbers of `stride` reals."""
     team, tall = pairs_of(cols) * lanes, odd_multiple(rows, lanes) * cols
-    moving = tall + odd_multiple(cols, lanes) * cols + cols + 3 * team
+    moving = tall + odd_multiple(cols, lanes) * cols + cols + shared_dots(lanes, cols)
     return odd_multiple(moving * stride + tall + cols + 2 + team, team)
 
 
@@ -265,11 +270,17 @@ def block_settle(A, V, S0, products, m, n, tie, t, lanes, lead, distance):
         p = max(0, front - n + 1) + j
         q = front - p
         P, Q = p * lead + lane, q * lead + lane
+        g = like(A[0], 0.0)
         if p < q:
-            products[t] = some_dots(A, P, Q, lanes, some)[2]
-        cuda.syncthreads()
+            g = some_dots(A, P, Q, lanes, some)[2]
+        if lanes > 1:
+            if p < q:
+                products[t] = g
+            cuda.syncthreads()
+            if p < q:
+                g = gathered(products, t, lane, lanes)
         if p < q:
-            step, tied = dual_svd.owed(gathered(products, t, lane, lanes), S0[p], S0[q], tie, near)
+            step, tied = dual_svd.owed(g, S0[p], S0[q], tie, near)
             shear_rows(A, P, Q, conj(step - tied), step + tied, lanes, some)
             P, Q = p * distance + lane, q * distance + lane
             shear_rows(V, P, Q, conj(step), step, lanes, few)
@@ -468,7 +479,7 @@ def block_dual(
     rows, cols, wide, stride = max(m, n), min(m, n), m < n, 1 + count
     threads, lead, distance = pairs_of(cols) * lanes, odd_multiple(rows, lanes), odd_multiple(cols, lanes)
     size, tall, square, leads = rows * cols, lead * cols, distance * cols, (lead, distance)
-    total = dual_numbers(rows, cols, lanes, stride)
+    dots, total = shared_dots(lanes, cols), dual_numbers(rows, cols, lanes, stride)
 
     def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, team):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
@@ -476,7 +487,7 @@ def block_dual(
         memory = whole[seat * total : (seat + 1) * total]
         a_store, v_store, s_store = memory, memory[tall * stride :], memory[(tall + square) * stride :]
         shares = s_store[cols * stride :]
-        u_store = shares[3 * threads * stride :]
+        u_store = shares[dots * stride :]
         s0_store, slots = u_store[tall:], u_store[tall + cols + 2 :]
         A, V = buffer(a_store, kind), buffer(v_store, kind)
         sums, products = buffer(shares, kind), buffer(shares[2 * threads * stride :], kind)
