@@ -11,16 +11,15 @@ import numpy as np
 from numba import from_dtype, int64
 
 from ..buffers import Kind, components
-from .teams import (
-    block_dual,
+from .closed_forms import (
+    TILE_COLUMNS,
+    TILE_ROWS,
     block_pullback,
     block_pushforward,
-    block_svd,
-    dual_numbers,
     pullback_numbers,
     pushforward_numbers,
-    svd_numbers,
 )
+from .teams import block_dual, block_svd, dual_numbers, svd_numbers
 from .threads import thread_dual, thread_pullback, thread_pushforward, thread_svd
 
 #: The largest matrix that a thread takes, as reals of A and V with their partials, as columns, and as rows: up to here
@@ -34,6 +33,9 @@ THREAD_CHUNK, TEAM_CHUNK = 3, 2
 
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
+
+#: The largest team of the closed forms, whose products have more tiles than sweeps have pairs: 8 warps.
+CLOSED_FORM_TEAM = 256
 
 #: Threads of a block where each takes a matrix.
 THREADS = 64
@@ -96,13 +98,23 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
         needed = WARP // team * matrix_numbers(operation, rows, cols, planes, count, team) * real.itemsize
         return WARP // team * min(RESIDENT_BLOCKS, PROCESSOR_BYTES // needed) if needed <= shared else 0
 
-    team = max((t for t in (1, 2, 4, 8, 16, WARP) if t >= pairs), key=lambda t: (resident(t), t))
+    if operation in ("pushforward", "pullback"):
+        team = closed_form_team(rows, cols)
+    else:
+        team = max((t for t in (1, 2, 4, 8, 16, WARP) if t >= pairs), key=lambda t: (resident(t), t))
     size = matrix_numbers(operation, rows, cols, planes, count, team)
-    matrices = WARP // team
+    matrices = max(1, WARP // team)
     needed = matrices * size
     fits = needed * real.itemsize <= shared
     kernel = block_kernel(operation, dtype, count, fits)
-    return Plan(kernel, signature, WARP, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+    room = (needed * real.itemsize, 0) if fits else (0, needed)
+    return Plan(kernel, signature, matrices * team, matrices, team, *room)
+
+
+def closed_form_team(rows: int, cols: int) -> int:
+    """Threads that share a matrix in the closed forms: one for each tile of a product, rounded up to a power of two."""
+    tiles = -(-rows // TILE_ROWS) * -(-cols // TILE_COLUMNS)
+    return min(CLOSED_FORM_TEAM, 1 << (tiles - 1).bit_length())
 
 
 def in_registers(operation: str, rows: int, cols: int, numbers: int) -> bool:
@@ -126,9 +138,9 @@ def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int
     if operation == "dual":
         return dual_numbers(tall, square, cols, team, 1 + count)
     if operation == "pushforward":
-        return pushforward_numbers(tall, square, cols, team)
+        return pushforward_numbers(rows, cols, planes, team)
     if operation == "pullback":
-        return pullback_numbers(tall, square, cols)
+        return pullback_numbers(rows, cols, planes)
     return svd_numbers(tall, square if operation == "svd" else 0, cols, team)
 
 
