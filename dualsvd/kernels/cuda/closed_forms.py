@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba.cuda
+from numba import float32, int32, int64
 
 from .. import derivatives
 from ..buffers import Kind, buffer, components
@@ -24,6 +25,7 @@ cuda: Any = numba.cuda
 
 #: Rows and columns of a product that a thread takes at a time: of eight sums, a number that is loaded serves four or two.
 TILE_ROWS, TILE_COLUMNS = 2, 4
+TILE_SIDES = TILE_ROWS + TILE_COLUMNS
 
 #: Numbers that a thread asks global memory for before it waits for the first.
 AT_ONCE = 4
@@ -57,17 +59,15 @@ def pullback_numbers(rows, cols, planes):
 
 
 @inline
-def course(width, t, threads):
-    """Thread t among places in rows of `width`: its place in a row, the row, and its steps on both. Once a kernel, for
-    a division takes a device as long as a tile."""
-    return t % width, t // width, threads % width, threads // width
+def split(e, width, over):
+    """e % width and e // width, for e < 2^20 and over = 1 / width: a device's own division takes ten times as long."""
+    row = int32((float32(int32(e)) + float32(0.5)) * over)
+    return e - row * width, row
 
 
 @inline
-def ahead(i, j, width, steps):
-    """The next place of a course."""
-    i, j = i + steps[2], j + steps[3]
-    return (i - width, j + 1) if i >= width else (i, j)
+def inverse_of(width):
+    return float32(1.0) / float32(width)
 
 
 @inline
@@ -96,33 +96,36 @@ def together(slots, x, t, threads):
 
 
 @inline
-def load_columns(X, some, x, start, rows, cols, wide, steps, t, threads):
-    """`memory.load` to columns that are `apart`, at any size. Returns the largest |real or imaginary part|."""
+def load_columns(X, some, x, start, rows, cols, wide, over, t, threads):
+    """`memory.load` to columns that are `apart`; `over` is the inverse of the length of a row in memory. Returns the
+    largest |real or imaginary part|."""
     size, width = rows * cols, rows if wide else cols
     right, down = (1, apart(rows)) if wide else (apart(rows), 1)
-    i, j = steps[0], steps[1]
     top = like(real(x[start]), 0.0)
-    for first in range(t, size, AT_ONCE * threads):
+    first = t
+    while first < size:
         for k in range(AT_ONCE):
             some[k] = x[start + min(first + k * threads, size - 1)]
         for k in range(AT_ONCE):
+            i, j = split(first + k * threads, width, over)
             if first + k * threads < size:
                 X[i * right + j * down] = conjugate_if(wide, some[k])
-                i, j = ahead(i, j, width, steps)
             top = larger(larger(top, absolute(real(some[k]))), absolute(imag(some[k])))
+        first += AT_ONCE * threads
     return top
 
 
 @inline
-def store_columns(X, x, start, rows, cols, wide, exponent, steps, t, threads):
+def store_columns(X, x, start, rows, cols, wide, exponent, over, t, threads):
     """`memory.store` of columns that are `apart`."""
     f, g = halves(exponent, X[0])
     width = rows if wide else cols
     right, down = (1, apart(rows)) if wide else (apart(rows), 1)
-    i, j = steps[0], steps[1]
-    for e in range(t, rows * cols, threads):
+    e = t
+    while e < rows * cols:
+        i, j = split(e, width, over)
         x[start + e] = conjugate_if(wide, X[i * right + j * down]) * f * g
-        i, j = ahead(i, j, width, steps)
+        e += threads
 
 
 @inline
@@ -132,39 +135,50 @@ def row_of(i, k, stride, rows):
 
 
 @inline
-def product(sums, some, A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add, over, steps, t, threads):
+def product(sums, some, at, A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add, over, t, threads):
     """`derivatives.multiply` by tiles, to columns that are `apart`; to C_ij over_j, where `add` says so.
 
     The rows of a tile lie a fraction of the matrix apart: what neighbours read lies side by side.
     """
     high, wide, cj = (rows + TILE_ROWS - 1) // TILE_ROWS, (cols + TILE_COLUMNS - 1) // TILE_COLUMNS, apart(rows)
-    i, j = steps[0], steps[1]
     zero = like(A[0], 0.0)
-    for _ in range(t, high * wide, threads):
+    e = t
+    while e < high * wide:
+        i, j = split(e, high, inverse_of(high))
+        for x in range(TILE_ROWS):
+            at[x] = row_of(i, x, high, rows) * ai
         for y in range(TILE_COLUMNS):
             q = row_of(j, y, wide, cols)
+            at[TILE_ROWS + y] = q * bj
             for x in range(TILE_ROWS):
                 sums[y * TILE_ROWS + x] = C[q * cj + row_of(i, x, high, rows)] * over[q] if add else zero
-        for r in range(depth):
+        left = depth
+        while left > 0:
+            left -= 1
             for x in range(TILE_ROWS):
-                some[x] = conjugate_if(ca, A[row_of(i, x, high, rows) * ai + r * ar])
-            for y in range(TILE_COLUMNS):
-                b = conjugate_if(cb, B[row_of(j, y, wide, cols) * bj + r * br])
+                some[x] = conjugate_if(ca, A[at[x]])
+                at[x] += ar
+            for y in range(TILE_ROWS, TILE_ROWS + TILE_COLUMNS):
+                b = conjugate_if(cb, B[at[y]])
+                at[y] += br
                 for x in range(TILE_ROWS):
-                    sums[y * TILE_ROWS + x] = plus_product(sums[y * TILE_ROWS + x], some[x], b)
+                    k = (y - TILE_ROWS) * TILE_ROWS + x
+                    sums[k] = plus_product(sums[k], some[x], b)
         for y in range(TILE_COLUMNS):
             for x in range(TILE_ROWS):
                 C[row_of(j, y, wide, cols) * cj + row_of(i, x, high, rows)] = sums[y * TILE_ROWS + x]
-        i, j = ahead(i, j, high, steps)
+        e += threads
     cuda.syncthreads()
 
 
 @inline
 def invert(s, over, tie, one, cols, t, threads):
     """The inverse of each value, 0 for a zero."""
-    for i in range(t, cols, threads):
+    i = t
+    while i < cols:
         half = derivatives.reciprocals(one, s[i] + s[i], tie + tie, one)[1]
         over[i] = half + half
+        i += threads
 
 
 # ---- kernels
@@ -190,38 +204,40 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
         left, right = (buffer(Vh, kind), buffer(U, kind)) if wide else (buffer(U, kind), buffer(Vh, kind))
         d_left, d_right = (buffer(dVh, kind), buffer(dU, kind)) if wide else (buffer(dU, kind), buffer(dVh, kind))
         D_all, values, d_values = buffer(da, kind), buffer(S, real_kind), buffer(dS, real_kind)
-        by_rows, by_pairs = course(n if wide else cols, t, threads), course(cols, t, threads)
-        tiles = course((rows + TILE_ROWS - 1) // TILE_ROWS, t, threads)
-        square_tiles = course((cols + TILE_ROWS - 1) // TILE_ROWS, t, threads)
+        over_width, over_cols = inverse_of(n if wide else cols), inverse_of(cols)
+        at = cuda.local.array(TILE_SIDES, int64)
         for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
             b, mine = min(first + seat, B - 1), first + seat < B
             scale = exponent_for(S[b * cols], 0)
             load(s, 1, 0, values, b * cols, cols, 1, True, scale, t, threads)
-            load_columns(Ub, some, left, b * rows * cols, rows, cols, wide, by_rows, t, threads)
-            load_columns(Vb, some, right, b * cols * cols, cols, cols, not wide, by_pairs, t, threads)
+            load_columns(Ub, some, left, b * rows * cols, rows, cols, wide, over_width, t, threads)
+            load_columns(Vb, some, right, b * cols * cols, cols, cols, not wide, over_cols, t, threads)
             cuda.syncthreads()
             one = like(s[0], 1.0)
             half, zero, tie = like(one, 0.5), like(one, 0.0), s[0] * like(one, tie_tolerance(eps_of(one), cols))
             invert(s, over, tie, one, cols, t, threads)
             for k in range(N):
                 c = k * B + b
-                top = load_columns(D, some, D_all, c * rows * cols, rows, cols, wide, by_rows, t, threads)
+                top = load_columns(D, some, D_all, c * rows * cols, rows, cols, wide, over_width, t, threads)
                 height = exponent_for(together(slots, top, t, threads), 0)
                 f, g = halves(height, one)
-                for e in range(t, apart(rows) * cols, threads):
+                e = t
+                while e < apart(rows) * cols:
                     D[e] = D[e] * f * g
+                    e += threads
                 cuda.syncthreads()
                 product(
-                    sums, some, D, 1, apart(rows), False, Vb, 1, apart(cols), False, T,
-                    rows, cols, cols, False, over, tiles, t, threads,
+                    sums, some, at, D, 1, apart(rows), False, Vb, 1, apart(cols), False, T,
+                    rows, cols, cols, False, over, t, threads,
                 )  # fmt: skip
                 product(
-                    sums, some, Ub, apart(rows), 1, True, T, 1, apart(rows), False, X,
-                    cols, rows, cols, False, over, square_tiles, t, threads,
+                    sums, some, at, Ub, apart(rows), 1, True, T, 1, apart(rows), False, X,
+                    cols, rows, cols, False, over, t, threads,
                 )  # fmt: skip
                 f, g = halves(-height, one)
-                p, d = by_pairs[0], by_pairs[1]
-                for _ in range(t, cols * (cols // 2 + 1), threads):
+                e = t
+                while e < cols * (cols // 2 + 1):
+                    p, d = split(e, cols, over_cols)
                     i, j, new = pair(p, d, cols)
                     over_i, over_j = (over[i], over[j]) if rows > cols else (zero, zero)
                     if d == 0:
@@ -233,20 +249,20 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
                         derivatives.generator_pair(
                             X, Y, j * apart(cols) + i, i * apart(cols) + j, half * x, half * y, over_i, over_j
                         )
-                    p, d = ahead(p, d, cols, by_pairs)
+                    e += threads
                 cuda.syncthreads()
                 product(
-                    sums, some, Ub, 1, apart(rows), False, X, 1, apart(cols), False, T,
-                    rows, cols, cols, rows > cols, over, tiles, t, threads,
+                    sums, some, at, Ub, 1, apart(rows), False, X, 1, apart(cols), False, T,
+                    rows, cols, cols, rows > cols, over, t, threads,
                 )  # fmt: skip
                 product(
-                    sums, some, Vb, 1, apart(cols), False, Y, 1, apart(cols), False, X,
-                    cols, cols, cols, False, over, square_tiles, t, threads,
+                    sums, some, at, Vb, 1, apart(cols), False, Y, 1, apart(cols), False, X,
+                    cols, cols, cols, False, over, t, threads,
                 )  # fmt: skip
                 if mine:
                     change = scale - height
-                    store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, by_rows, t, threads)
-                    store_columns(X, d_right, c * cols * cols, cols, cols, not wide, change, by_pairs, t, threads)
+                    store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, over_width, t, threads)
+                    store_columns(X, d_right, c * cols * cols, cols, cols, not wide, change, over_cols, t, threads)
                 cuda.syncthreads()
 
     return pushforward
@@ -274,33 +290,33 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
             (buffer(Vh_bar, kind), buffer(U_bar, kind)) if wide else (buffer(U_bar, kind), buffer(Vh_bar, kind))
         )
         values, values_bar = buffer(S, real_kind), buffer(S_bar, real_kind)
-        by_rows, by_pairs = course(n if wide else cols, t, threads), course(cols, t, threads)
-        tiles = course((rows + TILE_ROWS - 1) // TILE_ROWS, t, threads)
-        square_tiles = course((cols + TILE_ROWS - 1) // TILE_ROWS, t, threads)
+        over_width, over_cols = inverse_of(n if wide else cols), inverse_of(cols)
+        at = cuda.local.array(TILE_SIDES, int64)
         for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
             b, mine = min(first + seat, B - 1), first + seat < B
             u0, v0 = b * rows * cols, b * cols * cols
             scale = exponent_for(S[b * cols], 0)
             load(s, 1, 0, values, b * cols, cols, 1, True, scale, t, threads)
-            load_columns(Vb, some, right, v0, cols, cols, not wide, by_pairs, t, threads)
-            load_columns(X, some, right_bar, v0, cols, cols, not wide, by_pairs, t, threads)
-            load_columns(Ub, some, left, u0, rows, cols, wide, by_rows, t, threads)
-            load_columns(T, some, left_bar, u0, rows, cols, wide, by_rows, t, threads)
+            load_columns(Vb, some, right, v0, cols, cols, not wide, over_cols, t, threads)
+            load_columns(X, some, right_bar, v0, cols, cols, not wide, over_cols, t, threads)
+            load_columns(Ub, some, left, u0, rows, cols, wide, over_width, t, threads)
+            load_columns(T, some, left_bar, u0, rows, cols, wide, over_width, t, threads)
             cuda.syncthreads()
             one = like(s[0], 1.0)
             half, zero, tie = like(one, 0.5), like(one, 0.0), s[0] * like(one, tie_tolerance(eps_of(one), cols))
             invert(s, over, tie, one, cols, t, threads)
             product(
-                sums, some, Vb, apart(cols), 1, True, X, 1, apart(cols), False, Y,
-                cols, cols, cols, False, over, square_tiles, t, threads,
+                sums, some, at, Vb, apart(cols), 1, True, X, 1, apart(cols), False, Y,
+                cols, cols, cols, False, over, t, threads,
             )  # fmt: skip
             product(
-                sums, some, Ub, apart(rows), 1, True, T, 1, apart(rows), False, X,
-                cols, rows, cols, False, over, square_tiles, t, threads,
+                sums, some, at, Ub, apart(rows), 1, True, T, 1, apart(rows), False, X,
+                cols, rows, cols, False, over, t, threads,
             )  # fmt: skip
             f, g = halves(-scale, one)
-            p, d = by_pairs[0], by_pairs[1]
-            for _ in range(t, cols * (cols // 2 + 1), threads):
+            e = t
+            while e < cols * (cols // 2 + 1):
+                p, d = split(e, cols, over_cols)
                 i, j, new = pair(p, d, cols)
                 over_i, over_j = (over[i], over[j]) if rows > cols else (zero, zero)
                 if d == 0:
@@ -309,18 +325,18 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
                 elif new:
                     x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
                     derivatives.join_pair(X, Y, j * apart(cols) + i, i * apart(cols) + j, x, y, half, over_i, over_j)
-                p, d = ahead(p, d, cols, by_pairs)
+                e += threads
             cuda.syncthreads()
             product(
-                sums, some, Ub, 1, apart(rows), False, X, 1, apart(cols), False, T,
-                rows, cols, cols, rows > cols, over, tiles, t, threads,
+                sums, some, at, Ub, 1, apart(rows), False, X, 1, apart(cols), False, T,
+                rows, cols, cols, rows > cols, over, t, threads,
             )  # fmt: skip
             product(
-                sums, some, T, 1, apart(rows), False, Vb, apart(cols), 1, True, Ub,
-                rows, cols, cols, False, over, tiles, t, threads,
+                sums, some, at, T, 1, apart(rows), False, Vb, apart(cols), 1, True, Ub,
+                rows, cols, cols, False, over, t, threads,
             )  # fmt: skip
             if mine:
-                store_columns(Ub, buffer(A_bar, kind), u0, rows, cols, wide, scale, by_rows, t, threads)
+                store_columns(Ub, buffer(A_bar, kind), u0, rows, cols, wide, scale, over_width, t, threads)
             cuda.syncthreads()
 
     return pullback
