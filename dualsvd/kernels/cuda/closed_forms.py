@@ -18,12 +18,12 @@ from ..buffers import Kind, buffer, components
 from ..derivatives import conjugate_if
 from ..jacobi import tie_tolerance
 from ..protocol import absolute, eps_of, imag, like, plus_product, real
-from .memory import exponent_for, halves, inline, larger, load
+from .memory import exponent_for, halves, inline, larger
 
 #: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.
 cuda: Any = numba.cuda
 
-#: Rows and columns of a product that a thread takes at a time: of eight sums, a number that is loaded serves four or two.
+#: Rows and columns of a product that a thread takes at a time: a number that is loaded serves four of the sums, or two.
 TILE_ROWS, TILE_COLUMNS = 2, 4
 TILE_SIDES = TILE_ROWS + TILE_COLUMNS
 
@@ -57,17 +57,19 @@ def pullback_numbers(rows, cols, planes):
 
 # ---- sharing
 
-
-@inline
-def split(e, width, over):
-    """e % width and e // width, for e < 2^20 and over = 1 / width: a device's own division takes ten times as long."""
-    row = int32((float32(int32(e)) + float32(0.5)) * over)
-    return e - row * width, row
+# Loops over the part of a thread say `while`: to count the turns of a `range` with a step that is not known, a thread
+# would divide, and keep the number in registers.
 
 
 @inline
 def inverse_of(width):
     return float32(1.0) / float32(width)
+
+
+@inline
+def quotient(e, over):
+    """e // width for e < 2^20 and over = 1 / width: a device's own division takes ten times as long."""
+    return int32((float32(int32(e)) + float32(0.5)) * over)
 
 
 @inline
@@ -83,12 +85,13 @@ def together(slots, x, t, threads):
     """The largest x of the team; infinity if one is not finite. What was written before is seen after."""
     slots[t] = x
     cuda.syncthreads()
-    half = threads // 2
-    while half > 0:
-        if t < half:
+    left = threads
+    while left > 1:
+        half = (left + 1) // 2
+        if t + half < left:
             slots[t] = larger(slots[t], slots[t + half])
         cuda.syncthreads()
-        half //= 2
+        left = half
     return slots[0]
 
 
@@ -96,36 +99,52 @@ def together(slots, x, t, threads):
 
 
 @inline
-def load_columns(X, some, x, start, rows, cols, wide, over, t, threads):
-    """`memory.load` to columns that are `apart`; `over` is the inverse of the length of a row in memory. Returns the
-    largest |real or imaginary part|."""
-    size, width = rows * cols, rows if wide else cols
-    right, down = (1, apart(rows)) if wide else (apart(rows), 1)
-    top = like(real(x[start]), 0.0)
-    first = t
-    while first < size:
+def course(rows, cols, wide):
+    """How a matrix in memory runs through columns that are `apart`: the length of its rows, the step along a row, and
+    what a new row adds to that of the entry's number."""
+    return (rows, 1, apart(rows) - rows) if wide else (cols, apart(rows), 1 - cols * apart(rows))
+
+
+@inline
+def load_columns(X, some, x, start, rows, cols, wide, t, threads):
+    """`memory.load` to columns that are `apart`, at any size. Returns the largest |real or imaginary part|."""
+    size, (width, step, turn) = rows * cols, course(rows, cols, wide)
+    over, top, e = inverse_of(width), like(real(x[start]), 0.0), t
+    while e < size:
         for k in range(AT_ONCE):
-            some[k] = x[start + min(first + k * threads, size - 1)]
+            some[k] = x[start + min(e + k * threads, size - 1)]
         for k in range(AT_ONCE):
-            i, j = split(first + k * threads, width, over)
-            if first + k * threads < size:
-                X[i * right + j * down] = conjugate_if(wide, some[k])
+            if e < size:
+                X[e * step + quotient(e, over) * turn] = conjugate_if(wide, some[k])
             top = larger(larger(top, absolute(real(some[k]))), absolute(imag(some[k])))
-        first += AT_ONCE * threads
+            e += threads
     return top
 
 
 @inline
-def store_columns(X, x, start, rows, cols, wide, exponent, over, t, threads):
+def store_columns(X, x, start, rows, cols, wide, exponent, t, threads):
     """`memory.store` of columns that are `apart`."""
     f, g = halves(exponent, X[0])
-    width = rows if wide else cols
-    right, down = (1, apart(rows)) if wide else (apart(rows), 1)
-    e = t
+    width, step, turn = course(rows, cols, wide)
+    over, e = inverse_of(width), t
     while e < rows * cols:
-        i, j = split(e, width, over)
-        x[start + e] = conjugate_if(wide, X[i * right + j * down]) * f * g
-        e += threads
+        for _ in range(AT_ONCE):
+            if e < rows * cols:
+                x[start + e] = conjugate_if(wide, X[e * step + quotient(e, over) * turn]) * f * g
+            e += threads
+
+
+@inline
+def plain(X, rows):
+    """X as a factor of a product, by columns that are `apart`: its numbers, the steps between its rows and between its
+    columns, whether it is conjugated."""
+    return X, 1, apart(rows), False
+
+
+@inline
+def adjoint(X, rows):
+    """X^H as a factor of a product."""
+    return X, apart(rows), 1, True
 
 
 @inline
@@ -135,16 +154,17 @@ def row_of(i, k, stride, rows):
 
 
 @inline
-def product(sums, some, at, A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, add, over, t, threads):
-    """`derivatives.multiply` by tiles, to columns that are `apart`; to C_ij over_j, where `add` says so.
+def product(registers, left, right, C, rows, depth, cols, add, over, t, threads):
+    """C_ij = sum_r left_ir right_rj by tiles, to columns that are `apart`; and C_ij over_j, if `add`.
 
     The rows of a tile lie a fraction of the matrix apart: what neighbours read lies side by side.
     """
+    (A, ai, ar, ca), (B, br, bj, cb), (sums, some, at) = left, right, registers
     high, wide, cj = (rows + TILE_ROWS - 1) // TILE_ROWS, (cols + TILE_COLUMNS - 1) // TILE_COLUMNS, apart(rows)
-    zero = like(A[0], 0.0)
-    e = t
+    zero, over_high, e = like(A[0], 0.0), inverse_of(high), t
     while e < high * wide:
-        i, j = split(e, high, inverse_of(high))
+        j = quotient(e, over_high)
+        i = e - j * high
         for x in range(TILE_ROWS):
             at[x] = row_of(i, x, high, rows) * ai
         for y in range(TILE_COLUMNS):
@@ -152,18 +172,15 @@ def product(sums, some, at, A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, 
             at[TILE_ROWS + y] = q * bj
             for x in range(TILE_ROWS):
                 sums[y * TILE_ROWS + x] = C[q * cj + row_of(i, x, high, rows)] * over[q] if add else zero
-        left = depth
-        while left > 0:
-            left -= 1
+        for _ in range(depth):
             for x in range(TILE_ROWS):
                 some[x] = conjugate_if(ca, A[at[x]])
                 at[x] += ar
-            for y in range(TILE_ROWS, TILE_ROWS + TILE_COLUMNS):
-                b = conjugate_if(cb, B[at[y]])
-                at[y] += br
+            for y in range(TILE_COLUMNS):
+                b = conjugate_if(cb, B[at[TILE_ROWS + y]])
+                at[TILE_ROWS + y] += br
                 for x in range(TILE_ROWS):
-                    k = (y - TILE_ROWS) * TILE_ROWS + x
-                    sums[k] = plus_product(sums[k], some[x], b)
+                    sums[y * TILE_ROWS + x] = plus_product(sums[y * TILE_ROWS + x], some[x], b)
         for y in range(TILE_COLUMNS):
             for x in range(TILE_ROWS):
                 C[row_of(j, y, wide, cols) * cj + row_of(i, x, high, rows)] = sums[y * TILE_ROWS + x]
@@ -172,13 +189,18 @@ def product(sums, some, at, A, ai, ar, ca, B, br, bj, cb, C, rows, depth, cols, 
 
 
 @inline
-def invert(s, over, tie, one, cols, t, threads):
-    """The inverse of each value, 0 for a zero."""
+def load_values(s, over, values, start, exponent, cols, t, threads):
+    """The values times 2^exponent, and the inverse of each, 0 for a zero; what counts as a tie, and one."""
+    f, g = halves(exponent, values[start])
+    one = like(values[start], 1.0)
+    tie = values[start] * f * g * like(one, tie_tolerance(eps_of(one), cols))
     i = t
     while i < cols:
+        s[i] = values[start + i] * f * g
         half = derivatives.reciprocals(one, s[i] + s[i], tie + tie, one)[1]
         over[i] = half + half
         i += threads
+    return tie, one
 
 
 # ---- kernels
@@ -197,73 +219,65 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
         Ub, D, T = buffer(memory, kind), buffer(memory[tall:], kind), buffer(memory[2 * tall :], kind)
-        Vb, Y, X = buffer(memory[3 * tall :], kind), buffer(memory[3 * tall + square :], kind), D
+        Vb, Y = buffer(memory[3 * tall :], kind), buffer(memory[3 * tall + square :], kind)
+        M, dVb = D, D  # when D V is known, and when dU is
         rest = memory[3 * tall + 2 * square :]
         s, over, slots = buffer(rest, real_kind), buffer(rest[cols:], real_kind), rest[2 * cols :]
-        sums, some = buffer(cuda.local.array(tile, real_type), kind), buffer(cuda.local.array(few, real_type), kind)
+        some = buffer(cuda.local.array(few, real_type), kind)
+        registers = buffer(cuda.local.array(tile, real_type), kind), some, cuda.local.array(TILE_SIDES, int64)
         left, right = (buffer(Vh, kind), buffer(U, kind)) if wide else (buffer(U, kind), buffer(Vh, kind))
         d_left, d_right = (buffer(dVh, kind), buffer(dU, kind)) if wide else (buffer(dU, kind), buffer(dVh, kind))
         D_all, values, d_values = buffer(da, kind), buffer(S, real_kind), buffer(dS, real_kind)
-        over_width, over_cols = inverse_of(n if wide else cols), inverse_of(cols)
-        at = cuda.local.array(TILE_SIDES, int64)
-        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
+        first = cuda.blockIdx.x * seats
+        while first < B:
             b, mine = min(first + seat, B - 1), first + seat < B
             scale = exponent_for(S[b * cols], 0)
-            load(s, 1, 0, values, b * cols, cols, 1, True, scale, t, threads)
-            load_columns(Ub, some, left, b * rows * cols, rows, cols, wide, over_width, t, threads)
-            load_columns(Vb, some, right, b * cols * cols, cols, cols, not wide, over_cols, t, threads)
-            cuda.syncthreads()
-            one = like(s[0], 1.0)
-            half, zero, tie = like(one, 0.5), like(one, 0.0), s[0] * like(one, tie_tolerance(eps_of(one), cols))
-            invert(s, over, tie, one, cols, t, threads)
-            for k in range(N):
-                c = k * B + b
-                top = load_columns(D, some, D_all, c * rows * cols, rows, cols, wide, over_width, t, threads)
+            tie, one = load_values(s, over, values, b * cols, scale, cols, t, threads)
+            load_columns(Ub, some, left, b * rows * cols, rows, cols, wide, t, threads)
+            load_columns(Vb, some, right, b * cols * cols, cols, cols, not wide, t, threads)
+            half, zero = like(one, 0.5), like(one, 0.0)
+            c = b
+            while c < N * B:
+                top = load_columns(D, some, D_all, c * rows * cols, rows, cols, wide, t, threads)
                 height = exponent_for(together(slots, top, t, threads), 0)
                 f, g = halves(height, one)
                 e = t
                 while e < apart(rows) * cols:
-                    D[e] = D[e] * f * g
-                    e += threads
+                    for _ in range(AT_ONCE):
+                        if e < apart(rows) * cols:
+                            D[e] = D[e] * f * g
+                        e += threads
                 cuda.syncthreads()
-                product(
-                    sums, some, at, D, 1, apart(rows), False, Vb, 1, apart(cols), False, T,
-                    rows, cols, cols, False, over, t, threads,
-                )  # fmt: skip
-                product(
-                    sums, some, at, Ub, apart(rows), 1, True, T, 1, apart(rows), False, X,
-                    cols, rows, cols, False, over, t, threads,
-                )  # fmt: skip
+                product(registers, plain(D, rows), plain(Vb, cols), T, rows, cols, cols, False, over, t, threads)
+                product(registers, adjoint(Ub, rows), plain(T, rows), M, cols, rows, cols, False, over, t, threads)
                 f, g = halves(-height, one)
-                e = t
+                over_cols, e = inverse_of(cols), t
                 while e < cols * (cols // 2 + 1):
-                    p, d = split(e, cols, over_cols)
-                    i, j, new = pair(p, d, cols)
+                    d = quotient(e, over_cols)
+                    i, j, new = pair(e - d * cols, d, cols)
                     over_i, over_j = (over[i], over[j]) if rows > cols else (zero, zero)
+                    above, below = j * apart(cols) + i, i * apart(cols) + j
                     if d == 0:
                         if mine:
-                            d_values[c * cols + i] = real(X[i * apart(cols) + i]) * f * g
-                        derivatives.generator_value(X, Y, i * apart(cols) + i, half * half * over[i], over_i)
+                            d_values[c * cols + i] = real(M[above]) * f * g
+                        derivatives.generator_value(M, Y, above, half * half * over[i], over_i)
                     elif new:
                         x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
-                        derivatives.generator_pair(
-                            X, Y, j * apart(cols) + i, i * apart(cols) + j, half * x, half * y, over_i, over_j
-                        )
+                        derivatives.generator_pair(M, Y, above, below, half * x, half * y, over_i, over_j)
                     e += threads
                 cuda.syncthreads()
-                product(
-                    sums, some, at, Ub, 1, apart(rows), False, X, 1, apart(cols), False, T,
-                    rows, cols, cols, rows > cols, over, t, threads,
-                )  # fmt: skip
-                product(
-                    sums, some, at, Vb, 1, apart(cols), False, Y, 1, apart(cols), False, X,
-                    cols, cols, cols, False, over, t, threads,
-                )  # fmt: skip
+                tall_too = rows > cols
+                product(registers, plain(Ub, rows), plain(M, cols), T, rows, cols, cols, tall_too, over, t, threads)
+                product(registers, plain(Vb, cols), plain(Y, cols), dVb, cols, cols, cols, False, over, t, threads)
                 if mine:
                     change = scale - height
-                    store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, over_width, t, threads)
-                    store_columns(X, d_right, c * cols * cols, cols, cols, not wide, change, over_cols, t, threads)
+                    store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, t, threads)
+                    store_columns(dVb, d_right, c * cols * cols, cols, cols, not wide, change, t, threads)
                 cuda.syncthreads()
+                c += B
+            first += cuda.gridDim.x * seats
+            if in_shared:
+                break
 
     return pushforward
 
@@ -282,61 +296,52 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
         memory = whole[seat * total : (seat + 1) * total]
         Ub, T, Vb = buffer(memory, kind), buffer(memory[tall:], kind), buffer(memory[2 * tall :], kind)
         X, Y = buffer(memory[2 * tall + square :], kind), buffer(memory[2 * tall + 2 * square :], kind)
+        Ub_bar, Vb_bar, Ab_bar = T, X, Ub  # until each is needed
         rest = memory[2 * tall + 3 * square :]
         s, over = buffer(rest, real_kind), buffer(rest[cols:], real_kind)
-        sums, some = buffer(cuda.local.array(tile, real_type), kind), buffer(cuda.local.array(few, real_type), kind)
+        some = buffer(cuda.local.array(few, real_type), kind)
+        registers = buffer(cuda.local.array(tile, real_type), kind), some, cuda.local.array(TILE_SIDES, int64)
         left, right = (buffer(Vh, kind), buffer(U, kind)) if wide else (buffer(U, kind), buffer(Vh, kind))
         left_bar, right_bar = (
             (buffer(Vh_bar, kind), buffer(U_bar, kind)) if wide else (buffer(U_bar, kind), buffer(Vh_bar, kind))
         )
         values, values_bar = buffer(S, real_kind), buffer(S_bar, real_kind)
-        over_width, over_cols = inverse_of(n if wide else cols), inverse_of(cols)
-        at = cuda.local.array(TILE_SIDES, int64)
-        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
+        first = cuda.blockIdx.x * seats
+        while first < B:
             b, mine = min(first + seat, B - 1), first + seat < B
             u0, v0 = b * rows * cols, b * cols * cols
             scale = exponent_for(S[b * cols], 0)
-            load(s, 1, 0, values, b * cols, cols, 1, True, scale, t, threads)
-            load_columns(Vb, some, right, v0, cols, cols, not wide, over_cols, t, threads)
-            load_columns(X, some, right_bar, v0, cols, cols, not wide, over_cols, t, threads)
-            load_columns(Ub, some, left, u0, rows, cols, wide, over_width, t, threads)
-            load_columns(T, some, left_bar, u0, rows, cols, wide, over_width, t, threads)
+            tie, one = load_values(s, over, values, b * cols, scale, cols, t, threads)
+            load_columns(Vb, some, right, v0, cols, cols, not wide, t, threads)
+            load_columns(Vb_bar, some, right_bar, v0, cols, cols, not wide, t, threads)
+            load_columns(Ub, some, left, u0, rows, cols, wide, t, threads)
+            load_columns(Ub_bar, some, left_bar, u0, rows, cols, wide, t, threads)
             cuda.syncthreads()
-            one = like(s[0], 1.0)
-            half, zero, tie = like(one, 0.5), like(one, 0.0), s[0] * like(one, tie_tolerance(eps_of(one), cols))
-            invert(s, over, tie, one, cols, t, threads)
-            product(
-                sums, some, at, Vb, apart(cols), 1, True, X, 1, apart(cols), False, Y,
-                cols, cols, cols, False, over, t, threads,
-            )  # fmt: skip
-            product(
-                sums, some, at, Ub, apart(rows), 1, True, T, 1, apart(rows), False, X,
-                cols, rows, cols, False, over, t, threads,
-            )  # fmt: skip
+            product(registers, adjoint(Vb, cols), plain(Vb_bar, cols), Y, cols, cols, cols, False, over, t, threads)
+            product(registers, adjoint(Ub, rows), plain(Ub_bar, rows), X, cols, rows, cols, False, over, t, threads)
             f, g = halves(-scale, one)
-            e = t
+            half, zero = like(one, 0.5), like(one, 0.0)
+            over_cols, e = inverse_of(cols), t
             while e < cols * (cols // 2 + 1):
-                p, d = split(e, cols, over_cols)
-                i, j, new = pair(p, d, cols)
+                d = quotient(e, over_cols)
+                i, j, new = pair(e - d * cols, d, cols)
                 over_i, over_j = (over[i], over[j]) if rows > cols else (zero, zero)
+                above, below = j * apart(cols) + i, i * apart(cols) + j
                 if d == 0:
                     s_bar = values_bar[b * cols + i] * f * g
-                    derivatives.join_value(X, Y, i * apart(cols) + i, half * half * over[i], over_i, s_bar)
+                    derivatives.join_value(X, Y, above, half * half * over[i], over_i, s_bar)
                 elif new:
                     x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
-                    derivatives.join_pair(X, Y, j * apart(cols) + i, i * apart(cols) + j, x, y, half, over_i, over_j)
+                    derivatives.join_pair(X, Y, above, below, x, y, half, over_i, over_j)
                 e += threads
             cuda.syncthreads()
-            product(
-                sums, some, at, Ub, 1, apart(rows), False, X, 1, apart(cols), False, T,
-                rows, cols, cols, rows > cols, over, t, threads,
-            )  # fmt: skip
-            product(
-                sums, some, at, T, 1, apart(rows), False, Vb, apart(cols), 1, True, Ub,
-                rows, cols, cols, False, over, t, threads,
-            )  # fmt: skip
+            product(registers, plain(Ub, rows), plain(X, cols), T, rows, cols, cols, rows > cols, over, t, threads)
+            product(registers, plain(T, rows), adjoint(Vb, cols), Ab_bar, rows, cols, cols, False, over, t, threads)
             if mine:
-                store_columns(Ub, buffer(A_bar, kind), u0, rows, cols, wide, scale, over_width, t, threads)
+                store_columns(Ab_bar, buffer(A_bar, kind), u0, rows, cols, wide, scale, t, threads)
             cuda.syncthreads()
+            first += cuda.gridDim.x * seats
+            if in_shared:
+                break
 
     return pullback

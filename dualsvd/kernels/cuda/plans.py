@@ -112,9 +112,12 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
 
 
 def closed_form_team(rows: int, cols: int) -> int:
-    """Threads that share a matrix in the closed forms: one for each tile of a product, rounded up to a power of two."""
+    """Threads that share a matrix in the closed forms, a tile of a product each: a power of two, or whole warps."""
     tiles = -(-rows // TILE_ROWS) * -(-cols // TILE_COLUMNS)
-    return min(CLOSED_FORM_TEAM, 1 << (tiles - 1).bit_length())
+    if tiles <= WARP:
+        return 1 << (tiles - 1).bit_length()
+    turns = -(-tiles // CLOSED_FORM_TEAM)
+    return WARP * -(-tiles // (turns * WARP))
 
 
 def in_registers(operation: str, rows: int, cols: int, numbers: int) -> bool:
