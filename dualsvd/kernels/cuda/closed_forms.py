@@ -28,7 +28,7 @@ TILE_ROWS, TILE_COLUMNS = 2, 4
 TILE_SIDES = TILE_ROWS + TILE_COLUMNS
 
 #: Numbers that a thread asks global memory for before it waits for the first.
-AT_ONCE = 4
+AT_ONCE = 8
 
 
 @inline
@@ -172,7 +172,8 @@ def product(registers, left, right, C, rows, depth, cols, add, over, t, threads)
             at[TILE_ROWS + y] = q * bj
             for x in range(TILE_ROWS):
                 sums[y * TILE_ROWS + x] = C[q * cj + row_of(i, x, high, rows)] * over[q] if add else zero
-        for _ in range(depth):
+        rest = depth
+        while rest > 0:
             for x in range(TILE_ROWS):
                 some[x] = conjugate_if(ca, A[at[x]])
                 at[x] += ar
@@ -181,6 +182,7 @@ def product(registers, left, right, C, rows, depth, cols, add, over, t, threads)
                 at[TILE_ROWS + y] += br
                 for x in range(TILE_ROWS):
                     sums[y * TILE_ROWS + x] = plus_product(sums[y * TILE_ROWS + x], some[x], b)
+            rest -= 1
         for y in range(TILE_COLUMNS):
             for x in range(TILE_ROWS):
                 C[row_of(j, y, wide, cols) * cj + row_of(i, x, high, rows)] = sums[y * TILE_ROWS + x]
@@ -207,13 +209,13 @@ def load_values(s, over, values, start, exponent, cols, t, threads):
 
 
 def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool) -> Callable[..., None]:
-    """dU, dS, dVh along each of N directions from finished factors."""
+    """dU, dS, dVh along each of N directions from finished factors: a team for each matrix and direction."""
     planes = components(kind)
     tile, few = TILE_ROWS * TILE_COLUMNS * planes, max(AT_ONCE, TILE_ROWS) * planes
 
     def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        rows, cols, wide = max(m, n), min(m, n), m < n
+        rows, cols, wide, residual = max(m, n), min(m, n), m < n, m != n
         tall, square = apart(rows) * cols * planes, apart(cols) * cols * planes
         total = pushforward_numbers(rows, cols, planes, threads)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
@@ -229,52 +231,48 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
         d_left, d_right = (buffer(dVh, kind), buffer(dU, kind)) if wide else (buffer(dU, kind), buffer(dVh, kind))
         D_all, values, d_values = buffer(da, kind), buffer(S, real_kind), buffer(dS, real_kind)
         first = cuda.blockIdx.x * seats
-        while first < B:
-            b, mine = min(first + seat, B - 1), first + seat < B
+        while first < N * B:
+            c, mine = min(first + seat, N * B - 1), first + seat < N * B
+            b = c % B
             scale = exponent_for(S[b * cols], 0)
             tie, one = load_values(s, over, values, b * cols, scale, cols, t, threads)
             load_columns(Ub, some, left, b * rows * cols, rows, cols, wide, t, threads)
             load_columns(Vb, some, right, b * cols * cols, cols, cols, not wide, t, threads)
-            half, zero = like(one, 0.5), like(one, 0.0)
-            c = b
-            while c < N * B:
-                top = load_columns(D, some, D_all, c * rows * cols, rows, cols, wide, t, threads)
-                height = exponent_for(together(slots, top, t, threads), 0)
-                f, g = halves(height, one)
-                e = t
-                while e < apart(rows) * cols:
-                    for _ in range(AT_ONCE):
-                        if e < apart(rows) * cols:
-                            D[e] = D[e] * f * g
-                        e += threads
-                cuda.syncthreads()
-                product(registers, plain(D, rows), plain(Vb, cols), T, rows, cols, cols, False, over, t, threads)
-                product(registers, adjoint(Ub, rows), plain(T, rows), M, cols, rows, cols, False, over, t, threads)
-                f, g = halves(-height, one)
-                over_cols, e = inverse_of(cols), t
-                while e < cols * (cols // 2 + 1):
-                    d = quotient(e, over_cols)
-                    i, j, new = pair(e - d * cols, d, cols)
-                    over_i, over_j = (over[i], over[j]) if rows > cols else (zero, zero)
-                    above, below = j * apart(cols) + i, i * apart(cols) + j
-                    if d == 0:
-                        if mine:
-                            d_values[c * cols + i] = real(M[above]) * f * g
-                        derivatives.generator_value(M, Y, above, half * half * over[i], over_i)
-                    elif new:
-                        x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
-                        derivatives.generator_pair(M, Y, above, below, half * x, half * y, over_i, over_j)
+            top = load_columns(D, some, D_all, c * rows * cols, rows, cols, wide, t, threads)
+            height = exponent_for(together(slots, top, t, threads), 0)
+            f, g = halves(height, one)
+            e = t
+            while e < apart(rows) * cols:
+                for _ in range(AT_ONCE):
+                    if e < apart(rows) * cols:
+                        D[e] = D[e] * f * g
                     e += threads
-                cuda.syncthreads()
-                tall_too = rows > cols
-                product(registers, plain(Ub, rows), plain(M, cols), T, rows, cols, cols, tall_too, over, t, threads)
-                product(registers, plain(Vb, cols), plain(Y, cols), dVb, cols, cols, cols, False, over, t, threads)
-                if mine:
-                    change = scale - height
-                    store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, t, threads)
-                    store_columns(dVb, d_right, c * cols * cols, cols, cols, not wide, change, t, threads)
-                cuda.syncthreads()
-                c += B
+            cuda.syncthreads()
+            product(registers, plain(D, rows), plain(Vb, cols), T, rows, cols, cols, False, over, t, threads)
+            product(registers, adjoint(Ub, rows), plain(T, rows), M, cols, rows, cols, False, over, t, threads)
+            f, g = halves(-height, one)
+            half, zero, over_cols, e = like(one, 0.5), like(one, 0.0), inverse_of(cols), t
+            while e < cols * (cols // 2 + 1):
+                d = quotient(e, over_cols)
+                i, j, new = pair(e - d * cols, d, cols)
+                over_i, over_j = (over[i], over[j]) if residual else (zero, zero)
+                above, below = j * apart(cols) + i, i * apart(cols) + j
+                if d == 0:
+                    if mine:
+                        d_values[c * cols + i] = real(M[above]) * f * g
+                    derivatives.generator_value(M, Y, above, half * half * over[i], over_i)
+                elif new:
+                    x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
+                    derivatives.generator_pair(M, Y, above, below, half * x, half * y, over_i, over_j)
+                e += threads
+            cuda.syncthreads()
+            product(registers, plain(Ub, rows), plain(M, cols), T, rows, cols, cols, residual, over, t, threads)
+            product(registers, plain(Vb, cols), plain(Y, cols), dVb, cols, cols, cols, False, over, t, threads)
+            if mine:
+                change = scale - height
+                store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, t, threads)
+                store_columns(dVb, d_right, c * cols * cols, cols, cols, not wide, change, t, threads)
+            cuda.syncthreads()
             first += cuda.gridDim.x * seats
             if in_shared:
                 break
@@ -289,7 +287,7 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
 
     def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        rows, cols, wide = max(m, n), min(m, n), m < n
+        rows, cols, wide, residual = max(m, n), min(m, n), m < n, m != n
         tall, square = apart(rows) * cols * planes, apart(cols) * cols * planes
         total = pullback_numbers(rows, cols, planes)
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
@@ -320,12 +318,11 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
             product(registers, adjoint(Vb, cols), plain(Vb_bar, cols), Y, cols, cols, cols, False, over, t, threads)
             product(registers, adjoint(Ub, rows), plain(Ub_bar, rows), X, cols, rows, cols, False, over, t, threads)
             f, g = halves(-scale, one)
-            half, zero = like(one, 0.5), like(one, 0.0)
-            over_cols, e = inverse_of(cols), t
+            half, zero, over_cols, e = like(one, 0.5), like(one, 0.0), inverse_of(cols), t
             while e < cols * (cols // 2 + 1):
                 d = quotient(e, over_cols)
                 i, j, new = pair(e - d * cols, d, cols)
-                over_i, over_j = (over[i], over[j]) if rows > cols else (zero, zero)
+                over_i, over_j = (over[i], over[j]) if residual else (zero, zero)
                 above, below = j * apart(cols) + i, i * apart(cols) + j
                 if d == 0:
                     s_bar = values_bar[b * cols + i] * f * g
@@ -335,7 +332,7 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
                     derivatives.join_pair(X, Y, above, below, x, y, half, over_i, over_j)
                 e += threads
             cuda.syncthreads()
-            product(registers, plain(Ub, rows), plain(X, cols), T, rows, cols, cols, rows > cols, over, t, threads)
+            product(registers, plain(Ub, rows), plain(X, cols), T, rows, cols, cols, residual, over, t, threads)
             product(registers, plain(T, rows), adjoint(Vb, cols), Ab_bar, rows, cols, cols, False, over, t, threads)
             if mine:
                 store_columns(Ab_bar, buffer(A_bar, kind), u0, rows, cols, wide, scale, t, threads)

@@ -34,7 +34,8 @@ THREAD_CHUNK, TEAM_CHUNK = 3, 2
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
 
-#: The largest team of the closed forms, whose products have more tiles than sweeps have pairs: 8 warps.
+#: The largest team of the closed forms, whose products have more tiles than sweeps have pairs: no more have room for 255
+#: registers each.
 CLOSED_FORM_TEAM = 256
 
 #: Threads of a block where each takes a matrix.
@@ -116,8 +117,7 @@ def closed_form_team(rows: int, cols: int) -> int:
     tiles = -(-rows // TILE_ROWS) * -(-cols // TILE_COLUMNS)
     if tiles <= WARP:
         return 1 << (tiles - 1).bit_length()
-    turns = -(-tiles // CLOSED_FORM_TEAM)
-    return WARP * -(-tiles // (turns * WARP))
+    return min(CLOSED_FORM_TEAM, WARP * -(-tiles // WARP))
 
 
 def in_registers(operation: str, rows: int, cols: int, numbers: int) -> bool:
