@@ -34,8 +34,8 @@ THREAD_CHUNK, TEAM_CHUNK = 3, 2
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
 
-#: The largest team of the closed forms, whose products have more tiles than sweeps have pairs: no more have room for 255
-#: registers each.
+#: The largest team of the closed forms, whose products have more tiles than sweeps have pairs: as many as have 255
+#: registers each on a multiprocessor.
 CLOSED_FORM_TEAM = 256
 
 #: Threads of a block where each takes a matrix.
