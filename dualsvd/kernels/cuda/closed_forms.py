@@ -24,8 +24,8 @@ from .memory import exponent_for, halves, inline, larger
 cuda: Any = numba.cuda
 
 #: Rows and columns of a product that a thread takes at a time: a number that is loaded serves four of the sums, or two.
+#: Of complex numbers half as many columns, for as many registers.
 TILE_ROWS, TILE_COLUMNS = 2, 4
-TILE_SIDES = TILE_ROWS + TILE_COLUMNS
 
 #: Numbers that a thread asks global memory for before it waits for the first.
 AT_ONCE = 8
@@ -154,20 +154,21 @@ def row_of(i, k, stride, rows):
 
 
 @inline
-def product(registers, left, right, C, rows, depth, cols, add, over, t, threads):
-    """C_ij = sum_r left_ir right_rj by tiles, to columns that are `apart`; and C_ij over_j, if `add`.
+def product(tile, left, right, C, rows, depth, cols, add, over, t, threads):
+    """C_ij = sum_r left_ir right_rj by tiles, to columns that are `apart`; and C_ij over_j, if `add`. A tile is its
+    number of columns, known when the kernel is compiled, and registers: for sums, numbers of the left factor, places.
 
     The rows of a tile lie a fraction of the matrix apart: what neighbours read lies side by side.
     """
-    (A, ai, ar, ca), (B, br, bj, cb), (sums, some, at) = left, right, registers
-    high, wide, cj = (rows + TILE_ROWS - 1) // TILE_ROWS, (cols + TILE_COLUMNS - 1) // TILE_COLUMNS, apart(rows)
+    (A, ai, ar, ca), (B, br, bj, cb), (breadth, sums, some, at) = left, right, tile
+    high, wide, cj = (rows + TILE_ROWS - 1) // TILE_ROWS, (cols + breadth - 1) // breadth, apart(rows)
     zero, over_high, e = like(A[0], 0.0), inverse_of(high), t
     while e < high * wide:
         j = quotient(e, over_high)
         i = e - j * high
         for x in range(TILE_ROWS):
             at[x] = row_of(i, x, high, rows) * ai
-        for y in range(TILE_COLUMNS):
+        for y in range(breadth):
             q = row_of(j, y, wide, cols)
             at[TILE_ROWS + y] = q * bj
             for x in range(TILE_ROWS):
@@ -177,13 +178,13 @@ def product(registers, left, right, C, rows, depth, cols, add, over, t, threads)
             for x in range(TILE_ROWS):
                 some[x] = conjugate_if(ca, A[at[x]])
                 at[x] += ar
-            for y in range(TILE_COLUMNS):
+            for y in range(breadth):
                 b = conjugate_if(cb, B[at[TILE_ROWS + y]])
                 at[TILE_ROWS + y] += br
                 for x in range(TILE_ROWS):
                     sums[y * TILE_ROWS + x] = plus_product(sums[y * TILE_ROWS + x], some[x], b)
             rest -= 1
-        for y in range(TILE_COLUMNS):
+        for y in range(breadth):
             for x in range(TILE_ROWS):
                 C[row_of(j, y, wide, cols) * cj + row_of(i, x, high, rows)] = sums[y * TILE_ROWS + x]
         e += threads
@@ -211,7 +212,8 @@ def load_values(s, over, values, start, exponent, cols, t, threads):
 def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool) -> Callable[..., None]:
     """dU, dS, dVh along each of N directions from finished factors: a team for each matrix and direction."""
     planes = components(kind)
-    tile, few = TILE_ROWS * TILE_COLUMNS * planes, max(AT_ONCE, TILE_ROWS) * planes
+    breadth, few = TILE_COLUMNS // planes, max(AT_ONCE, TILE_ROWS) * planes
+    many, sides = TILE_ROWS * breadth * planes, TILE_ROWS + breadth
 
     def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
@@ -226,7 +228,7 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
         rest = memory[3 * tall + 2 * square :]
         s, over, slots = buffer(rest, real_kind), buffer(rest[cols:], real_kind), rest[2 * cols :]
         some = buffer(cuda.local.array(few, real_type), kind)
-        registers = buffer(cuda.local.array(tile, real_type), kind), some, cuda.local.array(TILE_SIDES, int64)
+        tile = breadth, buffer(cuda.local.array(many, real_type), kind), some, cuda.local.array(sides, int64)
         left, right = (buffer(Vh, kind), buffer(U, kind)) if wide else (buffer(U, kind), buffer(Vh, kind))
         d_left, d_right = (buffer(dVh, kind), buffer(dU, kind)) if wide else (buffer(dU, kind), buffer(dVh, kind))
         D_all, values, d_values = buffer(da, kind), buffer(S, real_kind), buffer(dS, real_kind)
@@ -248,8 +250,8 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
                         D[e] = D[e] * f * g
                     e += threads
             cuda.syncthreads()
-            product(registers, plain(D, rows), plain(Vb, cols), T, rows, cols, cols, False, over, t, threads)
-            product(registers, adjoint(Ub, rows), plain(T, rows), M, cols, rows, cols, False, over, t, threads)
+            product(tile, plain(D, rows), plain(Vb, cols), T, rows, cols, cols, False, over, t, threads)
+            product(tile, adjoint(Ub, rows), plain(T, rows), M, cols, rows, cols, False, over, t, threads)
             f, g = halves(-height, one)
             half, zero, over_cols, e = like(one, 0.5), like(one, 0.0), inverse_of(cols), t
             while e < cols * (cols // 2 + 1):
@@ -266,8 +268,8 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
                     derivatives.generator_pair(M, Y, above, below, half * x, half * y, over_i, over_j)
                 e += threads
             cuda.syncthreads()
-            product(registers, plain(Ub, rows), plain(M, cols), T, rows, cols, cols, residual, over, t, threads)
-            product(registers, plain(Vb, cols), plain(Y, cols), dVb, cols, cols, cols, False, over, t, threads)
+            product(tile, plain(Ub, rows), plain(M, cols), T, rows, cols, cols, residual, over, t, threads)
+            product(tile, plain(Vb, cols), plain(Y, cols), dVb, cols, cols, cols, False, over, t, threads)
             if mine:
                 change = scale - height
                 store_columns(T, d_left, c * rows * cols, rows, cols, wide, change, t, threads)
@@ -283,7 +285,8 @@ def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bo
 def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool) -> Callable[..., None]:
     """A_bar from finished factors and their cotangents."""
     planes = components(kind)
-    tile, few = TILE_ROWS * TILE_COLUMNS * planes, max(AT_ONCE, TILE_ROWS) * planes
+    breadth, few = TILE_COLUMNS // planes, max(AT_ONCE, TILE_ROWS) * planes
+    many, sides = TILE_ROWS * breadth * planes, TILE_ROWS + breadth
 
     def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
@@ -298,7 +301,7 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
         rest = memory[2 * tall + 3 * square :]
         s, over = buffer(rest, real_kind), buffer(rest[cols:], real_kind)
         some = buffer(cuda.local.array(few, real_type), kind)
-        registers = buffer(cuda.local.array(tile, real_type), kind), some, cuda.local.array(TILE_SIDES, int64)
+        tile = breadth, buffer(cuda.local.array(many, real_type), kind), some, cuda.local.array(sides, int64)
         left, right = (buffer(Vh, kind), buffer(U, kind)) if wide else (buffer(U, kind), buffer(Vh, kind))
         left_bar, right_bar = (
             (buffer(Vh_bar, kind), buffer(U_bar, kind)) if wide else (buffer(U_bar, kind), buffer(Vh_bar, kind))
@@ -315,8 +318,8 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
             load_columns(Ub, some, left, u0, rows, cols, wide, t, threads)
             load_columns(Ub_bar, some, left_bar, u0, rows, cols, wide, t, threads)
             cuda.syncthreads()
-            product(registers, adjoint(Vb, cols), plain(Vb_bar, cols), Y, cols, cols, cols, False, over, t, threads)
-            product(registers, adjoint(Ub, rows), plain(Ub_bar, rows), X, cols, rows, cols, False, over, t, threads)
+            product(tile, adjoint(Vb, cols), plain(Vb_bar, cols), Y, cols, cols, cols, False, over, t, threads)
+            product(tile, adjoint(Ub, rows), plain(Ub_bar, rows), X, cols, rows, cols, False, over, t, threads)
             f, g = halves(-scale, one)
             half, zero, over_cols, e = like(one, 0.5), like(one, 0.0), inverse_of(cols), t
             while e < cols * (cols // 2 + 1):
@@ -332,8 +335,8 @@ def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool)
                     derivatives.join_pair(X, Y, above, below, x, y, half, over_i, over_j)
                 e += threads
             cuda.syncthreads()
-            product(registers, plain(Ub, rows), plain(X, cols), T, rows, cols, cols, residual, over, t, threads)
-            product(registers, plain(T, rows), adjoint(Vb, cols), Ab_bar, rows, cols, cols, False, over, t, threads)
+            product(tile, plain(Ub, rows), plain(X, cols), T, rows, cols, cols, residual, over, t, threads)
+            product(tile, plain(T, rows), adjoint(Vb, cols), Ab_bar, rows, cols, cols, False, over, t, threads)
             if mine:
                 store_columns(Ab_bar, buffer(A_bar, kind), u0, rows, cols, wide, scale, t, threads)
             cuda.syncthreads()

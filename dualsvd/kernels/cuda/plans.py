@@ -100,7 +100,7 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
         return WARP // team * min(RESIDENT_BLOCKS, PROCESSOR_BYTES // needed) if needed <= shared else 0
 
     if operation in ("pushforward", "pullback"):
-        team = closed_form_team(rows, cols)
+        team = closed_form_team(rows, cols * planes)
     else:
         team = max((t for t in (1, 2, 4, 8, 16, WARP) if t >= pairs), key=lambda t: (resident(t), t))
     size = matrix_numbers(operation, rows, cols, planes, count, team)
@@ -113,7 +113,8 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
 
 
 def closed_form_team(rows: int, cols: int) -> int:
-    """Threads that share a matrix in the closed forms, a tile of a product each: a power of two, or whole warps."""
+    """Threads that share a matrix in the closed forms, a tile of a product each: a power of two, or whole warps. A
+    complex column counts as two."""
     tiles = -(-rows // TILE_ROWS) * -(-cols // TILE_COLUMNS)
     if tiles <= WARP:
         return 1 << (tiles - 1).bit_length()
