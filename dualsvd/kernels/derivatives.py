@@ -77,18 +77,28 @@ def slopes(U, V, D, dS, T, m, n):
 
 def generators(X, Y, F, n, tall):
     """From M in X: a + b to X, less M / s if the residual (D V - U M) / s is still to come, and a - b to Y."""
-    half = like(F[0], 0.5)
+    half, zero = like(F[0], 0.5), like(F[0], 0.0)
     for j in range(n):
-        over_s = F[j * n + j] + F[j * n + j] if tall else like(half, 0.0)
+        over_s = F[j * n + j] + F[j * n + j] if tall else zero
         for i in range(j):
-            over_si = F[i * n + i] + F[i * n + i] if tall else like(half, 0.0)
-            x, y = X[j * n + i], conj(X[i * n + j])
-            a, b = (x + y) * (half * F[j * n + i]), (x - y) * (half * F[i * n + j])
-            X[j * n + i], Y[j * n + i] = a + b - x * over_s, a - b
-            X[i * n + j], Y[i * n + j] = conj(-(a + b) - y * over_si), conj(b - a)
-        x = X[j * n + j]
-        b = (x - conj(x)) * (half * F[j * n + j])
-        X[j * n + j], Y[j * n + j] = b - x * over_s, -b
+            over_si = F[i * n + i] + F[i * n + i] if tall else zero
+            generator_pair(X, Y, j * n + i, i * n + j, half * F[j * n + i], half * F[i * n + j], over_si, over_s)
+        generator_value(X, Y, j * n + j, half * F[j * n + j], over_s)
+
+
+def generator_pair(X, Y, k, l, f, g, over_i, over_j):
+    """The entries k = (i, j), i < j, and l = (j, i), from half their coefficients f and g."""
+    x, y = X[k], conj(X[l])
+    a, b = (x + y) * f, (x - y) * g
+    X[k], Y[k] = a + b - x * over_j, a - b
+    X[l], Y[l] = conj(-(a + b) - y * over_i), conj(b - a)
+
+
+def generator_value(X, Y, k, g, over_s):
+    """The entry k on the diagonal."""
+    x = X[k]
+    b = (x - conj(x)) * g
+    X[k], Y[k] = b - x * over_s, -b
 
 
 def pullback(U, V, F, U_bar, S_bar, V_bar, A_bar, X, T, m, n):
@@ -125,19 +135,27 @@ def phases_free(U, U_bar, V, V_bar, limit, m, n):
 def join(X, Y, S_bar, F, n, tall):
     """From U^H U_bar in X and V^H V_bar in Y: G to X, less U^H U_bar / s if (U_bar - U U^H U_bar) / s is still to
     come."""
-    half = like(F[0], 0.5)
+    half, zero = like(F[0], 0.5), like(F[0], 0.0)
     for j in range(n):
-        over_s = F[j * n + j] + F[j * n + j] if tall else like(half, 0.0)
+        over_s = F[j * n + j] + F[j * n + j] if tall else zero
         for i in range(j):
-            over_si = F[i * n + i] + F[i * n + i] if tall else like(half, 0.0)
-            x, y = X[j * n + i], conj(X[i * n + j])
-            u, v = (x - y) * half, (Y[j * n + i] - conj(Y[i * n + j])) * half
-            p, q = (u + v) * F[j * n + i], (u - v) * F[i * n + j]
-            X[j * n + i] = p + q - x * over_s
-            X[i * n + j] = conj(p - q - y * over_si)
-        x, y = X[j * n + j], Y[j * n + j]
-        q = (x - conj(x)) - (y - conj(y))
-        X[j * n + j] = q * (half * F[j * n + j]) - x * over_s + S_bar[j]
+            over_si = F[i * n + i] + F[i * n + i] if tall else zero
+            join_pair(X, Y, j * n + i, i * n + j, F[j * n + i], F[i * n + j], half, over_si, over_s)
+        join_value(X, Y, j * n + j, half * F[j * n + j], over_s, S_bar[j])
+
+
+def join_pair(X, Y, k, l, f, g, half, over_i, over_j):
+    """The entries k = (i, j), i < j, and l = (j, i), from their coefficients f and g."""
+    x, y = X[k], conj(X[l])
+    u, v = (x - y) * half, (Y[k] - conj(Y[l])) * half
+    p, q = (u + v) * f, (u - v) * g
+    X[k], X[l] = p + q - x * over_j, conj(p - q - y * over_i)
+
+
+def join_value(X, Y, k, g, over_s, s_bar):
+    """The entry k on the diagonal."""
+    x, y = X[k], Y[k]
+    X[k] = ((x - conj(x)) - (y - conj(y))) * g - x * over_s + s_bar
 
 
 def divide_columns(T, F, C, m, n):

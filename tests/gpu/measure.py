@@ -11,7 +11,8 @@ prediction is the largest of four times:
     latency   the same, each waiting for the one before it, over the warps that fit an SM
     memory    bytes read and written
 
-Instructions are those of warps: a block of teams issues what its first thread does, which takes part in everything.
+Instructions are those of warps: each of a block of teams issues what its first thread does, which takes part in
+everything.
 """
 
 from __future__ import annotations
@@ -145,9 +146,9 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
     )
     in_threads = chosen.matrices == chosen.threads and not chosen.shared
     counted = instructions(ptx, visits, 0 if in_threads else 1)
-    # warp instructions a matrix: of 32 threads each with a matrix, or of the first thread of a block of teams
-    per = {name: number / size / (32 if in_threads else 1) for name, number in counted.items()}
     warps = chosen.threads // 32
+    # warp instructions a matrix: of 32 threads each with a matrix, or of the first thread of a block of teams
+    per = {name: number / size * (1 / 32 if in_threads else warps) for name, number in counted.items()}
     blocks = min(
         machine.warps // warps,
         machine.blocks,

@@ -2,10 +2,12 @@
 
 A thread or a team of threads is one more way to run them; what stands here is indexing, memory and launches only.
 
-    threads   one thread a matrix, in registers: sizes are constants of the kernel, so that every loop unrolls
-    teams     a team of threads a matrix, as many matrices as a warp has teams, in shared memory or, where that is too
-              small, in a workspace of global memory; a team shares the pairs of a sweep, front after front, and the
-              columns of a product; all teams of a block meet at its barriers, and sweep until the last is at rest
+    threads       one thread a matrix, in registers: sizes are constants of the kernel, so that every loop unrolls
+    teams         a team of threads a matrix, as many matrices as a warp has teams, in shared memory or, where that is
+                  too small, in a workspace of global memory; a team shares the pairs of a sweep, front after front; all
+                  teams of a block meet at its barriers, and sweep until the last is at rest
+    closed_forms  the same for derivatives from finished factors, by up to eight warps a matrix; a team shares the tiles
+                  of a product
 
 A front is all pairs (p, q) with equal p + q (see `jacobi`): none shares a column with another, and each comes after
 every pair that it must follow in the row-cyclic order. So a team makes the rotations of the serial sweep, with the same

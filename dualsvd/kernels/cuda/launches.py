@@ -137,7 +137,8 @@ def pushforward(U: Any, S: Any, Vh: Any, da: Any, stream: Any = 0) -> tuple[Any,
     count, batch, m, n = da.shape
     tangents = factors(da.reshape(count * batch, m, n), (), stream)
     chosen = plan("pushforward", da.dtype.name, m, n, 0, shared_limit())
-    run(chosen, batch, (da, U, S, Vh, *tangents), (batch, m, n, count), stream)
+    works = batch if chosen.team == 1 else count * batch  # a thread takes all directions of its matrix
+    run(chosen, works, (da, U, S, Vh, *tangents), (batch, m, n, count), stream)
     return tuple(x.reshape(count, *like.shape) for x, like in zip(tangents, (U, S, Vh)))
 
 

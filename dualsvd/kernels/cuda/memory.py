@@ -55,11 +55,11 @@ def store(X, stride, which, x, start, rows, cols, wide, exponent, first, step, l
 
 
 @inline
-def load_factors(U, V, left, right, b, rows, cols, wide, first, step):
+def load_factors(U, V, left, right, b, rows, cols, wide, first, step, leads=(None, None)):
     """U and V of matrix b as columns; `left` and `right` are U and Vh as they stand in memory."""
     tall, square = (right, left) if wide else (left, right)
-    load(U, 1, 0, tall, b * rows * cols, rows, cols, wide, 0, first, step)
-    load(V, 1, 0, square, b * cols * cols, cols, cols, not wide, 0, first, step)
+    load(U, 1, 0, tall, b * rows * cols, rows, cols, wide, 0, first, step, leads[0])
+    load(V, 1, 0, square, b * cols * cols, cols, cols, not wide, 0, first, step, leads[1])
 
 
 @inline

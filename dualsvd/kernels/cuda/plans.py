@@ -11,17 +11,15 @@ import numpy as np
 from numba import from_dtype, int64
 
 from ..buffers import Kind, components
-from .teams import (
-    block_dual,
+from .closed_forms import (
+    TILE_COLUMNS,
+    TILE_ROWS,
     block_pullback,
     block_pushforward,
-    block_svd,
-    dual_numbers,
-    pairs_of,
     pullback_numbers,
     pushforward_numbers,
-    svd_numbers,
 )
+from .teams import block_dual, block_svd, dual_numbers, pairs_of, svd_numbers
 from .threads import thread_dual, thread_pullback, thread_pushforward, thread_svd
 
 #: The largest matrix that a thread takes, as reals of A and V with their partials, as columns, and as rows: up to here
@@ -39,15 +37,15 @@ WARP = 32
 #: Threads that share a pair of columns, by how many pairs are turned at a time.
 LANES = {1: 1, 2: 1, 4: 1, 8: 1, 16: 4, 32: 8}
 
+#: The largest team of the closed forms, whose products have more tiles than sweeps have pairs: as many as have 255
+#: registers each on a multiprocessor.
+CLOSED_FORM_TEAM = 256
+
 #: Threads of a block where each takes a matrix.
 THREADS = 64
 
 #: Shared memory that every device gives a block without being asked, in bytes.
 SHARED_BYTES = 48 * 1024
-
-#: Blocks of teams that the registers of an SM hold, and its shared memory (compute capability 8.0): a block packs as
-#: many matrices as keep most of them resident.
-RESIDENT_BLOCKS, PROCESSOR_BYTES = 12, 164 * 1024
 
 
 @dataclass(frozen=True)
@@ -93,36 +91,43 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
             "dual": lambda: thread_dual(Kind(dtype, (count,)), kind, real_type, m, n, count),
         }[operation]()
         return Plan(kernel, signature, THREADS, THREADS, 1, 0, 0)
-    if operation in ("pushforward", "pullback"):
-        return old_plan(operation, dtype, rows, cols, planes, count, shared, signature, real)
+    team, numbers = teams_of(operation, rows, cols, planes, count)
+    matrices = max(1, WARP // team)
+    needed = matrices * numbers
+    fits = needed * real.itemsize <= shared
+    lanes = team // pairs_of(cols)
+    kernel = {
+        "svd": lambda: block_svd(kind, real_kind, real_type, m, n, lanes, True, fits),
+        "svdvals": lambda: block_svd(kind, real_kind, real_type, m, n, lanes, False, fits),
+        "pushforward": lambda: block_pushforward(kind, real_kind, real_type, m, n, team, fits),
+        "pullback": lambda: block_pullback(kind, real_kind, real_type, m, n, team, fits),
+        "dual": lambda: block_dual(Kind(dtype, (count,)), kind, real_type, m, n, lanes, count, fits),
+    }[operation]()
+    room = (needed * real.itemsize, 0) if fits else (0, needed)
+    return Plan(kernel, signature, matrices * team, matrices, team, *room)
+
+
+def teams_of(operation: str, rows: int, cols: int, planes: int, count: int) -> tuple[int, int]:
+    """Threads that share a matrix, and reals that it takes in the memory of its block."""
     lanes = LANES[pairs_of(cols)]
     team = pairs_of(cols) * lanes
-    threads = max(WARP, team)
-    matrices = threads // team
-    needed = matrices * matrix_numbers(operation, rows, cols, planes, count, lanes)
-    fits = needed * real.itemsize <= shared
     if operation == "dual":
-        kernel = block_dual(Kind(dtype, (count,)), kind, real_type, m, n, lanes, count, fits)
-    else:
-        kernel = block_svd(kind, real_kind, real_type, m, n, lanes, vectors, fits)
-    return Plan(kernel, signature, threads, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+        return team, dual_numbers(rows, cols, lanes, 1 + count)
+    if operation in ("svd", "svdvals"):
+        return team, svd_numbers(rows, cols, lanes, planes, operation == "svd")
+    team = closed_form_team(rows, cols * planes)
+    if operation == "pushforward":
+        return team, pushforward_numbers(rows, cols, planes, team)
+    return team, pullback_numbers(rows, cols, planes)
 
 
-def old_plan(operation, dtype, rows, cols, planes, count, shared, signature, real):
-    pairs = cols // 2  # of the widest front
-
-    def resident(team: int) -> int:
-        """Matrices that an SM works on at a time."""
-        needed = WARP // team * matrix_numbers(operation, rows, cols, planes, count, team) * real.itemsize
-        return WARP // team * min(RESIDENT_BLOCKS, PROCESSOR_BYTES // needed) if needed <= shared else 0
-
-    team = max((t for t in (1, 2, 4, 8, 16, WARP) if t >= pairs), key=lambda t: (resident(t), t))
-    size = matrix_numbers(operation, rows, cols, planes, count, team)
-    matrices = WARP // team
-    needed = matrices * size
-    fits = needed * real.itemsize <= shared
-    kernel = block_kernel(operation, dtype, count, fits)
-    return Plan(kernel, signature, WARP, matrices, team, needed * real.itemsize if fits else 0, 0 if fits else needed)
+def closed_form_team(rows: int, cols: int) -> int:
+    """Threads that share a matrix in the closed forms, a tile of a product each: a power of two, or whole warps. A
+    complex column counts as two."""
+    tiles = -(-rows // TILE_ROWS) * -(-cols // TILE_COLUMNS)
+    if tiles <= WARP:
+        return 1 << (tiles - 1).bit_length()
+    return min(CLOSED_FORM_TEAM, WARP * -(-tiles // WARP))
 
 
 def in_registers(operation: str, rows: int, cols: int, numbers: int) -> bool:
@@ -138,27 +143,3 @@ def chunk(m: int, n: int) -> int:
         (count for count in counts if in_registers("dual", rows, cols, (rows + cols) * cols * (1 + count))),
         default=TEAM_CHUNK,
     )
-
-
-def matrix_numbers(operation: str, rows: int, cols: int, planes: int, count: int, team: int) -> int:
-    """Reals that a matrix takes in the memory of its block."""
-    tall, square = rows * cols * planes, cols * cols * planes
-    if operation == "dual":
-        return dual_numbers(rows, cols, team, 1 + count)
-    if operation == "pushforward":
-        return pushforward_numbers(tall, square, cols, team)
-    if operation == "pullback":
-        return pullback_numbers(tall, square, cols)
-    return svd_numbers(rows, cols, team, planes, operation == "svd")
-
-
-@functools.cache
-def block_kernel(operation: str, dtype: str, count: int, in_shared: bool) -> Callable[..., None]:
-    """One kernel serves all shapes."""
-    real = np.empty(0, dtype).real.dtype
-    kind, real_kind, real_type = Kind(dtype), Kind(real), from_dtype(real)
-    if operation == "pushforward":
-        return block_pushforward(kind, real_kind, real_type, in_shared)
-    if operation == "pullback":
-        return block_pullback(kind, real_kind, real_type, in_shared)
-    raise AssertionError(operation)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numba.cuda
 
-from .. import derivatives, dual_svd, jacobi
+from .. import dual_svd, jacobi
 from ..buffers import Kind, buffer, components
 from ..protocol import (
     abs2,
@@ -82,16 +82,6 @@ def dual_numbers(rows: int, cols: int, lanes: int, stride: int) -> int:
 
 
 @inline
-def pushforward_numbers(tall, square, cols, threads):
-    return (2 * tall + 2 * square + cols * cols + 2 * cols + threads) | 1
-
-
-@inline
-def pullback_numbers(tall, square, cols):
-    return (2 * tall + 2 * square + cols * cols + 2 * cols) | 1
-
-
-@inline
 def identity(V, n, lead, t, threads):
     """The identity, its columns `lead` numbers apart, with zeros between them."""
     for e in range(t, lead * n, threads):
@@ -146,11 +136,13 @@ def some_dots(A, P, Q, lanes, count):
     """What every lanes-th of `lanes * count` rows contributes to `jacobi.dots`, from P and from Q on."""
     x, y = A[P], A[Q]
     alpha, beta, g = abs2(x), abs2(y), conj(x) * y
-    for i in range(1, count):
-        x, y = A[P + i * lanes], A[Q + i * lanes]
+    i = lanes
+    while i < count * lanes:
+        x, y = A[P + i], A[Q + i]
         alpha = alpha + abs2(x)
         beta = beta + abs2(y)
         g = plus_product(g, conj(x), y)
+        i += lanes
     return alpha, beta, g
 
 
@@ -166,17 +158,22 @@ def gathered(shares, t, lane, lanes):
 @inline
 def turn_rows(A, P, Q, swap, right, left, lanes, count):
     """`jacobi.turn_columns` of these rows."""
-    first, second = (Q, P) if any_true(swap) else (P, Q)
-    for i in range(0, count * lanes, lanes):
+    first, second, i = P, Q, 0
+    if any_true(swap):
+        first, second = Q, P
+    while i < count * lanes:
         A[P + i], A[Q + i] = jacobi.sheared(A[first + i], A[second + i], right, left)
+        i += lanes
 
 
 @inline
 def shear_rows(A, P, Q, right, left, lanes, count):
     """`dual_svd.shear` of these rows."""
-    for i in range(0, count * lanes, lanes):
+    i = 0
+    while i < count * lanes:
         x, y = A[P + i], A[Q + i]
         A[P + i], A[Q + i] = infadd(x, right, y), infsub(y, left, x)
+        i += lanes
 
 
 @inline
@@ -357,119 +354,6 @@ def block_svd(
             cuda.syncthreads()
 
     return svd
-
-
-@inline
-def product(kind, a, a0, ai, ar, ca, b, b0, br, bj, cb, c, rows, depth, cols, add, t, threads):
-    """`derivatives.multiply` by a block, each thread a few columns: `a` and `b` from number a0 and b0 on."""
-    share = (cols + threads - 1) // threads
-    begin, end = t * share, min(cols, (t + 1) * share)
-    if begin < end:
-        A, B, C = view(a, a0, kind), view(b, b0 + begin * bj, kind), view(c, begin * rows, kind)
-        derivatives.multiply_by_pairs(A, ai, ar, ca, B, br, bj, cb, C, rows, depth, 0, end - begin, add)
-    cuda.syncthreads()
-
-
-@inline
-def factor_strides(rows, cols, wide):
-    """How U and V of the worked matrix stand in memory: steps between rows and columns, and whether conjugated."""
-    return (1, rows, True, cols, 1, False) if wide else (cols, 1, False, 1, cols, True)
-
-
-def block_pushforward(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool) -> Callable[..., None]:
-    """dU, dS, dVh along each of N directions from finished factors: the steps of `derivatives.pushforward`."""
-    planes = components(kind)
-
-    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
-        t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        rows, cols, wide = max(m, n), min(m, n), m < n
-        size, square = rows * cols * planes, cols * cols * planes
-        total = pushforward_numbers(size, square, cols, threads)
-        whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
-        memory = whole[seat * total : (seat + 1) * total]
-        d, p, x, y = memory[:size], memory[size : 2 * size], memory[2 * size :], memory[2 * size + square :]
-        f, s = memory[2 * size + 2 * square :], memory[2 * size + 2 * square + cols * cols :]
-        D, P, X, Y, F = buffer(d, kind), buffer(p, kind), buffer(x, kind), buffer(y, kind), buffer(f, real_kind)
-        values, ds, slots = buffer(s, real_kind), buffer(s[cols:], real_kind), s[2 * cols : 2 * cols + threads]
-        D_all, d_left, d_values, d_right = buffer(da, kind), buffer(dU, kind), buffer(dS, real_kind), buffer(dVh, kind)
-        u, v = (Vh, U) if wide else (U, Vh)
-        ui, up, uc, vi, vp, vc = factor_strides(rows, cols, wide)
-        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
-            b, mine = min(first + seat, B - 1), first + seat < B
-            u0, v0 = b * rows * cols, b * cols * cols
-            scale = exponent_for(S[b * cols], 0)
-            load(values, 1, 0, buffer(S, real_kind), b * cols, cols, 1, True, scale, t, threads)
-            cuda.syncthreads()
-            if t == 0:
-                derivatives.coefficients(values, F, cols)
-            for j in range(N):
-                c = j * B + b
-                top = together(slots, largest(D_all, c * rows * cols, rows * cols, t, threads), t, threads)
-                height = exponent_for(top, 0)
-                load(D, 1, 0, D_all, c * rows * cols, rows, cols, wide, height, t, threads)
-                cuda.syncthreads()
-                product(kind, d, 0, 1, rows, False, v, v0, vi, vp, vc, p, rows, cols, cols, False, t, threads)
-                product(kind, u, u0, up, ui, not uc, p, 0, 1, rows, False, x, cols, rows, cols, False, t, threads)
-                for i in range(t, cols, threads):
-                    ds[i] = real(X[i * cols + i])
-                if mine:
-                    store(ds, 1, 0, d_values, c * cols, cols, 1, True, -height, t, threads)
-                cuda.syncthreads()
-                if t == 0:
-                    derivatives.generators(X, Y, F, cols, rows > cols)
-                    if rows > cols:
-                        derivatives.divide_columns(P, F, P, rows, cols)
-                cuda.syncthreads()
-                product(kind, u, u0, ui, up, uc, x, 0, 1, cols, False, p, rows, cols, cols, rows > cols, t, threads)
-                product(kind, v, v0, vi, vp, vc, y, 0, 1, cols, False, d, cols, cols, cols, False, t, threads)
-                if mine:
-                    store_factors(P, D, 1, 0, d_left, d_right, c, rows, cols, wide, scale - height, t, threads)
-                cuda.syncthreads()
-
-    return pushforward
-
-
-def block_pullback(kind: Kind, real_kind: Kind, real_type: Any, in_shared: bool) -> Callable[..., None]:
-    """A_bar from finished factors and their cotangents: the steps of `derivatives.pullback`."""
-    planes = components(kind)
-
-    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
-        t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        rows, cols, wide = max(m, n), min(m, n), m < n
-        size, square = rows * cols * planes, cols * cols * planes
-        total = pullback_numbers(size, square, cols)
-        whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
-        memory = whole[seat * total : (seat + 1) * total]
-        g, p, x, y = memory[:size], memory[size : 2 * size], memory[2 * size :], memory[2 * size + square :]
-        f, s = memory[2 * size + 2 * square :], memory[2 * size + 2 * square + cols * cols :]
-        values_bar = buffer(s[cols:], real_kind)
-        G, P, X, Y, F = buffer(g, kind), buffer(p, kind), buffer(x, kind), buffer(y, kind), buffer(f, real_kind)
-        values = buffer(s, real_kind)
-        u, v, u_bar, v_bar = (Vh, U, Vh_bar, U_bar) if wide else (U, Vh, U_bar, Vh_bar)
-        ui, up, uc, vi, vp, vc = factor_strides(rows, cols, wide)
-        for first in range(cuda.blockIdx.x * seats, B, cuda.gridDim.x * seats):
-            b, mine = min(first + seat, B - 1), first + seat < B
-            u0, v0 = b * rows * cols, b * cols * cols
-            scale = exponent_for(S[b * cols], 0)
-            load(values, 1, 0, buffer(S, real_kind), b * cols, cols, 1, True, scale, t, threads)
-            load(values_bar, 1, 0, buffer(S_bar, real_kind), b * cols, cols, 1, True, -scale, t, threads)
-            load(G, 1, 0, buffer(u_bar, kind), u0, rows, cols, wide, 0, t, threads)
-            cuda.syncthreads()
-            product(kind, u, u0, up, ui, not uc, g, 0, 1, rows, False, x, cols, rows, cols, False, t, threads)
-            product(kind, v, v0, vp, vi, not vc, v_bar, v0, vi, vp, vc, y, cols, cols, cols, False, t, threads)
-            if t == 0:
-                derivatives.coefficients(values, F, cols)
-                derivatives.join(X, Y, values_bar, F, cols, rows > cols)
-                if rows > cols:
-                    derivatives.divide_columns(G, F, P, rows, cols)
-            cuda.syncthreads()
-            product(kind, u, u0, ui, up, uc, x, 0, 1, cols, False, p, rows, cols, cols, rows > cols, t, threads)
-            product(kind, p, 0, 1, rows, False, v, v0, vp, vi, not vc, g, rows, cols, cols, False, t, threads)
-            if mine:
-                store(G, 1, 0, buffer(A_bar, kind), u0, rows, cols, wide, scale, t, threads)
-            cuda.syncthreads()
-
-    return pullback
 
 
 def block_dual(
