@@ -21,7 +21,7 @@ from .teams import (
     pushforward_numbers,
     svd_numbers,
 )
-from .threads import thread_dual, thread_pullback, thread_pushforward, thread_svd
+from .threads import THREADS, thread_dual, thread_pullback, thread_pushforward, thread_svd
 
 #: The largest matrix that a thread takes, as reals of A and V with their partials, as columns, and as rows: up to here
 #: the kernels were seen to stay in 255 registers without local memory (tests/gpu/test_resources.py holds the table).
@@ -34,9 +34,6 @@ THREAD_CHUNK, TEAM_CHUNK = 3, 2
 
 #: Threads of a block of teams: a warp holds the n // 2 pairs of the widest front up to n = 64.
 WARP = 32
-
-#: Threads of a block where each takes a matrix.
-THREADS = 64
 
 #: Shared memory that every device gives a block without being asked, in bytes.
 SHARED_BYTES = 48 * 1024
