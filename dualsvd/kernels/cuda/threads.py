@@ -4,8 +4,8 @@ Pairs of columns are turned one by one: registers have no stores to save, and ti
 
 The matrices of a block follow each other in memory. They come and go through a tile of shared memory, in which each
 thread has a place for one matrix, so that neighbouring threads read and write neighbouring numbers: a matrix to each
-thread would be a transaction to each number. Threads past the end of the batch come along for the barriers, and find
-its last number all over their places.
+thread would be a transaction to each number. Threads past the end of the batch come along for the barriers, and work
+on zeros.
 """
 
 from __future__ import annotations
@@ -37,16 +37,15 @@ TOLD, TOLD_SIZE, DOUBLE = 3, 3 * THREADS, Kind("float64")
 
 @inline
 def fetch(tile, width, reals, x, batch, size, B):
-    """Matrices of `size` reals, of batch number `batch` in x, to the places of the threads, `width` reals each.
-
-    An odd width puts the same entry of neighbouring places into different banks.
-    """
+    """Matrices of `size` reals, of batch number `batch` in x, to the places of the threads, `width` reals each; zeros
+    past the end. An odd width puts the same entry of neighbouring places into different banks."""
     places, numbers, t, first = buffer(tile, reals), buffer(x, reals), seat(), cuda.blockIdx.x * THREADS
-    start, last = (batch * B + first) * size, int32(min(THREADS, B - first) * size - 1)
+    start, rest = (batch * B + first) * size, int32(min(THREADS, B - first) * size - t)
+    zero = like(places[0], 0.0)
     cuda.syncthreads()
     for k in range(size):
-        e = int32(k * THREADS + t)
-        places[e + e // size * (width - size)] = numbers[start + min(e, last)]
+        inside = int32(k * THREADS) < rest
+        places[spot(k * THREADS, t, size, width)] = numbers[start + k * THREADS + t] if inside else zero
     cuda.syncthreads()
 
 
@@ -54,13 +53,19 @@ def fetch(tile, width, reals, x, batch, size, B):
 def deliver(tile, width, reals, x, batch, size, B):
     """The inverse of `fetch`."""
     places, numbers, t, first = buffer(tile, reals), buffer(x, reals), seat(), cuda.blockIdx.x * THREADS
-    start, count = (batch * B + first) * size, int32(min(THREADS, B - first) * size)
+    start, rest = (batch * B + first) * size, int32(min(THREADS, B - first) * size - t)
     cuda.syncthreads()
     for k in range(size):
-        e = int32(k * THREADS + t)
-        if e < count:
-            numbers[start + e] = places[e + e // size * (width - size)]
+        if int32(k * THREADS) < rest:
+            numbers[start + k * THREADS + t] = places[spot(k * THREADS, t, size, width)]
     cuda.syncthreads()
+
+
+@inline
+def spot(e, t, size, width):
+    """Where number e + t of a block's matrices stands in the tile. `e` is known to the compiler, t is not: this way few
+    entries are divided anew."""
+    return e + t + (e // size + (e % size + t) // size) * (width - size)
 
 
 @inline
@@ -234,7 +239,7 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
         fetch(tile, width, leaf, a, 0, size, B)
         top = largest(x, 0, size, 0, 1)
         finite = top < like(top, math.inf)
-        exponent = exponent_for(top, jacobi.headroom(eps_of(top)))
+        exponent = int32(exponent_for(top, jacobi.headroom(eps_of(top))))  # one register less
         load(A_parts, stride, 0, x, 0, rows, cols, wide, exponent, 0, 1)
         for j in range(count):
             fetch(tile, width, leaf, da, j, size, B)
