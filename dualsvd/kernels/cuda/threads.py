@@ -75,7 +75,7 @@ def seat():
 
 
 @inline
-def place(tile, width, kind):
+def own(tile, width, kind):
     """The numbers of a thread's own place."""
     return buffer(tile[seat() * width :], kind)
 
@@ -85,18 +85,18 @@ def fetch_factors(tile, width, kind, reals, U, V, left, right, B, rows, cols, wi
     """U and V of the thread's matrix as columns; `left` and `right` are U and Vh of all as they stand in memory."""
     tall, square = (right, left) if wide else (left, right)
     fetch(tile, width, reals, tall, 0, rows * cols * components(kind), B)
-    load(U, 1, 0, place(tile, width, kind), 0, rows, cols, wide, 0, 0, 1)
+    load(U, 1, 0, own(tile, width, kind), 0, rows, cols, wide, 0, 0, 1)
     fetch(tile, width, reals, square, 0, cols * cols * components(kind), B)
-    load(V, 1, 0, place(tile, width, kind), 0, cols, cols, not wide, 0, 0, 1)
+    load(V, 1, 0, own(tile, width, kind), 0, cols, cols, not wide, 0, 0, 1)
 
 
 @inline
 def deliver_factors(tile, width, kind, reals, U, V, stride, which, left, right, batch, B, rows, cols, wide, exponent):
     """The inverse of `fetch_factors`, for component `which`, times 2^exponent, to batch number `batch`."""
     tall, square = (right, left) if wide else (left, right)
-    store(U, stride, which, place(tile, width, kind), 0, rows, cols, wide, exponent, 0, 1)
+    store(U, stride, which, own(tile, width, kind), 0, rows, cols, wide, exponent, 0, 1)
     deliver(tile, width, reals, tall, batch, rows * cols * components(kind), B)
-    store(V, stride, which, place(tile, width, kind), 0, cols, cols, not wide, exponent, 0, 1)
+    store(V, stride, which, own(tile, width, kind), 0, cols, cols, not wide, exponent, 0, 1)
     deliver(tile, width, reals, square, batch, cols * cols * components(kind), B)
 
 
@@ -114,7 +114,7 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
     def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
         tile = cuda.shared.array(tile_size, real_type)
         told = cuda.shared.array(TOLD_SIZE, float64)
-        x, values = place(tile, width, kind), place(tile, width, real_kind)
+        x, values = own(tile, width, kind), own(tile, width, real_kind)
         A = buffer(cuda.local.array(a_size, real_type), kind)
         V = buffer(cuda.local.array(v_size, real_type), kind)
         s = buffer(cuda.local.array(cols, real_type), real_kind)
@@ -155,7 +155,7 @@ def thread_pushforward(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: i
 
     def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
         tile = cuda.shared.array(tile_size, real_type)
-        x, values = place(tile, width, kind), place(tile, width, real_kind)
+        x, values = own(tile, width, kind), own(tile, width, real_kind)
         Ub, Vb = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
         D, T = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(tall, real_type), kind)
         X, Y = buffer(cuda.local.array(square, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
@@ -192,7 +192,7 @@ def thread_pullback(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int)
 
     def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
         tile = cuda.shared.array(tile_size, real_type)
-        x, values = place(tile, width, kind), place(tile, width, real_kind)
+        x, values = own(tile, width, kind), own(tile, width, real_kind)
         Ub, Vb = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
         Ub_bar, Vb_bar = (
             buffer(cuda.local.array(tall, real_type), kind),
@@ -229,7 +229,7 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
     def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, threads):
         tile = cuda.shared.array(tile_size, real_type)
         told = cuda.shared.array(TOLD_SIZE, float64)
-        x = place(tile, width, leaf)
+        x = own(tile, width, leaf)
         a_store, v_store = cuda.local.array(a_size, real_type), cuda.local.array(v_size, real_type)
         s_store, heights = cuda.local.array(s_size, real_type), cuda.local.array(count, int64)
         A, V, s = buffer(a_store, kind), buffer(v_store, kind), buffer(s_store, kind)
