@@ -58,7 +58,7 @@ class Plan:
     threads: int  # of a block
     matrices: int  # that a block takes
     team: int  # threads that share a matrix; 1 in the kernels of threads
-    shared: int  # bytes of shared memory that a block asks for
+    shared: int  # bytes of shared memory that a block asks for when it is launched
     workspace: int  # reals of global memory that a block works in instead
 
     def blocks(self, batch: int) -> int:
