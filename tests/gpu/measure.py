@@ -146,14 +146,14 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
     )
     in_threads = chosen.matrices == chosen.threads and not chosen.shared
     counted = instructions(ptx, visits, 0 if in_threads else 1)
-    warps = chosen.threads // 32
+    warps, shared = chosen.threads // 32, max(chosen.shared, resources.shared)
     # warp instructions a matrix: of 32 threads each with a matrix, or of the first thread of a block of teams
     per = {name: number / size * (1 / 32 if in_threads else warps) for name, number in counted.items()}
     blocks = min(
         machine.warps // warps,
         machine.blocks,
         machine.registers // (max(resources.registers, 1) * chosen.threads),
-        machine.shared // (chosen.shared + 1024) if chosen.shared else machine.blocks,
+        machine.shared // (shared + 1024) if shared else machine.blocks,
     )
     rate = machine.clock * machine.processors
     pipe = machine.float32 if dtype == "float32" else machine.float64
@@ -167,7 +167,7 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
     limit = max(times, key=lambda name: times[name])
     return {
         "registers": resources.registers,
-        "shared": chosen.shared,
+        "shared": shared,
         "warps": blocks * warps,
         "bytes": moved,
         "instructions": per["all"],

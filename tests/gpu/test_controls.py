@@ -1,4 +1,4 @@
-"""Negative controls: what would be wrong with a kernel of teams on a GPU is caught when its PTX is executed."""
+"""Negative controls: what would be wrong with a kernel on a GPU is caught when its PTX is executed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dualsvd.kernels.jacobi import MAX_SWEEPS
 
 from .emulator import DeviceFault, Emulated
 
-SIZE, BATCH = 5, 21
+SIZE, BATCH = 7, 21
 SVD = plan("svd", "float64", SIZE, SIZE)
 
 
@@ -54,7 +54,7 @@ def at_the_end_of_a_front(ptx):
 
 def test_the_kernel_as_it_is_has_no_fault(ptx, folder):
     a, S = launch(ptx, folder)
-    np.testing.assert_allclose(S, np.linalg.svd(a, compute_uv=False), rtol=1e-13)
+    np.testing.assert_allclose(S, np.linalg.svd(a, compute_uv=False), rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,16 @@ def test_memory_that_is_too_small_is_caught(ptx, folder):
         launch(ptx, folder, shared=SVD.shared - 64)
     with pytest.raises(DeviceFault, match=r"out-of-bounds access: .* of array 0"):
         launch(ptx, folder, batch=BATCH + 1)
+
+
+@pytest.mark.parametrize("where", [1, -2], ids=["after the matrices came", "before the last factors go"])
+def test_a_barrier_of_a_kernel_of_threads_is_missed(where, folder):
+    chosen, batch = plan("svd", "float64", 3, 3), 70
+    a = np.random.default_rng(0).standard_normal((batch, 3, 3))
+    U, S, Vh, report = np.zeros_like(a), np.zeros((batch, 3)), np.zeros_like(a), np.zeros((batch, 3))
+    arguments = [*(x.reshape(-1) for x in (a, U, S, Vh, report)), np.zeros(1), batch, 3, 3, MAX_SWEEPS, 1]
+    ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, (8, 0))
+    place = barriers(ptx)[where]
+    Emulated(ptx, folder).launch(chosen.blocks(batch), chosen.threads, *arguments)
+    with pytest.raises(DeviceFault, match="race on shared memory"):
+        Emulated(ptx[:place] + "//" + ptx[place:], folder).launch(chosen.blocks(batch), chosen.threads, *arguments)

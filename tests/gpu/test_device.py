@@ -26,11 +26,12 @@ FACTOR = 10.0
 CARRIED = 2000.0
 
 # Shape, type and number of matrices, for threads and for blocks. The simulator takes seconds for a block's matrix.
-FEW = [(3, 3, "float64", 14), (2, 4, "float64", 14), (5, 5, "float64", 2), (3, 2, "complex128", 14)]
+FEW = [(3, 3, "float64", 14), (2, 4, "float64", 14), (7, 6, "float64", 2), (3, 2, "complex128", 14)]
 MANY = [
     (3, 3, "float64", 300),
     (2, 4, "float64", 300),
-    (6, 6, "float64", 120),
+    (5, 5, "float64", 120),
+    (6, 6, "float64", 70),
     (9, 5, "float64", 60),
     (3, 2, "complex128", 300),
     (5, 7, "complex128", 60),
@@ -43,10 +44,13 @@ MORE = [
     (64, 40, "float64", 2),
     (64, 64, "float64", 1),
     (3, 3, "float32", 300),
+    (8, 8, "float32", 120),
     (12, 8, "float32", 60),
     (2, 2, "complex64", 300),
+    (6, 6, "complex64", 70),
     (6, 4, "complex64", 60),
     (3, 3, "complex128", 300),
+    (4, 4, "complex128", 120),
 ]
 
 
@@ -166,7 +170,7 @@ def test_several_directions_equal_one_at_a_time(device):
             np.testing.assert_array_equal(x[k], y)
 
 
-@pytest.mark.parametrize("size", [3, 5], ids=["a thread", "a block"])
+@pytest.mark.parametrize("size", [3, 7], ids=["a thread", "a block"])
 def test_a_matrix_that_is_not_finite_leaves_its_neighbours_alone(size, device):
     a, _, _ = batch(size, size, "float64", 4)
     a[1, 0, 0], a[2, 1, 2] = np.nan, np.inf
@@ -179,6 +183,25 @@ def test_a_matrix_that_is_not_finite_leaves_its_neighbours_alone(size, device):
         assert np.isnan(x[bad]).all() and np.isfinite(x[~bad]).all()
     for x, alone in zip((U, S, Vh), ds.cuda.svd(a[~bad])):  # the same kernel, so the same bits
         np.testing.assert_array_equal(x[~bad], alone)
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator takes minutes for full blocks")
+@pytest.mark.parametrize("size", [3, 4], ids=["odd", "even"])
+@pytest.mark.parametrize("count", [1, 63, 65], ids=["one", "one less than a block", "one more than a block"])
+def test_a_block_that_is_not_full_gives_what_a_full_one_does(count, size, device):
+    rng = np.random.default_rng(size)
+    a, U_bar, Vh_bar = rng.standard_normal((3, 128, size, size))
+    S_bar, da = rng.standard_normal((128, size)), rng.standard_normal((2, *a.shape))
+
+    def results(some):
+        moved = ds.cuda.svd_dual(ds.DualArray(a[some], da[:, some]))
+        yield from (*ds.cuda.svd(a[some]), ds.cuda.svdvals(a[some]), *(x.value for x in moved))
+        yield from (np.moveaxis(x, 1, 0) for x in ds.cuda.svd_jvp(a[some], da[:, some]))
+        yield from (np.moveaxis(x.partials, 1, 0) for x in moved)
+        yield ds.cuda.svd_vjp(a[some], U_bar[some], S_bar[some], Vh_bar[some])
+
+    for x, expected in zip(results(slice(count)), results(slice(None))):
+        np.testing.assert_array_equal(x, expected[:count])
 
 
 def test_ties_speak_as_on_the_cpu(device):
@@ -304,14 +327,14 @@ def test_where_shared_memory_is_too_small_teams_work_in_global_memory(device, mo
         pytest.skip("a device says itself how much shared memory it has")
     from dualsvd.kernels.cuda import launches as kernels
 
-    a, da, names = batch(6, 6, "float64", 70)
+    a, da, names = batch(7, 7, "float64", 70)
     y, dy, moved = ds.cuda.svd(a), ds.cuda.svd_jvp(a, da), ds.cuda.svd_dual(ds.DualArray(a, da[None]))
     bars = (np.ones_like(y.U), np.ones_like(y.S), np.ones_like(y.Vh))
     generic = np.array(names) == "generic"
     pulled = ds.cuda.svd_vjp(a[generic], *(x[generic] for x in bars))
     monkeypatch.setattr(kernels, "shared_limit", lambda: 256)
     monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 2**14)  # for a few blocks at a time
-    assert kernels.plan("svd", "float64", 6, 6, 0, 256).workspace > 0
+    assert kernels.plan("svd", "float64", 7, 7, 0, 256).workspace > 0
     for x, expected in zip(ds.cuda.svd(a), y):
         np.testing.assert_array_equal(x, expected)
     for x, expected in zip(ds.cuda.svd_jvp(a, da), dy):

@@ -1,4 +1,4 @@
-"""What each kernel takes of a GPU, as ptxas reports it for two compute capabilities: no spills, no local memory.
+"""What each kernel takes of a GPU, as ptxas reports it for two compute capabilities: registers never spill.
 
     cd tests && python -m gpu.test_resources
 
@@ -20,46 +20,73 @@ if reason := toolchain.missing():
 
 from dualsvd.kernels.cuda import SHARED_BYTES, plan
 
-#: Registers a thread, for compute capability 8.0 and 9.0, by ptxas 13.5. A thread's kernel serves one shape, a team's
-#: kernel all.
+#: Registers a thread, for compute capability 8.0 and 9.0; bytes of local memory a thread, the larger of both; bytes of
+#: static shared memory a block. By ptxas 13.5. A thread's kernel serves one shape, a team's kernel all.
 TABLE = {
-    ("svd", "float64", 2, 2, 0): (58, 58),
-    ("svd", "float64", 3, 3, 0): (78, 78),
-    ("svd", "float64", 4, 4, 0): (114, 114),
-    ("svd", "float64", 2, 5, 0): (68, 68),
-    ("svd", "float32", 4, 4, 0): (64, 64),
-    ("svd", "complex64", 3, 3, 0): (64, 64),
-    ("svd", "complex128", 3, 3, 0): (118, 118),
-    ("svdvals", "float64", 3, 3, 0): (60, 60),
-    ("svdvals", "float64", 6, 6, 0): (122, 120),
-    ("pushforward", "float64", 3, 3, 0): (120, 124),
-    ("pushforward", "float64", 4, 4, 0): (214, 216),
-    ("pushforward", "complex128", 3, 3, 0): (240, 240),
-    ("pullback", "float64", 3, 3, 0): (124, 124),
-    ("pullback", "float64", 4, 4, 0): (216, 220),
-    ("pullback", "complex128", 3, 3, 0): (232, 234),
-    ("dual", "float64", 2, 2, 3): (154, 154),
-    ("dual", "float64", 3, 3, 2): (214, 222),
-    ("dual", "float64", 4, 4, 1): (238, 248),
-    ("dual", "float32", 3, 3, 2): (120, 128),
+    ("svd", "float64", 2, 2, 0): ((62, 62), 0, 4096),
+    ("svd", "float64", 3, 3, 0): ((84, 82), 0, 6144),
+    ("svd", "float64", 4, 4, 0): ((114, 114), 0, 10240),
+    ("svd", "float64", 2, 5, 0): ((78, 78), 0, 7168),
+    ("svd", "float32", 4, 4, 0): ((64, 72), 0, 5888),
+    ("svd", "complex64", 3, 3, 0): ((66, 68), 0, 6400),
+    ("svd", "complex128", 3, 3, 0): ((122, 122), 0, 11264),
+    ("svdvals", "float64", 3, 3, 0): ((60, 60), 0, 6144),
+    ("pushforward", "float64", 3, 3, 0): ((128, 128), 0, 4608),
+    ("pushforward", "float64", 4, 4, 0): ((228, 232), 0, 8704),
+    ("pushforward", "complex128", 3, 3, 0): ((252, 254), 0, 9728),
+    ("pullback", "float64", 3, 3, 0): ((126, 126), 0, 4608),
+    ("pullback", "float64", 4, 4, 0): ((216, 220), 0, 8704),
+    ("pullback", "complex128", 3, 3, 0): ((234, 236), 0, 9728),
+    ("dual", "float64", 2, 2, 3): ((168, 168), 0, 4096),
+    ("dual", "float64", 3, 3, 1): ((170, 172), 0, 6144),
+    ("dual", "float64", 3, 3, 2): ((220, 226), 0, 6144),
+    ("dual", "float64", 4, 4, 1): ((254, 254), 0, 10240),
+    ("dual", "float32", 3, 3, 2): ((122, 128), 0, 3840),
+    # a part of A or V in local memory
+    ("svd", "float64", 5, 5, 0): ((154, 156), 200, 14336),
+    ("svd", "float64", 6, 6, 0): ((202, 202), 288, 20480),
+    ("svd", "float32", 6, 6, 0): ((115, 115), 144, 11008),
+    ("svd", "float32", 8, 8, 0): ((155, 168), 544, 18176),
+    ("svd", "complex128", 4, 4, 0): ((188, 186), 256, 18432),
+    ("svd", "complex64", 6, 6, 0): ((225, 224), 608, 20224),
     # the largest that threads take
-    ("svd", "float64", 35, 1, 0): (160, 156),
-    ("svd", "complex128", 7, 2, 0): (140, 128),
-    ("svdvals", "complex128", 9, 2, 0): (136, 134),
-    ("pushforward", "float64", 5, 4, 0): (252, 250),
-    ("pushforward", "complex128", 7, 2, 0): (216, 212),
-    ("pullback", "float64", 5, 4, 0): (234, 238),
-    ("pullback", "complex128", 7, 2, 0): (194, 194),
-    ("dual", "float64", 28, 1, 1): (240, 240),
-    ("dual", "float64", 14, 2, 1): (248, 248),
-    ("dual", "float64", 6, 2, 3): (246, 246),
-    ("dual", "float64", 4, 2, 3): (198, 200),
+    ("svd", "float64", 36, 1, 0): ((162, 162), 0, 20480),
+    ("svd", "float64", 18, 2, 0): ((142, 150), 0, 20480),
+    ("svd", "float64", 12, 3, 0): ((160, 160), 288, 20480),
+    ("svd", "float64", 9, 4, 0): ((156, 156), 288, 20480),
+    ("svd", "float64", 7, 5, 0): ((168, 166), 280, 19456),
+    ("svd", "float32", 64, 1, 0): ((146, 148), 0, 18176),
+    ("svd", "float32", 36, 2, 0): ((158, 158), 288, 20224),
+    ("svd", "float32", 18, 4, 0): ((163, 154), 288, 20224),
+    ("svd", "float32", 10, 7, 0): ((158, 159), 504, 19712),
+    ("svd", "float32", 9, 8, 0): ((168, 168), 576, 20224),
+    ("svd", "complex128", 18, 1, 0): ((126, 128), 0, 20480),
+    ("svd", "complex128", 9, 2, 0): ((174, 172), 288, 20480),
+    ("svd", "complex128", 6, 3, 0): ((204, 192), 288, 20480),
+    ("svd", "complex64", 18, 2, 0): ((168, 168), 288, 20224),
+    ("svd", "complex64", 9, 4, 0): ((168, 168), 432, 20224),
+    ("svd", "complex64", 7, 5, 0): ((168, 168), 504, 19712),
+    ("svdvals", "float64", 36, 1, 0): ((89, 94), 0, 20480),
+    ("svdvals", "float64", 6, 6, 0): ((120, 120), 0, 20480),
+    ("svdvals", "float32", 9, 8, 0): ((128, 128), 0, 20224),
+    ("svdvals", "complex128", 9, 2, 0): ((134, 134), 0, 20480),
+    ("svdvals", "complex128", 4, 4, 0): ((118, 118), 0, 18432),
+    ("svdvals", "complex64", 6, 6, 0): ((96, 96), 320, 20224),
+    ("pushforward", "float64", 5, 4, 0): ((254, 254), 0, 10752),
+    ("pushforward", "complex128", 7, 2, 0): ((226, 226), 0, 14848),
+    ("pullback", "float64", 5, 4, 0): ((234, 240), 0, 10752),
+    ("pullback", "complex128", 7, 2, 0): ((194, 198), 0, 14848),
+    ("dual", "float64", 28, 1, 1): ((246, 246), 0, 16384),
+    ("dual", "float64", 14, 2, 1): ((250, 250), 0, 16384),
+    ("dual", "float64", 15, 1, 3): ((216, 216), 0, 9216),
+    ("dual", "float64", 6, 2, 3): ((254, 252), 0, 8192),
+    ("dual", "float64", 4, 2, 3): ((208, 208), 0, 6144),
     # teams
-    ("svd", "float64", 8, 8, 0): (168, 168),
-    ("svdvals", "float64", 8, 8, 0): (155, 152),
-    ("pushforward", "float64", 8, 8, 0): (106, 96),
-    ("pullback", "float64", 8, 8, 0): (127, 96),
-    ("dual", "float64", 8, 8, 1): (168, 170),
+    ("svd", "float64", 8, 8, 0): ((168, 168), 0, 0),
+    ("svdvals", "float64", 8, 8, 0): ((155, 152), 0, 0),
+    ("pushforward", "float64", 8, 8, 0): ((206, 184), 0, 0),
+    ("pullback", "float64", 8, 8, 0): ((192, 192), 0, 0),
+    ("dual", "float64", 8, 8, 1): ((168, 170), 0, 0),
 }
 #: Another release of the compiler may allocate a little more.
 SLACK = 16
@@ -72,10 +99,10 @@ FIRST = {("svd", "float64", 3, 3, 0), ("pushforward", "float64", 3, 3, 0), ("dua
 
 
 def rows():
-    for (operation, dtype, m, n, count), registers in TABLE.items():
+    for (operation, dtype, m, n, count), expected in TABLE.items():
         key = (operation, dtype, m, n, count)
         name = f"{operation} {m}x{n} {dtype}" + (f" along {count}" if count else "")
-        yield pytest.param(key, registers, id=name, marks=() if key in FIRST else pytest.mark.slow)
+        yield pytest.param(key, *expected, id=name, marks=() if key in FIRST else pytest.mark.slow)
 
 
 def resources(key, folder):
@@ -86,10 +113,10 @@ def resources(key, folder):
         yield toolchain.assemble(ptx, capability, folder)
 
 
-@pytest.mark.parametrize(("key", "registers"), list(rows()))
-def test_registers_suffice(key, registers, tmp_path):
+@pytest.mark.parametrize(("key", "registers", "stack", "shared"), list(rows()))
+def test_registers_suffice(key, registers, stack, shared, tmp_path):
     for found, expected in zip(resources(key, tmp_path), registers, strict=True):
-        assert (found.spills, found.stack, found.shared) == (0, 0, 0)
+        assert found.spills == 0 and found.stack <= stack and found.shared == shared <= SHARED_BYTES
         assert found.registers <= min(expected + SLACK, LARGEST)
 
 
@@ -115,8 +142,8 @@ def test_teams_of_the_closed_forms_are_a_part_of_a_warp_or_whole_warps():
 @pytest.mark.parametrize(
     ("operation", "count", "thread", "team"),
     [
-        ("svd", 0, (4, 4), (5, 5)),
-        ("svdvals", 0, (6, 6), (7, 7)),
+        ("svd", 0, (6, 6), (7, 6)),
+        ("svdvals", 0, (6, 6), (7, 6)),
         ("dual", 2, (3, 3), (4, 4)),
         ("dual", 1, (4, 4), (5, 4)),
     ],
@@ -131,4 +158,6 @@ def test_small_matrices_go_to_threads(operation, count, thread, team):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         for key in TABLE:
-            print(f"    {key}: {tuple(found.registers for found in resources(key, Path(folder)))},", flush=True)
+            found = list(resources(key, Path(folder)))
+            registers, stack = tuple(x.registers for x in found), max(x.stack for x in found)
+            print(f"    {key}: ({registers}, {stack}, {found[0].shared}),".replace("'", '"'), flush=True)

@@ -20,13 +20,19 @@ from .closed_forms import (
     pushforward_numbers,
 )
 from .teams import block_dual, block_svd, dual_numbers, pairs_of, svd_numbers
-from .threads import thread_dual, thread_pullback, thread_pushforward, thread_svd
+from .threads import THREADS, thread_dual, thread_pullback, thread_pushforward, thread_svd
 
-#: The largest matrix that a thread takes, as reals of A and V with their partials, as columns, and as rows: up to here
-#: the kernels were seen to stay in 255 registers without local memory (tests/gpu/test_resources.py holds the table).
-THREAD_NUMBERS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 64}
-THREAD_COLUMNS = {"svd": 4, "svdvals": 6, "pushforward": 4, "pullback": 4, "dual": 4}
-THREAD_ROWS = {"svd": 36, "svdvals": 36, "pushforward": 36, "pullback": 36, "dual": 28}
+#: The largest matrix whose values or factors a thread finds, in bytes: 6 x 6 of float64, 8 x 8 of float32. Up to 36
+#: reals of A and V it stays in registers, above it keeps a part of them, up to 600 bytes, in local memory: that is
+#: still faster than a team (2.9 ns against 4.9 for 5 x 5 on an H100, 3.9 against 11 for 6 x 6). In no case do
+#: registers spill (tests/gpu/test_resources.py holds the table).
+THREAD_BYTES = 288
+
+#: The largest that a thread takes for the others, as reals of A and V with their partials, as columns, and as rows: up
+#: to here the kernels were seen to stay in 255 registers without local memory.
+THREAD_NUMBERS = {"pushforward": 36, "pullback": 36, "dual": 64}
+THREAD_COLUMNS = {"pushforward": 4, "pullback": 4, "dual": 4}
+THREAD_ROWS = {"pushforward": 36, "pullback": 36, "dual": 28}
 
 #: Directions that one dual number carries at most; more are taken in turns.
 THREAD_CHUNK, TEAM_CHUNK = 3, 2
@@ -41,9 +47,6 @@ LANES = {1: 1, 2: 1, 4: 1, 8: 1, 16: 4, 32: 8}
 #: registers each on a multiprocessor.
 CLOSED_FORM_TEAM = 256
 
-#: Threads of a block where each takes a matrix.
-THREADS = 64
-
 #: Shared memory that every device gives a block without being asked, in bytes.
 SHARED_BYTES = 48 * 1024
 
@@ -57,7 +60,7 @@ class Plan:
     threads: int  # of a block
     matrices: int  # that a block takes
     team: int  # threads that share a matrix; 1 in the kernels of threads
-    shared: int  # bytes of shared memory that a block asks for
+    shared: int  # bytes of shared memory that a block asks for when it is launched
     workspace: int  # reals of global memory that a block works in instead
 
     def blocks(self, batch: int) -> int:
@@ -74,7 +77,6 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
     kind, real_kind, real_type = Kind(dtype), Kind(real), from_dtype(real)
     rows, cols, planes = max(m, n), min(m, n), components(kind)
     vectors = operation != "svdvals"
-    numbers = (rows * cols + (cols * cols if vectors else 0)) * planes * (1 + count)
     arrays, report, integer = real_type[::1], from_dtype(np.float64)[::1], int64
     signature = {
         "svd": (arrays, arrays, arrays, arrays, report, arrays, *[integer] * 5),
@@ -82,7 +84,7 @@ def plan(operation: str, dtype: str, m: int, n: int, count: int = 0, shared: int
         "pullback": (*[arrays] * 8, *[integer] * 4),
         "dual": (*[arrays] * 8, report, arrays, *[integer] * 5),
     }[operation if vectors else "svd"]
-    if in_registers(operation, rows, cols, numbers):
+    if for_threads(operation, rows, cols, planes * (1 + count), real.itemsize):
         kernel = {
             "svd": lambda: thread_svd(kind, real_kind, real_type, m, n, vectors),
             "svdvals": lambda: thread_svd(kind, real_kind, real_type, m, n, vectors),
@@ -130,8 +132,11 @@ def closed_form_team(rows: int, cols: int) -> int:
     return min(CLOSED_FORM_TEAM, WARP * -(-tiles // WARP))
 
 
-def in_registers(operation: str, rows: int, cols: int, numbers: int) -> bool:
-    """Whether a thread holds a matrix with so many reals of A and V."""
+def for_threads(operation: str, rows: int, cols: int, parts: int, itemsize: int = 8) -> bool:
+    """Whether a thread takes a matrix of numbers with so many real parts."""
+    if operation in ("svd", "svdvals"):
+        return rows * cols * parts * itemsize <= THREAD_BYTES
+    numbers = (rows + cols) * cols * parts
     return numbers <= THREAD_NUMBERS[operation] and rows <= THREAD_ROWS[operation] and cols <= THREAD_COLUMNS[operation]
 
 
@@ -140,6 +145,6 @@ def chunk(m: int, n: int) -> int:
     rows, cols = max(m, n), min(m, n)
     counts = range(1, THREAD_CHUNK + 1)
     return max(
-        (count for count in counts if in_registers("dual", rows, cols, (rows + cols) * cols * (1 + count))),
+        (count for count in counts if for_threads("dual", rows, cols, 1 + count)),
         default=TEAM_CHUNK,
     )
