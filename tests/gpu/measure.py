@@ -98,11 +98,11 @@ def arguments(operation: str, dtype: str, m: int, n: int, count: int, size: int)
     U, S, Vh = np.linalg.svd(a, full_matrices=False)
     tangents = [np.zeros((len(da), *x.shape), x.dtype) for x in (U, S, Vh)]
     report = np.zeros((size, 3))
-    integers = [size, m, n, MAX_SWEEPS]
+    integers = [size, MAX_SWEEPS]
     if operation == "pushforward":
-        return [da, U, S, Vh, *tangents], [size, m, n, len(da)]
+        return [da, U, S, Vh, *tangents], [size, len(da)]
     if operation == "pullback":
-        return [U, S, Vh, U.copy(), S.copy(), Vh.copy(), a], integers[:3]
+        return [U, S, Vh, U.copy(), S.copy(), Vh.copy(), a], integers[:1]
     if operation == "dual":
         return [a, da, U, S, Vh, *tangents, report], integers
     return [a, U, S, Vh, report], integers
@@ -134,16 +134,14 @@ def predict(operation: str, dtype: str, m: int, n: int, count: int, machine: Mac
     """Occupancy, instructions, bytes and the predicted time a matrix."""
     chosen = kernels.plan(operation, dtype, m, n, count, SHARED_LIMIT)
     ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, (9, 0))
-    resources = toolchain.assemble(ptx, (9, 0), folder)
+    resources = toolchain.assemble(ptx, (9, 0), folder, chosen.registers)
     emulated = Emulated(ptx, folder)
     size = 2 * chosen.matrices
     arrays, integers = arguments(operation, dtype, m, n, count, size)
     visits = np.zeros((len(ptx.split("\n")) + 2, 2), np.uint64)
     work = np.zeros(max(1, chosen.blocks(size) * chosen.workspace), arrays[0].dtype)
     flat = [x.reshape(-1) for x in arrays]
-    emulated.launch(
-        chosen.blocks(size), chosen.threads, *flat, work, *integers, chosen.team, shared=chosen.shared, visits=visits
-    )
+    emulated.launch(chosen.blocks(size), chosen.threads, *flat, work, *integers, shared=chosen.shared, visits=visits)
     in_threads = chosen.matrices == chosen.threads and not chosen.shared
     counted = instructions(ptx, visits, 0 if in_threads else 1)
     warps, shared = chosen.threads // 32, max(chosen.shared, resources.shared)

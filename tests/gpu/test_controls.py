@@ -26,7 +26,7 @@ def launch(ptx, folder, shared=SVD.shared, batch=BATCH):
     a = np.random.default_rng(0).standard_normal((BATCH, SIZE, SIZE))
     U, S, Vh, report = np.zeros_like(a), np.zeros((BATCH, SIZE)), np.zeros_like(a), np.zeros((BATCH, 3))
     arrays = [x.reshape(-1) for x in (a, U, S, Vh, report)]
-    integers = (batch, SIZE, SIZE, MAX_SWEEPS, SVD.team)
+    integers = (batch, MAX_SWEEPS)
     Emulated(ptx, folder).launch(SVD.blocks(BATCH), SVD.threads, *arrays, np.zeros(1), *integers, shared=shared)
     return a, S
 
@@ -89,7 +89,7 @@ def test_a_barrier_of_a_kernel_of_threads_is_missed(where, folder):
     chosen, batch = plan("svd", "float64", 3, 3), 70
     a = np.random.default_rng(0).standard_normal((batch, 3, 3))
     U, S, Vh, report = np.zeros_like(a), np.zeros((batch, 3)), np.zeros_like(a), np.zeros((batch, 3))
-    arguments = [*(x.reshape(-1) for x in (a, U, S, Vh, report)), np.zeros(1), batch, 3, 3, MAX_SWEEPS, 1]
+    arguments = [*(x.reshape(-1) for x in (a, U, S, Vh, report)), np.zeros(1), batch, MAX_SWEEPS]
     ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, (8, 0))
     place = barriers(ptx)[where]
     Emulated(ptx, folder).launch(chosen.blocks(batch), chosen.threads, *arguments)

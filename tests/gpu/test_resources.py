@@ -1,4 +1,6 @@
-"""What each kernel takes of a GPU, as ptxas reports it for two compute capabilities: registers never spill.
+"""What each kernel takes of a GPU, as ptxas reports it for two compute capabilities.
+
+Only teams with a limit of their own spill registers.
 
     cd tests && python -m gpu.test_resources
 
@@ -21,7 +23,7 @@ if reason := toolchain.missing():
 from dualsvd.kernels.cuda import SHARED_BYTES, plan
 
 #: Registers a thread, for compute capability 8.0 and 9.0; bytes of local memory a thread, the larger of both; bytes of
-#: static shared memory a block. By ptxas 13.5. A thread's kernel serves one shape, a team's kernel all.
+#: static shared memory a block. By ptxas 13.5.
 TABLE = {
     ("svd", "float64", 2, 2, 0): ((62, 62), 0, 4096),
     ("svd", "float64", 3, 3, 0): ((84, 82), 0, 6144),
@@ -81,12 +83,23 @@ TABLE = {
     ("dual", "float64", 15, 1, 3): ((216, 216), 0, 9216),
     ("dual", "float64", 6, 2, 3): ((254, 252), 0, 8192),
     ("dual", "float64", 4, 2, 3): ((208, 208), 0, 6144),
-    # teams
-    ("svd", "float64", 8, 8, 0): ((168, 168), 0, 0),
-    ("svdvals", "float64", 8, 8, 0): ((155, 152), 0, 0),
-    ("pushforward", "float64", 8, 8, 0): ((206, 184), 0, 0),
-    ("pullback", "float64", 8, 8, 0): ((192, 192), 0, 0),
-    ("dual", "float64", 8, 8, 1): ((168, 170), 0, 0),
+    # teams: what does not fit spills, but for those of duals
+    ("svd", "float64", 8, 8, 0): ((128, 128), 136, 0),
+    ("svd", "float64", 16, 16, 0): ((128, 128), 16, 0),
+    ("svd", "float64", 32, 32, 0): ((128, 128), 120, 0),
+    ("svd", "float64", 64, 64, 0): ((128, 128), 312, 0),
+    ("svd", "float32", 32, 32, 0): ((128, 128), 16, 0),
+    ("svd", "complex128", 8, 8, 0): ((128, 128), 232, 0),
+    ("svdvals", "float64", 8, 8, 0): ((128, 128), 144, 0),
+    ("svdvals", "float64", 32, 32, 0): ((128, 126), 136, 0),
+    ("pushforward", "float64", 8, 8, 0): ((128, 128), 24, 0),
+    ("pushforward", "float64", 32, 32, 0): ((128, 128), 112, 0),
+    ("pushforward", "complex128", 16, 16, 0): ((128, 128), 72, 0),
+    ("pullback", "float64", 8, 8, 0): ((128, 126), 0, 0),
+    ("pullback", "float64", 32, 32, 0): ((128, 128), 88, 0),
+    ("dual", "float64", 8, 8, 1): ((204, 200), 0, 0),
+    ("dual", "float64", 8, 8, 2): ((172, 170), 0, 0),
+    ("dual", "float64", 32, 32, 1): ((255, 253), 0, 0),
 }
 #: Another release of the compiler may allocate a little more.
 SLACK = 16
@@ -110,33 +123,27 @@ def resources(key, folder):
     chosen = plan(*key)
     for capability in toolchain.CAPABILITIES:
         ptx = toolchain.compile_ptx(chosen.kernel, chosen.signature, capability)
-        yield toolchain.assemble(ptx, capability, folder)
+        yield toolchain.assemble(ptx, capability, folder, chosen.registers)
 
 
 @pytest.mark.parametrize(("key", "registers", "stack", "shared"), list(rows()))
 def test_registers_suffice(key, registers, stack, shared, tmp_path):
     for found, expected in zip(resources(key, tmp_path), registers, strict=True):
-        assert found.spills == 0 and found.stack <= stack and found.shared == shared <= SHARED_BYTES
+        assert found.stack <= stack and found.shared == shared <= SHARED_BYTES
+        assert found.spills == 0 or plan(*key).registers is not None
         assert found.registers <= min(expected + SLACK, LARGEST)
 
 
-def test_teams_fill_a_warp_and_fit_their_memory():
-    for n in range(1, 65):
-        for operation, count in (("svd", 0), ("svdvals", 0), ("dual", 2)):
-            chosen = plan(operation, "float64", n, 64, count)
-            assert chosen.matrices * chosen.team == chosen.threads == 32
-            assert chosen.team >= n // 2
-            assert (chosen.shared > 0) != (chosen.workspace > 0) and chosen.shared <= SHARED_BYTES
-
-
-def test_teams_of_the_closed_forms_are_a_part_of_a_warp_or_whole_warps():
-    for m, n in itertools.combinations_with_replacement(range(5, 65), 2):
-        for operation in ("pushforward", "pullback"):
-            chosen = plan(operation, "float64", m, n)
-            assert chosen.matrices * chosen.team == chosen.threads
-            assert chosen.threads == 32 if chosen.team < 32 else chosen.matrices == 1 and chosen.team % 32 == 0
-            assert chosen.threads * LARGEST <= REGISTERS  # whatever the compiler allocates
-            assert (chosen.shared > 0) != (chosen.workspace > 0) and chosen.shared <= SHARED_BYTES
+@pytest.mark.parametrize(
+    ("operation", "count"), [("svd", 0), ("svdvals", 0), ("dual", 2), ("pushforward", 0), ("pullback", 0)]
+)
+def test_teams_are_a_part_of_a_warp_or_whole_warps_and_fit_their_memory(operation, count):
+    for m, n in itertools.combinations_with_replacement(range(7, 65), 2):
+        chosen = plan(operation, "float64", m, n, count)
+        assert chosen.matrices * chosen.team == chosen.threads and chosen.team >= min(m, n) // 2
+        assert chosen.threads == 32 if chosen.team < 32 else chosen.matrices == 1 and chosen.team % 32 == 0
+        assert chosen.threads * LARGEST <= REGISTERS  # whatever the compiler allocates
+        assert (chosen.shared > 0) != (chosen.workspace > 0) and chosen.shared <= SHARED_BYTES
 
 
 @pytest.mark.parametrize(

@@ -60,14 +60,15 @@ class Resources:
     shared: int  # bytes of static shared memory a block
 
 
-def assemble(ptx: str, capability: tuple[int, int], folder: Path) -> Resources:
-    """Assemble PTX as the driver would, and read the report on its kernel."""
+def assemble(ptx: str, capability: tuple[int, int], folder: Path, registers: int | None = None) -> Resources:
+    """Assemble PTX as the driver would, for threads of so many registers, and read the report on its kernel."""
     source = folder / "kernel.ptx"
     source.write_text(ptx)
     command = [
         ptxas(),
         "-v",
         f"-arch=sm_{capability[0]}{capability[1]}",
+        *([f"-maxrregcount={registers}"] if registers else []),
         str(source),
         "-o",
         str(folder / "kernel.cubin"),

@@ -138,7 +138,7 @@ def block_pushforward(
     breadth, few = TILE_COLUMNS // planes, TILE_ROWS * planes
     many, sides, pairs = breadth * few, TILE_ROWS + breadth, cols * (cols // 2 + 1)
 
-    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, team):
+    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, N):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         mates = t, threads
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
@@ -207,7 +207,7 @@ def block_pullback(
     breadth, few = TILE_COLUMNS // planes, TILE_ROWS * planes
     many, sides, pairs = breadth * few, TILE_ROWS + breadth, cols * (cols // 2 + 1)
 
-    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, team):
+    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         mates = t, threads
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]

@@ -25,15 +25,23 @@ cuda: Any = numba.cuda
 
 
 @functools.cache
-def compiled(kernel: Callable[..., None]) -> Any:
-    return cuda.jit(kernel)
+def compiled(kernel: Callable[..., None], registers: int | None = None) -> Any:
+    """The kernel, which takes so many registers at most."""
+    return cuda.jit(kernel, max_registers=registers)
 
 
-def launcher(kernel: Callable[..., None], blocks: int, threads: int, stream: Any = 0, shared: int = 0) -> Any:
+def launcher(
+    kernel: Callable[..., None],
+    blocks: int,
+    threads: int,
+    stream: Any = 0,
+    shared: int = 0,
+    registers: int | None = None,
+) -> Any:
     """The kernel, ready to launch. A batch may be small: numba-cuda's advice to launch more blocks is no help then."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*Grid size")
-        return compiled(kernel)[blocks, threads, stream, shared]
+        return compiled(kernel, registers)[blocks, threads, stream, shared]
 
 
 @functools.cache
@@ -43,12 +51,12 @@ def shared_limit() -> int:
 
 
 @functools.cache
-def allow_shared(kernel: Callable[..., None], signature: tuple[Any, ...]) -> None:
+def allow_shared(chosen: Plan) -> None:
     """Let a kernel ask for all the shared memory of the device: numba-cuda has no way of its own to say so."""
     from cuda.bindings import driver as binding
     from numba.cuda.cudadrv.driver import driver
 
-    function = compiled(kernel).compile(signature)._codelibrary.get_cufunc()
+    function = compiled(chosen.kernel, chosen.registers).compile(chosen.signature)._codelibrary.get_cufunc()
     attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     driver.cuKernelSetAttribute(attribute, shared_limit(), function.handle, function.device.id)
 
@@ -59,10 +67,10 @@ def run(chosen: Plan, batch: int, arrays: tuple[Any, ...], integers: tuple[int, 
     if chosen.workspace:
         blocks = max(1, min(blocks, WORKSPACE_BYTES // (chosen.workspace * real.itemsize)))
     if chosen.shared > SHARED_BYTES:
-        allow_shared(chosen.kernel, chosen.signature)
+        allow_shared(chosen)
     work = cuda.device_array(max(1, blocks * chosen.workspace), real, stream=stream)
-    launch = launcher(chosen.kernel, blocks, chosen.threads, stream, chosen.shared)
-    launch(*(reals(x) for x in arrays), work, *integers, chosen.team)
+    launch = launcher(chosen.kernel, blocks, chosen.threads, stream, chosen.shared, chosen.registers)
+    launch(*(reals(x) for x in arrays), work, *integers)
 
 
 def reals(x: Any) -> Any:
@@ -117,7 +125,7 @@ def svd(a: Any, stream: Any = 0) -> tuple[Any, Any, Any, Any]:
     U, S, Vh = factors(a, (), stream)
     report = cuda.device_array((batch, 3), np.float64, stream=stream)
     chosen = plan("svd", a.dtype.name, m, n, 0, shared_limit())
-    run(chosen, batch, (a, U, S, Vh, report), (batch, m, n, MAX_SWEEPS), stream)
+    run(chosen, batch, (a, U, S, Vh, report), (batch, MAX_SWEEPS), stream)
     return U, S, Vh, report
 
 
@@ -128,7 +136,7 @@ def svdvals(a: Any, stream: Any = 0) -> tuple[Any, Any]:
     S = cuda.device_array((batch, min(m, n)), real, stream=stream)
     report = cuda.device_array((batch, 3), np.float64, stream=stream)
     chosen = plan("svdvals", a.dtype.name, m, n, 0, shared_limit())
-    run(chosen, batch, (a, S, S, S, report), (batch, m, n, MAX_SWEEPS), stream)
+    run(chosen, batch, (a, S, S, S, report), (batch, MAX_SWEEPS), stream)
     return S, report
 
 
@@ -138,7 +146,7 @@ def pushforward(U: Any, S: Any, Vh: Any, da: Any, stream: Any = 0) -> tuple[Any,
     tangents = factors(da.reshape(count * batch, m, n), (), stream)
     chosen = plan("pushforward", da.dtype.name, m, n, 0, shared_limit())
     works = batch if chosen.team == 1 else count * batch  # a thread takes all directions of its matrix
-    run(chosen, works, (da, U, S, Vh, *tangents), (batch, m, n, count), stream)
+    run(chosen, works, (da, U, S, Vh, *tangents), (batch, count), stream)
     return tuple(x.reshape(count, *like.shape) for x, like in zip(tangents, (U, S, Vh)))
 
 
@@ -147,7 +155,7 @@ def pullback(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, strea
     batch, m, n = len(S), U.shape[1], Vh.shape[2]
     A_bar = cuda.device_array((batch, m, n), U.dtype, stream=stream)
     chosen = plan("pullback", U.dtype.name, m, n, 0, shared_limit())
-    run(chosen, batch, (U, S, Vh, U_bar, S_bar, Vh_bar, A_bar), (batch, m, n), stream)
+    run(chosen, batch, (U, S, Vh, U_bar, S_bar, Vh_bar, A_bar), (batch,), stream)
     return A_bar
 
 
@@ -164,7 +172,7 @@ def dual(a: Any, da: Any, stream: Any = 0) -> tuple[Any, ...]:
         some = slice(first, min(first + size, count))
         chosen = plan("dual", a.dtype.name, m, n, some.stop - first, shared_limit())
         arrays = (a, da[some], U, S, Vh, *(x[some] for x in tangents), report)
-        run(chosen, batch, arrays, (batch, m, n, MAX_SWEEPS), stream)
+        run(chosen, batch, arrays, (batch, MAX_SWEEPS), stream)
     return U, S, Vh, *tangents, report
 
 

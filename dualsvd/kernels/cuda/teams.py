@@ -312,7 +312,7 @@ def block_svd(
     k, total = cols if vectors else 0, svd_numbers(rows, cols, lanes, planes, vectors)
     size_a, size_v = lead * cols * planes, distance * k * planes
 
-    def svd(a, U, S, Vh, report, work, B, m, n, limit, team):
+    def svd(a, U, S, Vh, report, work, B, limit):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
@@ -365,7 +365,7 @@ def block_dual(
     size, tall, square, leads = rows * cols, lead * cols, distance * cols, (lead, distance)
     dots, total = shared_dots(lanes, cols), dual_numbers(rows, cols, lanes, stride)
 
-    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, team):
+    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, limit):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]

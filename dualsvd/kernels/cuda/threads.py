@@ -111,7 +111,7 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
     k, width = cols if vectors else 0, a_size | 1
     tile_size = THREADS * width
 
-    def svd(a, U, S, Vh, report, work, B, m, n, limit, threads):
+    def svd(a, U, S, Vh, report, work, B, limit):
         tile = cuda.shared.array(tile_size, real_type)
         told = cuda.shared.array(TOLD_SIZE, float64)
         x, values = own(tile, width, kind), own(tile, width, real_kind)
@@ -153,7 +153,7 @@ def thread_pushforward(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: i
     width = tall | 1
     tile_size = THREADS * width
 
-    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, m, n, N, threads):
+    def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, N):
         tile = cuda.shared.array(tile_size, real_type)
         x, values = own(tile, width, kind), own(tile, width, real_kind)
         Ub, Vb = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
@@ -190,7 +190,7 @@ def thread_pullback(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int)
     width = tall | 1
     tile_size = THREADS * width
 
-    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B, m, n, threads):
+    def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B):
         tile = cuda.shared.array(tile_size, real_type)
         x, values = own(tile, width, kind), own(tile, width, real_kind)
         Ub, Vb = buffer(cuda.local.array(tall, real_type), kind), buffer(cuda.local.array(square, real_type), kind)
@@ -226,7 +226,7 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
     width = size | 1
     tile_size = THREADS * width
 
-    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, m, n, limit, threads):
+    def dual(a, da, U, S, Vh, dU, dS, dVh, report, work, B, limit):
         tile = cuda.shared.array(tile_size, real_type)
         told = cuda.shared.array(TOLD_SIZE, float64)
         x = own(tile, width, leaf)
