@@ -9,6 +9,7 @@ For kernels of one's own: `Dual` and the pieces of the Jacobi method work inside
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from collections.abc import Callable, Iterator
@@ -76,6 +77,8 @@ def obstacle() -> str | None:
             "numba.cuda is Numba's built-in CUDA target, not numba-cuda: pip install -U 'dualsvd[cuda13]', and unset "
             "what keeps numba-cuda from taking its place"
         )
+    if reason := misfit():
+        return f"numba-cuda does not work with NumPy {np.__version__} ({reason}): pip install 'numpy<2.5'"
     if cuda.is_available():
         return None
     reason = " ".join(str(cuda.cuda_error() or "no CUDA device was found.").split())
@@ -84,6 +87,16 @@ def obstacle() -> str | None:
         oldest = ".".join(map(str, OLDEST_DRIVER))
         return f"the driver supports CUDA {version[0]}.{version[1]}, older than {oldest}: install a newer NVIDIA driver"
     return f"no CUDA device can be used: {reason} Install an NVIDIA driver, or run where there is one"
+
+
+def misfit() -> str | None:
+    """What numba-cuda misses in a NumPy that is newer than itself: it would say so only at the first kernel."""
+    with contextlib.suppress(ModuleNotFoundError):  # the simulator has no such module
+        try:
+            importlib.import_module("numba.cuda.np.arrayobj")
+        except AttributeError as error:
+            return str(error)
+    return None
 
 
 def driver_version() -> tuple[int, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -22,7 +24,9 @@ class Driver:
         return self.version
 
 
-def machine(monkeypatch, *, installed=True, implementation="NVIDIA", available=False, error=None, version=None):
+def machine(
+    monkeypatch, *, installed=True, implementation="NVIDIA", available=False, error=None, version=None, misfit=None
+):
     """Let `numba.cuda` be one that finds this."""
     numba = pytest.importorskip("numba")
     found = ModuleType("numba.cuda")
@@ -30,6 +34,7 @@ def machine(monkeypatch, *, installed=True, implementation="NVIDIA", available=F
     monkeypatch.setattr(numba, "cuda", found, raising=False)
     monkeypatch.setattr(ds.cuda, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(ds.cuda, "driver_version", lambda: version)
+    monkeypatch.setattr(ds.cuda, "misfit", lambda: misfit)
 
 
 #: What is there, and what is told.
@@ -41,6 +46,10 @@ REASONS = {
     "the target built into Numba": (
         {"implementation": "Built-in", "available": True},
         "built-in CUDA target, not numba-cuda: pip install -U 'dualsvd[cuda13]'",
+    ),
+    "a NumPy newer than numba-cuda": (
+        {"misfit": "module 'numpy' has no attribute 'row_stack'", "available": True},
+        f"NumPy {np.__version__} (module 'numpy' has no attribute 'row_stack'): pip install 'numpy<2.5'",
     ),
     "no driver": (
         {"error": "CUDA driver library\ncannot be found."},
@@ -83,6 +92,21 @@ def test_the_version_of_the_driver(version, told, monkeypatch):
 
     monkeypatch.setattr(driver, "driver", Driver(version))
     assert ds.cuda.driver_version() == told
+
+
+NEWER = """
+import numpy
+numpy.row_stack = 1; del numpy.row_stack
+import dualsvd
+print(dualsvd.cuda.misfit())
+"""
+
+
+def test_a_numpy_newer_than_numba_cuda_is_noticed():
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'dualsvd[cuda13]'")
+    assert ds.cuda.misfit() is None
+    told = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, check=True).stdout
+    assert "no attribute 'row_stack'" in told
 
 
 def test_asking_imports_nothing_heavy():

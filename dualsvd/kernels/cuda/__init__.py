@@ -5,8 +5,8 @@ A thread or a team of threads is one more way to run them; what stands here is i
     threads       one thread a matrix, in registers: sizes are constants of the kernel, so that every loop unrolls; a
                   block moves its matrices together, through shared memory
     teams         a team of threads a matrix, as many matrices as a warp has teams, in shared memory or, where that is
-                  too small, in a workspace of global memory; a team shares the pairs of a front, and rows of a pair; all
-                  teams of a block meet at its barriers, and sweep until the last is at rest
+                  too small, in a workspace of global memory; a team shares the pairs of a front and the rows of a pair;
+                  all teams of a block meet at its barriers, and sweep until the last is at rest
     closed_forms  the same for derivatives from finished factors, by up to eight warps a matrix; a team shares the tiles
                   of a product
 

@@ -98,7 +98,7 @@ def pad(A, rows, lead, cols, t, threads):
 
 @inline
 def together(slots, x, t, threads):
-    """The largest x of the block; infinity if one is not finite."""
+    """The largest x of the team; infinity if one is not finite."""
     slots[t] = x
     cuda.syncthreads()
     top = slots[0]
@@ -129,6 +129,10 @@ def pair_of(j, front, n):
     later = j >= begins
     p = front + 1 + (j - begins) if later else first + j
     return p, front + n - p if later else front - p, later
+
+
+# Loops over rows say `while`: of a `range` with a step the compiler keeps the count of its turns, and a test of it in
+# each.
 
 
 @inline
@@ -178,7 +182,7 @@ def shear_rows(A, P, Q, right, left, lanes, count):
 
 @inline
 def scale_rows(A, P, scale, lanes, count):
-    """Times a number."""
+    """These rows times a number."""
     for i in range(0, count * lanes, lanes):
         A[P + i] = A[P + i] * scale
 
@@ -203,8 +207,8 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
             size = size + abs2(primal(A[i]))
     floor = like(zero, jacobi.SMOOTH) * summed(slots, size, t, threads)
     sweeps, changed, moving, before = 0, 0, True, True
-    while moving and sweeps <= limit:  # `before`: has the sweep that ends in this turn moved a pair; `moved`: its next
-        moved = False
+    while moving and sweeps <= limit:  # `before`: whether the sweep that now ends has moved a pair
+        moved = False  # that of the sweep that now begins
         for front in range(1, n + 1):
             p, q, later = pair_of(j, front, n)
             mine = p < q and (sweeps > 0 if later else sweeps < limit)
