@@ -357,7 +357,7 @@ def test_a_small_batch_is_no_reason_to_warn(device, monkeypatch):
         def __getitem__(self, configuration):
             warnings.warn("\x1b[1mGrid size 1 will likely result in GPU under-utilization\x1b[0m", stacklevel=2)
 
-    monkeypatch.setattr(launches, "compiled", lambda kernel: Warns())
+    monkeypatch.setattr(launches, "compiled", lambda kernel, registers: Warns())
     launches.launcher(None, 1, 32)
 
 
