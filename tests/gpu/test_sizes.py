@@ -1,4 +1,7 @@
-"""Every size from 1 to 64, tall and wide: a shape of each way in which kernels are launched, and slowly all sizes."""
+"""Sizes from 1 to 64, tall and wide: a shape of each way in which kernels are launched, and slowly every ninth size.
+
+A shape has kernels of its own, each a quarter of a minute to compile, translate and execute.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,20 @@ MATRICES = 2
 
 
 def ways(dtype, m, n):
-    """For each operation the threads that share a matrix, and, tall or wide, where the matrix lies."""
+    """For each operation how many threads share a matrix, and, tall or wide, where the matrix lies,
+    which is a question of bytes alone."""
     for operation in ("svd", "svdvals", "pushforward", "pullback", "dual"):
         if operation == "dual" and dtype.startswith("complex"):
             continue
         chosen = plan(operation, dtype, m, n, 2 if operation == "dual" else 0, SHARED_IF_ASKED)
         memory = "shared" if chosen.shared <= SHARED_BYTES else "shared if asked"
         memory = memory if chosen.shared else "global" if chosen.workspace else "registers"
-        yield from ((operation, chosen.team), (operation, memory, m < n))
+        crowd = (
+            "a thread" if chosen.team == 1 else "some of a warp" if chosen.team < 32 else f"warps: {chosen.team > 32}"
+        )
+        yield operation, crowd
+        if dtype == "float64":
+            yield operation, memory, m < n
 
 
 def shapes(dtype):
@@ -59,8 +68,8 @@ def one_of_each_way():
             yield pytest.param(m, n, dtype, id=f"{m}x{n} {dtype}", marks=() if quick else pytest.mark.slow)
 
 
-def all_sizes():
-    for n in range(1, LARGEST + 1):
+def some_sizes():
+    for n in range(1, LARGEST + 1, 9):
         yield pytest.param(n, LARGEST + 1 - n, id=f"{n}x{LARGEST + 1 - n}")
 
 
@@ -107,8 +116,8 @@ def test_every_way_of_launching(m, n, dtype, device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("m", "n"), list(all_sizes()))
-def test_every_size(m, n, device):
+@pytest.mark.parametrize(("m", "n"), list(some_sizes()))
+def test_every_ninth_size(m, n, device):
     """The factors of m x n and of m x m, and the derivatives of m x n by all ways."""
     check_factors(generic(m, m, "float64", 1)[0])
     test_every_way_of_launching(m, n, "float64", device)
