@@ -29,18 +29,15 @@ MATRICES = 2
 
 
 def ways(dtype, m, n):
-    """For each operation how many threads share a matrix, and, tall or wide, where the matrix lies,
-    which is a question of bytes alone."""
+    """For each operation how many threads share a matrix; for one type, tall or wide, also where the matrix lies."""
     for operation in ("svd", "svdvals", "pushforward", "pullback", "dual"):
         if operation == "dual" and dtype.startswith("complex"):
             continue
         chosen = plan(operation, dtype, m, n, 2 if operation == "dual" else 0, SHARED_IF_ASKED)
         memory = "shared" if chosen.shared <= SHARED_BYTES else "shared if asked"
         memory = memory if chosen.shared else "global" if chosen.workspace else "registers"
-        crowd = (
-            "a thread" if chosen.team == 1 else "some of a warp" if chosen.team < 32 else f"warps: {chosen.team > 32}"
-        )
-        yield operation, crowd
+        crowd = "part of a warp" if chosen.team < 32 else "a warp" if chosen.team == 32 else "warps"
+        yield operation, "a thread" if chosen.team == 1 else crowd
         if dtype == "float64":
             yield operation, memory, m < n
 
