@@ -200,6 +200,25 @@ class Kept(Family):
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weighted(Family):
+    """Given numbers at the values of one matrix or stack: each that is not 0 is constant on a piece of its own."""
+
+    weights: Any
+
+    def pieces(self, S: Any, at: Spectrum) -> Any:
+        return np.where(self.weights != 0, 1 + np.arange(self.weights.size).reshape(self.weights.shape), 0)
+
+    def value(self, s: Any, piece: Any) -> Any:
+        return np.concatenate([[0.0], self.weights.ravel()])[piece]
+
+    def near(self, low: Any, high: Any) -> Any:
+        return np.ones(np.broadcast_shapes(np.shape(low), np.shape(high)), dtype=bool)
+
+    def local(self, x: Any, piece: Any) -> Any:
+        return np.zeros(x.shape[1:]), 0.0
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Smooth functions, by quadrature where their arguments are near
 

@@ -80,6 +80,7 @@ from .tied_values import (
     check_sloped,
     known_curvature,
     least_weights,
+    of_first_order,
     refuse_sloped,
     smooth_dyads,
     sum_of_dyads,
@@ -516,7 +517,8 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
         U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
-    total = total + sum_of_dyads(weights, at, term)
+    known = (factors or svd_factors(primal(a), options)) if of_first_order(a, weights) else None
+    total = total + sum_of_dyads(weights, at, term, known)
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
     rest = (weights - tie_mean(weights, at)) * tied
     if not vanishes(rest):

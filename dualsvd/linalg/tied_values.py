@@ -29,7 +29,7 @@ from ..errors import DegenerateError
 from ..rules.registry import Rule, Tracer, of_dtype, primal
 from ..settings import Options
 from .degeneracy import GAUGE, SPLIT, Spectrum, refine_groups, same_group, tolerance, where_tied
-from .divided_differences import Kept
+from .divided_differences import Family, Kept, Weighted
 from .factorise import SVDResult, Table, recall, remember, svd_factors
 from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
@@ -123,18 +123,35 @@ def least_weights(S_bar: Any, at: Spectrum, *, change: Any = 0.0, fixed: bool = 
     return np.where(differs, tie_mean(S_bar, at), np.where(kink, zero, S_bar))
 
 
-def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Kept], Any]) -> Any:
+def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Family], Any], factors: SVDResult | None = None) -> Any:
     """sum_i w_i u_i v_i^H over positive values, w (..., r) averaged over each tie, or what `term` makes of the families
-    of their dyads; 0 if there are none."""
+    of their dyads; 0 if there are none.
+
+    Simple values are one family all together, and what their weights add by moving is a sum over the `factors` as they
+    stand. Without these, where second tangents of weights and dyads meet, or each direction has weights of its own,
+    each dyad is taken times its weight.
+    """
     total: Any = 0.0
     same = same_group(at)
     alone, first = same.sum(axis=-1) == 1, np.argmax(same, axis=-1) == np.arange(same.shape[-1])
+    simple, zero = alone & ~at.null, primal(weights).dtype.type(0)
+    if factors is not None:
+        fixed = np.where(simple, primal(weights), zero)
+        total = term(Weighted(fixed)) if fixed.any() else total
+        rest = np.where(simple, weights - primal(weights), zero)
+        total = total if vanishes(rest) else total + dyads(factors.U, rest, factors.Vh)
+        simple = np.zeros_like(simple)
     mean = tie_mean(weights, at)
-    for which, mask, w in (("simple", alone, weights), ("tie", first & ~alone, mean)):
+    for which, mask, w in (("simple", simple, weights), ("tie", first & ~alone & ~at.null, mean)):
         for i in range(same.shape[-1]):
-            if np.any((mask & ~at.null)[..., i]) and not vanishes(w[..., i]):
+            if np.any(mask[..., i]) and not vanishes(w[..., i]):
                 total = total + w[..., i, None, None] * term(Kept("one", which, k=i))
     return total
+
+
+def of_first_order(*operands: Any) -> bool:
+    """Whether each is plain, or traced once."""
+    return all(is_plain(x) or is_plain(x.value, getattr(x, "partials", None)) for x in operands)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,17 +254,18 @@ def smooth_dyads(
     """(1) for a traced a with the values S, weights those of `least_weights`; c None where these are variables beside a
     on its tape."""
 
-    def term(family: Kept) -> Any:
+    def term(family: Family) -> Any:
         return SPECTRAL(a, family=family, factors=factors, options=options)
 
-    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term)
+    known = factors or svd_factors(primal(a), options)
+    once = of_first_order(a, weights)
+    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term, known if once else None)
     if c is None:
-        known = factors or svd_factors(primal(a), options)
         return total + DEVIATION(a, weights, factors=known, at=at, options=options)
     return total if vanishes(c) else total + apart(a, S, c, at, term)
 
 
-def apart(a: Any, S: Any, c: Any, at: Spectrum, term: Callable[[Kept], Any]) -> Any:
+def apart(a: Any, S: Any, c: Any, at: Spectrum, term: Callable[[Family], Any]) -> Any:
     """The terms with c of (1)."""
     total: Any = 0.0
     s = tie_mean(S, at)
@@ -290,7 +308,7 @@ def deviation_pushforward(
     if c is None:
         raise DegenerateError(ASYMMETRIC)
 
-    def term(family: Kept) -> Any:
+    def term(family: Family) -> Any:
         return SPECTRAL(a, dA, family=family, factors=factors, options=options)
 
     turned = apart(dA, factors.S, c, at, term)
@@ -388,7 +406,7 @@ def along_pullback(
     change = 0.0 if S_bar is None else per_norm(size_of(primal(S_bar), -1), dA, size_of(factors.S, -1))
     check_slopes(mu_bar, factors, at, left, change)
 
-    def term(family: Kept) -> Any:
+    def term(family: Family) -> Any:
         return SPECTRAL(a, dA, family=family, factors=factors, options=options)
 
     total = total + np.sum(np.zeros(np.shape(dA), factors.U.dtype) + sum_of_dyads(mu_bar, at, term), axis=0)
