@@ -28,7 +28,7 @@ from ..rules.elementwise import align
 from ..rules.registry import Rule
 from ..settings import Options, get
 from .degeneracy import largest_exponent, object_to, scaled, spectrum
-from .divided_differences import Family, Kept, Nodes, UserFunction, divided_differences
+from .divided_differences import Family, Kept, Nodes, UserFunction, Weighted, divided_differences
 from .factorise import SVDResult, recall, remember, svd_factors, tail_of
 from .matrices import adjoint, dyads, matrix_examples
 from .tops import Tops, moved_dyads, top_dyads
@@ -207,6 +207,9 @@ def spectral_examples(rng: np.random.Generator) -> Iterator[Any]:
         a, D = rng.standard_normal((2, *shape))
         yield (a, D), {"family": families[3]}
         yield (a + 0.5j * D, D - 0.3j * a), {"family": families[0]}
+        weighted = Weighted(rng.standard_normal((*shape[:-2], min(shape[-2:]))))
+        yield (a + 0.5j * D,), {"family": weighted}
+        yield (a, D), {"family": weighted}
 
 
 def _sech_squared(s: Any) -> Any:
