@@ -18,8 +18,7 @@ from ..buffers import Kind, buffer, components
 from ..derivatives import conjugate_if
 from ..jacobi import tie_tolerance
 from ..protocol import eps_of, like, plus_product, real
-from .memory import exponent_for, halves, inline, largest, load, load_factors, store, store_factors
-from .teams import together
+from .memory import exponent_for, halves, inline, larger, largest, load, load_factors, store, store_factors
 
 #: Untyped, for type checkers see the typing functions of numba.cuda's device functions in place of these.
 cuda: Any = numba.cuda
@@ -58,6 +57,17 @@ def pair(p, d, n):
     half-way round come twice."""
     q = p + d if p + d < n else p + d - n
     return min(p, q), max(p, q), 2 * d < n or p < q
+
+
+@inline
+def together(slots, x, t, threads):
+    """The largest x of the team. Not that of `teams`, for the simulator finds barriers in the kernel's module only."""
+    slots[t] = x
+    cuda.syncthreads()
+    top = slots[0]
+    for k in range(1, threads):
+        top = larger(top, slots[k])
+    return top
 
 
 @inline

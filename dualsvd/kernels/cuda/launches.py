@@ -9,6 +9,7 @@ from typing import Any
 
 import numba.cuda
 import numpy as np
+from numba import config
 
 from ..jacobi import MAX_SWEEPS
 from .plans import SHARED_BYTES, WARP, Plan, chunk, plan
@@ -26,8 +27,9 @@ cuda: Any = numba.cuda
 
 @functools.cache
 def compiled(kernel: Callable[..., None], registers: int | None = None) -> Any:
-    """The kernel, which takes so many registers at most."""
-    return cuda.jit(kernel, max_registers=registers)
+    """The kernel, which takes so many registers at most; the simulator has none, and no such option."""
+    limited = registers is not None and not getattr(config, "ENABLE_CUDASIM")  # noqa: B009, numba sets it as it runs
+    return cuda.jit(kernel, max_registers=registers) if limited else cuda.jit(kernel)
 
 
 def launcher(
