@@ -1,6 +1,7 @@
 """The plan for a GPU, and the measurement that settles it: predicted and measured time a matrix of every kernel.
 
     cd tests && python -m gpu.measure
+    cd tests && python -m gpu.measure vary      with a device: times by `plans.LANES` and `plans.REGISTERS`
 
 Instructions are counted by executing the PTX on the CPU, registers and shared memory are those that ptxas reports; with
 a device at hand its time stands beside, and, with PyTorch at hand, that of its calls, which are cuSOLVER's. The
@@ -17,6 +18,7 @@ everything.
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import tempfile
@@ -24,11 +26,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numba import cuda
 
 from dualsvd.kernels import cuda as kernels
+from dualsvd.kernels.cuda import plans
 from dualsvd.kernels.jacobi import MAX_SWEEPS
 
 from . import toolchain
@@ -216,12 +220,37 @@ def peer(operation: str, dtype: str, m: int, n: int, repeats: int = 3) -> float 
     return timed(lambda: torch.autograd.grad(y, a, bars, retain_graph=True), repeats) / size
 
 
+#: What teams are tried on, and how.
+VARIED = [
+    *(("svd", "float64", n, n, 0) for n in (8, 16, 24, 32, 48, 64)),
+    *(("svd", "float32", n, n, 0) for n in (16, 32, 64)),
+    *(("dual", "float64", n, n, 1) for n in (8, 16, 32, 64)),
+]
+LANES, REGISTERS = (1, 2, 4, 8), (None, 128, 96)
+
+
+def vary() -> None:
+    """Print the nanoseconds a matrix of each number of threads at a pair and each limit of registers."""
+    print("lanes, registers: " + "  ".join(f"{lanes}, {most or 'all'}" for lanes in LANES for most in REGISTERS))
+    for operation, dtype, m, n, count in VARIED:
+        line = f"{operation} {m}x{n} {dtype}: "
+        for lanes, registers in itertools.product(LANES, REGISTERS):
+            tried = {name: dict.fromkeys(table, lanes) for name, table in plans.LANES.items()}
+            with mock.patch.object(plans, "LANES", tried), mock.patch.object(plans, "REGISTERS", registers):
+                plans.plan.cache_clear()
+                line += f" {measure(operation, dtype, m, n, count, 5) * 1e9:.4g}"
+        print(line, flush=True)
+    plans.plan.cache_clear()
+
+
 def main() -> None:
     import dualsvd as ds
 
     if reason := toolchain.missing():
         sys.exit(reason)
     device = ds.cuda.is_available()
+    if "vary" in sys.argv:
+        return vary() if device else sys.exit(ds.cuda.obstacle())
     print(
         f"{'':34}{'regs':>5} {'shared':>7} {'warps':>5} {'bytes':>7} {'instr.':>8} {'fp':>8}  {H100.name}, ns a matrix"
     )
