@@ -266,10 +266,11 @@ def examine(report: Any, first: int, stream: Any) -> np.ndarray:
 
     Waits for the device. Where there is nothing to tell the report stays there.
     """
+    from .kernels.cuda import joined_flags
     from .kernels.jacobi import MAX_SWEEPS
     from .kernels.verdicts import NONFINITE, TIED, UNCONVERGED
 
-    if not backend().joined_flags(report, stream):
+    if not joined_flags(report, stream):
         return np.empty(0, np.int64)
     told = fetch(report, stream)
     flags = told[:, 2].astype(np.int64)
