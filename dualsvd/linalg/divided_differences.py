@@ -93,7 +93,7 @@ class Family:
         raise NotImplementedError
 
     def near(self, low: Any, high: Any) -> Any:
-        return abs(high - low) <= NEAR * np.maximum(abs(low), abs(high))
+        return np.ones(np.broadcast_shapes(np.shape(low), np.shape(high)), dtype=bool)
 
     def local(self, x: Any, piece: Any) -> Any:
         raise NotImplementedError
@@ -171,9 +171,6 @@ class Kept(Family):
         safe = np.where(piece == 1, s, one)
         return np.where(piece == 1, CLOSED[self.shape](safe[None], one) - self.level, 0.0)
 
-    def near(self, low: Any, high: Any) -> Any:
-        return np.ones(np.broadcast_shapes(np.shape(low), np.shape(high)), dtype=bool)
-
     def local(self, x: Any, piece: Any) -> Any:
         kept = abs(piece) == 1
         return np.where(kept, CLOSED[self.shape](np.where(kept, x, 1.0), np.sign(piece)), 0.0), 0.0
@@ -212,9 +209,6 @@ class Weighted(Family):
     def value(self, s: Any, piece: Any) -> Any:
         return np.concatenate([[0.0], self.weights.ravel()])[piece]
 
-    def near(self, low: Any, high: Any) -> Any:
-        return np.ones(np.broadcast_shapes(np.shape(low), np.shape(high)), dtype=bool)
-
     def local(self, x: Any, piece: Any) -> Any:
         return np.zeros(x.shape[1:]), 0.0
 
@@ -231,6 +225,9 @@ class Smooth(Family):
 
     def value(self, s: Any, piece: Any) -> Any:
         return self.slope(s, 0)
+
+    def near(self, low: Any, high: Any) -> Any:
+        return abs(high - low) <= NEAR * np.maximum(abs(low), abs(high))
 
     def local(self, x: Any, piece: Any) -> Any:
         """By quadrature; its error rho^10, as far as the coarse rule differs from it, by rho^8."""
