@@ -498,6 +498,7 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
     they do not vanish. The weight of a null value is zero itself, but may move: along the direction in which the value
     does.
     """
+    factors = factors or svd_factors(primal(a), options)
 
     def term(family: Any) -> Any:
         return SPECTRAL(a, family=family, factors=factors, options=options)
@@ -514,11 +515,10 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
                 "a second derivative passes singular values that are zero to working precision, where it follows one "
                 "direction at a time, by forward over reverse: take hvp, or jacobian of the gradient with chunk=1"
             )
-        U, _, Vh = follow_direction(factors or svd_factors(a.value, options), dA, at)
+        U, _, Vh = follow_direction(factors, dA, at)
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
-    known = (factors or svd_factors(primal(a), options)) if of_first_order(a, weights) else None
-    total = total + sum_of_dyads(weights, at, term, known)
+    total = total + sum_of_dyads(weights, at, term, factors if of_first_order(a, weights) else None)
     tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
     rest = (weights - tie_mean(weights, at)) * tied
     if not vanishes(rest):

@@ -253,15 +253,15 @@ def smooth_dyads(
 ) -> Any:
     """(1) for a traced a with the values S, weights those of `least_weights`; c None where these are variables beside a
     on its tape."""
+    factors = factors or svd_factors(primal(a), options)
 
     def term(family: Family) -> Any:
         return SPECTRAL(a, family=family, factors=factors, options=options)
 
-    known = factors or svd_factors(primal(a), options)
     once = of_first_order(a, weights)
-    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term, known if once else None)
+    total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term, factors if once else None)
     if c is None:
-        return total + DEVIATION(a, weights, factors=known, at=at, options=options)
+        return total + DEVIATION(a, weights, factors=factors, at=at, options=options)
     return total if vanishes(c) else total + apart(a, S, c, at, term)
 
 
