@@ -150,7 +150,6 @@ def block_pushforward(
 
     def pushforward(da, U, S, Vh, dU, dS, dVh, work, B, N):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        mates = t, threads
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
         Ub, D, T = buffer(memory, kind), buffer(memory[tall:], kind), buffer(memory[2 * tall :], kind)
@@ -158,6 +157,7 @@ def block_pushforward(
         M, dVb = D, D  # when D V is known, and when dU is
         rest = memory[3 * tall + 2 * square :]
         s, over, slots = buffer(rest, real_kind), buffer(rest[cols:], real_kind), rest[2 * cols :]
+        crew = over, t, threads
         some, sums = buffer(cuda.local.array(few, real_type), kind), buffer(cuda.local.array(many, real_type), kind)
         tile = breadth, sums, some, cuda.local.array(sides, int64)
         left, right, d_left, d_right = buffer(U, kind), buffer(Vh, kind), buffer(dU, kind), buffer(dVh, kind)
@@ -171,8 +171,8 @@ def block_pushforward(
             height = exponent_for(together(slots, largest(D_all, c * size, size, t, threads), t, threads), 0)
             load(D, 1, 0, D_all, c * size, rows, cols, wide, height, t, threads, lead)
             cuda.syncthreads()
-            product(tile, plain(D, lead), plain(Vb, distance), plain(T, lead), rows, cols, cols, False, over, *mates)
-            product(tile, adjoint(Ub, lead), plain(T, lead), plain(M, distance), cols, rows, cols, False, over, *mates)
+            product(tile, plain(D, lead), plain(Vb, distance), plain(T, lead), rows, cols, cols, False, *crew)
+            product(tile, adjoint(Ub, lead), plain(T, lead), plain(M, distance), cols, rows, cols, False, *crew)
             f, g = halves(-height, one)
             half, zero = like(one, 0.5), like(one, 0.0)
             for e in range(t, pairs, threads):
@@ -187,19 +187,8 @@ def block_pushforward(
                     x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
                     derivatives.generator_pair(M, Y, above, below, half * x, half * y, over_i, over_j)
             cuda.syncthreads()
-            product(tile, plain(Ub, lead), plain(M, distance), plain(T, lead), rows, cols, cols, residual, over, *mates)
-            product(
-                tile,
-                plain(Vb, distance),
-                plain(Y, distance),
-                plain(dVb, distance),
-                cols,
-                cols,
-                cols,
-                False,
-                over,
-                *mates,
-            )
+            product(tile, plain(Ub, lead), plain(M, distance), plain(T, lead), rows, cols, cols, residual, *crew)
+            product(tile, plain(Vb, distance), plain(Y, distance), plain(dVb, distance), cols, cols, cols, False, *crew)
             if mine:
                 store_factors(T, dVb, 1, 0, d_left, d_right, c, rows, cols, wide, scale - height, t, threads, leads)
             cuda.syncthreads()
@@ -219,7 +208,6 @@ def block_pullback(
 
     def pullback(U, S, Vh, U_bar, S_bar, Vh_bar, A_bar, work, B):
         t, seat, seats = cuda.threadIdx.x % threads, cuda.threadIdx.x // threads, cuda.blockDim.x // threads
-        mates = t, threads
         whole = cuda.shared.array(0, real_type) if in_shared else work[cuda.blockIdx.x * seats * total :]
         memory = whole[seat * total : (seat + 1) * total]
         Ub, T, Vb = buffer(memory, kind), buffer(memory[tall:], kind), buffer(memory[2 * tall :], kind)
@@ -227,6 +215,7 @@ def block_pullback(
         Ub_bar, Vb_bar, Ab_bar = T, X, Ub  # until each is needed
         rest = memory[2 * tall + 3 * square :]
         s, over = buffer(rest, real_kind), buffer(rest[cols:], real_kind)
+        crew = over, t, threads
         some, sums = buffer(cuda.local.array(few, real_type), kind), buffer(cuda.local.array(many, real_type), kind)
         tile = breadth, sums, some, cuda.local.array(sides, int64)
         left, right, left_bar, right_bar = buffer(U, kind), buffer(Vh, kind), buffer(U_bar, kind), buffer(Vh_bar, kind)
@@ -239,20 +228,9 @@ def block_pullback(
             load_factors(Ub, Vb, left, right, b, rows, cols, wide, t, threads, leads)
             cuda.syncthreads()
             product(
-                tile,
-                adjoint(Vb, distance),
-                plain(Vb_bar, distance),
-                plain(Y, distance),
-                cols,
-                cols,
-                cols,
-                False,
-                over,
-                *mates,
+                tile, adjoint(Vb, distance), plain(Vb_bar, distance), plain(Y, distance), cols, cols, cols, False, *crew
             )
-            product(
-                tile, adjoint(Ub, lead), plain(Ub_bar, lead), plain(X, distance), cols, rows, cols, False, over, *mates
-            )
+            product(tile, adjoint(Ub, lead), plain(Ub_bar, lead), plain(X, distance), cols, rows, cols, False, *crew)
             f, g = halves(-scale, one)
             half, zero = like(one, 0.5), like(one, 0.0)
             for e in range(t, pairs, threads):
@@ -266,10 +244,8 @@ def block_pullback(
                     x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
                     derivatives.join_pair(X, Y, above, below, x, y, half, over_i, over_j)
             cuda.syncthreads()
-            product(tile, plain(Ub, lead), plain(X, distance), plain(T, lead), rows, cols, cols, residual, over, *mates)
-            product(
-                tile, plain(T, lead), adjoint(Vb, distance), plain(Ab_bar, lead), rows, cols, cols, False, over, *mates
-            )
+            product(tile, plain(Ub, lead), plain(X, distance), plain(T, lead), rows, cols, cols, residual, *crew)
+            product(tile, plain(T, lead), adjoint(Vb, distance), plain(Ab_bar, lead), rows, cols, cols, False, *crew)
             if mine:
                 store(Ab_bar, 1, 0, buffer(A_bar, kind), b * size, rows, cols, wide, scale, t, threads, lead)
             cuda.syncthreads()
