@@ -804,3 +804,28 @@ def test_linearize_over_linearize_at_a_tie_is_refused(values):
     assert ds.jvp(push, (np.eye(2),), (-u,))[1] == pytest.approx(-4)
     with pytest.raises(ds.DegenerateError, match="linearize over linearize"):
         ds.linearize(push, np.eye(2))[1](-u)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(ds.svdvals, id="svdvals"),
+        pytest.param(lambda A: ds.svd(A).S, id="svd"),
+        pytest.param(lambda A: ds.eigvalsh(A)[::-1], id="eigvalsh"),
+        pytest.param(lambda A: ds.eigh(A)[0][::-1], id="eigh"),
+    ],
+)
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pytest.param(along, id="jvp"),
+        pytest.param(lambda f, z, d: ds.linearize(f, z)[1](d), id="linearize"),
+    ],
+)
+def test_slopes_that_stay_tied_have_a_derivative_by_jvp_and_none_by_linearize(values, inner):
+    """diag(2, 2, 1) + t e leaves the tie as t^2 e_12 e_12^T / (2 - 1), e_12 = (1, 2): slopes 0, second slopes 10, 0."""
+    e = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0], [1.0, 2.0, 0.0]])
+    a, slopes = np.diag([2.0, 2.0, 1.0]), lambda z: inner(values, z, e)
+    np.testing.assert_allclose(along(slopes, a, e), [10, 0, -10], atol=1e-13)
+    with pytest.raises(ds.DegenerateError, match="jvp"):  # which the message names instead
+        ds.linearize(slopes, a)[1](e)[:2]

@@ -55,6 +55,7 @@ from .tied_values import (
     known_curvature,
     least_weights,
     refuse_sloped,
+    slopes_on_tape,
     smooth_dyads,
     take_slopes,
 )
@@ -113,6 +114,7 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
         dQ = masked(dQ, lost[..., None, :], split_by_outer("eigenvectors", tie_of(primal(w), first), "eigvalsh"))
     if not np.any(at.tied):
         return dw, dQ
+    dw = slopes_on_tape(dw, at)
     message = eigh_lost(y, dA, at)
     if message is not None:
         return dw, Unresolved(dQ, message)

@@ -82,6 +82,7 @@ from .tied_values import (
     least_weights,
     of_first_order,
     refuse_sloped,
+    slopes_on_tape,
     smooth_dyads,
     sum_of_dyads,
     take_slopes,
@@ -329,6 +330,7 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any
     dU, dS, dVh = push_traced(y, dA, at, options)
     if not np.any(at.degenerate):
         return dU, dS, dVh
+    dS = slopes_on_tape(dS, at)
     message = lost_directions(y, dA, at)
     if message is not None:
         return Unresolved(dU, message), dS, Unresolved(dVh, message)

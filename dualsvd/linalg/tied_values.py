@@ -33,7 +33,7 @@ from .divided_differences import Family, Kept, Weighted
 from .factorise import SVDResult, Table, recall, remember, svd_factors
 from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
-from .ties import SMOOTH, follow_direction, lost_directions, motions, size_of
+from .ties import SMOOTH, follow_direction, lost_directions, masked, motions, size_of
 
 #: Whether weights that differ within a tie are an error, not to be averaged: where it is asked what they depend on.
 _strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
@@ -374,6 +374,40 @@ def check_sloped(y: Any, y_bar: Any, at: Spectrum) -> None:
             f"a second derivative of values that are repeated or zero by reverse mode over linearize does not know the "
             f"basis that followed the direction; {HVP}, or jvp in place of linearize"
         )
+
+
+def slopes_on_tape(mu: Any, at: Spectrum) -> Any:
+    """Slopes mu (N, ..., r) of the values of factors that follow a direction; on a tape, without those derivatives by
+    `linearize` that ask for the basis of what that direction leaves tied, or for the sign of what is null."""
+    if not on_tape(mu) or not np.any(at.degenerate):
+        return mu
+    plain = primal(mu)
+    left = refine_groups(at, plain, size_of(plain, (0, -1)) * plain.shape[-1])
+    lost = (same_group(left).sum(axis=-1) > 1) | at.null
+    return SLOPES(mu, lost=lost) if lost.any() else mu
+
+
+def slopes_function(mu: Any, *, lost: Any) -> Any:
+    return mu.copy()
+
+
+def slopes_pushforward(y: Any, operands: Any, tangents: Any, *, lost: Any) -> Any:
+    return masked(
+        tangents[0],
+        lost,
+        "the slopes of repeated or zero values, taken along a direction that leaves them so, have no derivative by "
+        f"linearize, which does not know the basis that they follow; {HVP}, or jvp in place of linearize",
+    )
+
+
+SLOPES = Rule(
+    "slopes_of_ties",
+    slopes_function,
+    slopes_pushforward,
+    lambda y_bar, y, operands, *, lost: (y_bar,),
+    lambda rng: (),
+    register=False,
+)
 
 
 def along_function(a: Any, dA: Any, *, S: Any, slopes: Any, **known: Any) -> tuple[Any, Any]:
