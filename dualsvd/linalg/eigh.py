@@ -54,8 +54,6 @@ from .tied_values import (
     check_sloped,
     known_curvature,
     least_weights,
-    refuse_sloped,
-    slopes_on_tape,
     smooth_dyads,
     take_slopes,
 )
@@ -114,7 +112,6 @@ def eigh_push(y: EighResult, dA: Any, at: Spectrum) -> tuple[Any, Any]:
         dQ = masked(dQ, lost[..., None, :], split_by_outer("eigenvectors", tie_of(primal(w), first), "eigvalsh"))
     if not np.any(at.tied):
         return dw, dQ
-    dw = slopes_on_tape(dw, at)
     message = eigh_lost(y, dA, at)
     if message is not None:
         return dw, Unresolved(dQ, message)
@@ -159,11 +156,16 @@ def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) ->
     (a,), dA, options = operands, hermitian_part(tangents[0]), options or get()
     y = EighResult(*EIGH(a, options=options))
     at = eigh_left_tied(y)
-    if np.any(at.tied):
-        eigh_meet_tie(y.eigenvalues, at, options)
-        need_all_directions()
-        y = eigh_turned(y, dA, at)
-    return y, eigh_push(y, dA, at)
+    if not np.any(at.tied):
+        return y, eigh_push(y, dA, at)
+    eigh_meet_tie(y.eigenvalues, at, options)
+    need_all_directions()
+    turned = eigh_turned(y, dA, at)
+    dw, dQ = eigh_push(turned, dA, at)
+    if not on_tape(a):
+        return turned, (dw, dQ)
+    w, dw = eigenvalues_along(a, dA, y.eigenvalues, options)
+    return EighResult(w, turned.eigenvectors), (dw, dQ)
 
 
 def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any]:
@@ -173,7 +175,11 @@ def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options |
     dw, dQ = eigh_push(y, dA, at)
     if np.any(at.tied):
         eigh_meet_tie(y.eigenvalues, at, options or get())
-        given, dw = dw, eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+        given = dw
+        if on_tape(operands[0]):
+            dw = eigenvalues_along(operands[0], dA, y.eigenvalues, options or get())[1]
+        else:
+            dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
         lost = other_slopes(dw, given, dA).any(axis=0)  # the values took another order than the vectors
         if lost.any():
             dQ = masked(dQ, lost[..., None, :], unfollowed("eigenvectors", tie_of(primal(y.eigenvalues), at), len(dA)))
@@ -292,9 +298,14 @@ def eigvalsh_jvp(operands: Any, tangents: Any, *, options: Options | None = None
         return y, eigvalsh_pushforward(y, operands, tangents, options=options)
     eigh_meet_tie(y, at, options)
     need_all_directions()
+    return eigenvalues_along(a, hermitian_part(dA), y, options)
+
+
+def eigenvalues_along(a: Any, dA: Any, w: Any, options: Options) -> tuple[Any, Any]:
+    """The eigenvalues w, and their slopes along the Hermitian dA, of an a that a tape traces."""
     b, _, factors, options = shifted(a, options)
-    at, w = spectrum(factors.S, options), primal(y)[..., ::-1]
-    falling, slopes = values_along(b, hermitian_part(dA), factors, at, options, w)
+    at = spectrum(factors.S, options)
+    falling, slopes = values_along(b, dA, factors, at, options, primal(w)[..., ::-1])
     return falling[..., ::-1], slopes[..., ::-1]
 
 
@@ -306,7 +317,9 @@ def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Optio
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
         need_all_directions()
-        (take_slopes if on_tape(a) else refuse_sloped)(y)
+        if on_tape(a):
+            take_slopes(y)
+            return eigenvalues_along(a, dA, y, options)[1]
         factors = eigh_turned(factors, dA, at)
     Q = factors.eigenvectors
     return np.real(np.sum(np.conj(Q) * (dA @ Q), axis=-2))

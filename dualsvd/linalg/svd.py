@@ -81,7 +81,6 @@ from .tied_values import (
     known_curvature,
     least_weights,
     of_first_order,
-    refuse_sloped,
     slopes_on_tape,
     smooth_dyads,
     sum_of_dyads,
@@ -165,6 +164,12 @@ def push_products(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, 
     if n > r:
         dVh = dVh + (UhD - M @ Vh) * inverse_values(S, at)[..., :, None]
     return dU, np.real(diagonal(M)).copy(), dVh
+
+
+def plain_thin(y: SVDResult) -> SVDResult:
+    """The plain thin factors in y."""
+    U, _, Vh, _ = split(*(primal(x) for x in y))
+    return SVDResult(U, primal(y.S), Vh)
 
 
 def is_thin(y: Any) -> bool:
@@ -291,12 +296,17 @@ def svd_jvp(
         if whole:
             return y, dy
     at = svd_spectrum(y, options)
-    if np.any(at.degenerate):
-        meet_tie(y.S, at, options)
-        need_all_directions()
-        y = follow_direction(y, da, at)
-    dU, dS, dVh = svd_push(y, da, at, options)
-    return y, (dU, sharpened(y.S, a, da, dS, options), dVh)
+    if not np.any(at.degenerate):
+        dU, dS, dVh = svd_push(y, da, at, options)
+        return y, (dU, sharpened(y.S, a, da, dS, options), dVh)
+    meet_tie(y.S, at, options)
+    need_all_directions()
+    turned = follow_direction(y, da, at)
+    dU, dS, dVh = svd_push(turned, da, at, options)
+    if not on_tape(a):
+        return turned, (dU, sharpened(turned.S, a, da, dS, options), dVh)
+    S, dS = values_along(a, da, plain_thin(y), at, options)
+    return SVDResult(turned.U, S, turned.Vh), (dU, dS, dVh)
 
 
 def swept_factors(a: Any, dA: Any, full_matrices: bool, options: Options) -> tuple[SVDResult, tuple[Any, Any, Any]]:
@@ -330,7 +340,6 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any
     dU, dS, dVh = push_traced(y, dA, at, options)
     if not np.any(at.degenerate):
         return dU, dS, dVh
-    dS = slopes_on_tape(dS, at)
     message = lost_directions(y, dA, at)
     if message is not None:
         return Unresolved(dU, message), dS, Unresolved(dVh, message)
@@ -358,16 +367,20 @@ def svd_pushforward_rule(
     """Tangents of factors that are given and cannot turn: the values get their derivative, the vectors what exists."""
     factors, (a,), (dA,), options = SVDResult(*y), operands, tangents, options or get()
     at = svd_spectrum(factors, options)
-    dU, dS, dVh = svd_push(factors, dA, at, options)
-    if np.any(at.degenerate):
-        meet_tie(factors.S, at, options)
-        given, dS = dS, svd_push(follow_direction(factors, dA, at), dA, at, options)[1]
-        lost = other_slopes(dS, given, dA).any(axis=0)  # the values took another order, or sign, than the vectors
-        if lost.any():
-            if on_tape(factors.S):
-                take_slopes(factors.S)
-            dU, dVh = without(dU, dVh, lost, unfollowed("singular vectors", where_tied(factors.S, at), len(dA)))
-    return dU, sharpened(factors.S, a, dA, dS, options), dVh
+    dU, given, dVh = svd_push(factors, dA, at, options)
+    if not np.any(at.degenerate):
+        return dU, sharpened(factors.S, a, dA, given, options), dVh
+    meet_tie(factors.S, at, options)
+    if on_tape(a):
+        dS = values_along(a, dA, plain_thin(factors), at, options)[1]
+    else:
+        dS = sharpened(factors.S, a, dA, svd_push(follow_direction(factors, dA, at), dA, at, options)[1], options)
+    lost = other_slopes(dS, given, dA).any(axis=0)  # the values took another order, or sign, than the vectors
+    if lost.any():
+        if on_tape(factors.S):
+            take_slopes(factors.S)
+        dU, dVh = without(dU, dVh, lost, unfollowed("singular vectors", where_tied(factors.S, at), len(dA)))
+    return dU, dS, dVh
 
 
 def svd_pullback_rule(
@@ -447,7 +460,9 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if np.any(at.degenerate):
         meet_tie(y, at, options)
         need_all_directions()
-        (take_slopes if on_tape(a) else refuse_sloped)(y)
+        if on_tape(a):
+            take_slopes(y)
+            return values_along(a, dA, plain_thin(factors), at, options)[1]
     return followed_slopes(factors, a, dA, at, options)
 
 
@@ -842,7 +857,7 @@ def pushed_along(y: SVDResult, dA: Any, out: Any) -> tuple[Any, Any, Any]:
     dU, dS, dVh = push_traced(y, dA, at, options)
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
-        dS = push_full(*follow_direction(y, dA, at), dA, at)[1]
+        dS = slopes_on_tape(push_full(*follow_direction(y, dA, at), dA, at)[1], at)
     return deliver((dU, dS, dVh), out)
 
 

@@ -358,15 +358,6 @@ def take_slopes(y: Any) -> None:
     remember(primal(y), True, _sloped)
 
 
-def refuse_sloped(y: Any) -> None:
-    """DegenerateError for slopes of such values along another direction: they would be those of another basis."""
-    if recall(y, _sloped):
-        raise DegenerateError(
-            "a second derivative of values that are repeated or zero by linearize over linearize does not know the "
-            f"basis that followed the first direction; {HVP}, or jvp in place of linearize"
-        )
-
-
 def check_sloped(y: Any, y_bar: Any, at: Spectrum) -> None:
     """DegenerateError where cotangents of such values would be averaged."""
     if recall(y, _sloped) and any(x.any() for x in kinks(primal(y_bar), at)):
@@ -377,9 +368,9 @@ def check_sloped(y: Any, y_bar: Any, at: Spectrum) -> None:
 
 
 def slopes_on_tape(mu: Any, at: Spectrum) -> Any:
-    """Slopes mu (N, ..., r) of the values of factors that follow a direction; on a tape, without those derivatives by
-    `linearize` that ask for the basis of what that direction leaves tied, or for the sign of what is null."""
-    if not on_tape(mu) or not np.any(at.degenerate):
+    """Slopes mu (N, ..., r) that belong to factors and to no matrix; on a tape, without those derivatives by
+    `linearize` that ask for the basis of what stays tied along them, or for the sign of what is null."""
+    if not on_tape(mu):
         return mu
     plain = primal(mu)
     left = refine_groups(at, plain, size_of(plain, (0, -1)) * plain.shape[-1])
@@ -395,19 +386,16 @@ def slopes_pushforward(y: Any, operands: Any, tangents: Any, *, lost: Any) -> An
     return masked(
         tangents[0],
         lost,
-        "the slopes of repeated or zero values, taken along a direction that leaves them so, have no derivative by "
-        f"linearize, which does not know the basis that they follow; {HVP}, or jvp in place of linearize",
+        "the slopes of repeated or zero values along a direction that leaves them so have no derivative by linearize, "
+        f"which does not know the basis that they follow; {HVP}, or jvp in place of linearize",
     )
 
 
-SLOPES = Rule(
-    "slopes_of_ties",
-    slopes_function,
-    slopes_pushforward,
-    lambda y_bar, y, operands, *, lost: (y_bar,),
-    lambda rng: (),
-    register=False,
-)
+def slopes_pullback(y_bar: Any, y: Any, operands: Any, *, lost: Any) -> tuple[Any]:
+    return (y_bar,)
+
+
+SLOPES = Rule("slopes", slopes_function, slopes_pushforward, slopes_pullback, lambda rng: (), register=False)
 
 
 def along_function(a: Any, dA: Any, *, S: Any, slopes: Any, **known: Any) -> tuple[Any, Any]:
@@ -417,8 +405,8 @@ def along_function(a: Any, dA: Any, *, S: Any, slopes: Any, **known: Any) -> tup
 
 def along_pushforward(y: Any, operands: Any, tangents: Any, **known: Any) -> Any:
     raise DegenerateError(
-        "the slopes of singular values or eigenvalues where these are repeated or zero have one derivative by reverse "
-        f"mode, and no other; nest jvp alone, or take {SMOOTH}"
+        "the slopes of singular values or eigenvalues that are repeated or zero have derivatives by jvp, and one by "
+        f"reverse mode, but none by linearize; nest jvp alone, or take {SMOOTH}"
     )
 
 
