@@ -1,6 +1,6 @@
 """The command line: parses arguments, calls what does the work, prints what it returns.
 
-Exit status: 0 all is well, 1 some ways to a derivative disagree, 2 the input or the command is bad.
+Exit status: 0 all is well, 1 some ways to a derivative disagree, 2 the input or the command is bad, 130 interrupted.
 """
 
 from __future__ import annotations

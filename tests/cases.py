@@ -4,8 +4,9 @@
     def test_something(case):
         a = case.matrix()
 
-Every matrix is made by integers, powers of two and a seeded generator, so that it is the same everywhere. A tie that a
-name promises is exact: it comes from integer matrices with orthogonal columns, never from a rounded rotation.
+Every matrix is made by integers, powers of two and a seeded generator, so that it is the same everywhere, but for the
+last digits of those by `orthogonal` and `spectrum`, which LAPACK has a hand in. A tie that a name promises is exact: it
+comes from integer matrices with orthogonal columns, never from a rounded rotation.
 
 Tags: generic, complex, square, tall, wide, vector (1xn, nx1, 1x1), empty, tied, zero-value (some singular value is 0),
 zero (the zero matrix), deficient (rank below min(m, n), not zero), diagonal, orthogonal-columns (a Jacobi method has
@@ -23,9 +24,6 @@ import numpy as np
 import pytest
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
-REAL_DTYPES = ("float32", "float64")
-COMPLEX_DTYPES = ("complex64", "complex128")
-
 
 def eps(x: Any) -> float:
     """The rounding unit of a dtype or of an array's."""

@@ -4,7 +4,7 @@ timing      candidates called in turn, one core or all
 machine     the machine, and what it can do at best: multiply-adds and copies
 regimes     what is timed against other libraries, with the accuracy of our results
 growth      how time and memory grow with the batch, the directions and the size
-report      tables, JSON, pictures
+report      tables and JSON
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from .timing import best_of
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A figure at several points: `of` says what along x, and in which unit y is."""
+    """A figure at several points, y at each x; the function that makes it says what they are, and in which units."""
 
     name: str
     x: tuple[int, ...]
@@ -66,7 +66,7 @@ def memory(name: str, call: Callable[[np.ndarray], tuple[np.ndarray, ...]], size
 
 
 def memory_of_jacobian(sizes: tuple[int, ...]) -> Curve:
-    """The same of the Jacobian of svdvals of one matrix, over the bytes of the result."""
+    """Peak of what is allocated for the Jacobian of svdvals of one matrix, over the bytes of that Jacobian."""
     peaks = []
     for n in sizes:
         A = np.random.default_rng(0).standard_normal((n, n))

@@ -1,4 +1,4 @@
-"""All of it run, and told: as a table, as JSON, as pictures."""
+"""All of it run, and told: as a table and as JSON."""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ Array = Any  # dask.array.Array: this module is checked without Dask
 
 
 def layout(a: Array, name: str = "a") -> str:
-    """Whether the matrices lie "whole" in their chunks, or one is cut into blocks of "rows" or of "columns"."""
+    """How the matrices are to be taken: "whole", or in blocks of "rows" or of "columns".
+
+    "whole" is also said of one that is cut across its short side or is nearly square: `by_chunk` rechunks it.
+    """
     if not isinstance(a, da.Array) or a.ndim < 2:
         raise ShapeError(f"{name} must be a Dask array with at least 2 axes, got {type(a).__name__} of {np.shape(a)}")
     as_inexact(np.empty(0, a.dtype), name)  # refuses what has no derivative
@@ -157,7 +160,10 @@ def nuclear_norm(a: Array) -> Array:
 
 
 def polar(a: Array) -> PolarResult:
-    """The unitary (..., m, n) and the positive polar factor (..., n, n): `dualsvd.polar`. Not of blocks of columns."""
+    """The unitary (..., m, n) and the positive polar factor (..., n, n): `dualsvd.polar`.
+
+    A matrix in blocks of columns is refused: its positive factor would be n x n.
+    """
     if layout(a) == "whole":
         return PolarResult(*by_chunk(linalg.polar, "(m,n)->(m,n),(n,n)", a))
     if layout(a) == "columns":

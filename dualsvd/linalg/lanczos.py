@@ -108,7 +108,8 @@ def top_singular_triplet(A: Any, tol: float | None = None, u0: Any = None) -> Tr
     tol    residual <= tol * sigma is asked for; by default 16384 eps (3.6e-12), about the least that rounding allows;
            for an array in single precision, which is multiplied in double, 16 eps of its own (1.9e-6). Where all
            values are equal, as of an orthogonal matrix, it is some 1e-10
-    u0     a guess of u, from the step before in a training loop: the nearer, the fewer steps
+    u0     a guess of u, from the step before in a training loop: the nearer, the fewer steps. Each multiplies three
+           vectors instead of two, so that only a very near guess (an angle below some 1e-6) saves products in all
 
     The bound, |sigma - true| <= residual, is a certificate that sigma is the *largest* value, whatever the matrix: it
     holds with probability 1 - 1e-6 over the random start (seeded: the same call gives the same result). Where
