@@ -43,10 +43,10 @@ BUILT_IN = Matrix(
 WHOLE_GRADIENT = 512
 #: a gap of singular values below so many eps of the largest is none
 GAP = 1e4
-#: what is compared are sums over singular values and their differences between matrices beside the given one: those
-#: need so much room above the sum at the matrix itself (with 2, differences of a diagonal one of 1 and 1e-3 overflow)
+#: checks sum the singular values, and take differences of such sums at shifted matrices: the sum must stay below
+#: 1/ROOM of the largest number (2 is too little: differences at diag(1, 1e-3), scaled to that, overflow)
 ROOM = 4.0
-#: so many matrices of any type fill a SIMD pack
+#: enough matrices of any type to go through the kernels for batches
 PACK = 16
 
 
@@ -310,8 +310,7 @@ def _version(package: str) -> str | None:
 
 #: shapes whose batches have kernels of their own, and one that shares its kernels with all others
 SHAPES = ((2, 2), (3, 3), (4, 4), (3, 5))
-
-#: the size of one whose SVD has, if it is real, and of one whose values have
+#: sizes of square matrices that reach the kernel for the SVD of one matrix (LARGE), and that for values alone (LARGER)
 LARGE, LARGER = 40, 100
 DTYPES = ("float64", "complex128", "float32", "complex64")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 #: up to so many real dimensions every basis direction is tried, beyond it random ones only
 EXHAUSTIVE = 32
-#: random directions and cotangents, always: a wrong derivative that is right along three random directions has
-#: probability zero, in floating point too
+#: random directions and cotangents, always: a derivative that is wrong by more than the tolerance but right along three
+#: random directions has probability zero
 RANDOM = 3
 #: of the directions that nobody chose otherwise: a point that a user draws from default_rng(0) is to be none of them,
 #: for along itself a homogeneous function tells little
@@ -34,7 +34,8 @@ ILL_POSED = 1e-3
 
 # -- differences
 
-#: 2^-5 to 2^-19: the largest steps leave a slope of fourth order errors near 1e-12, the smallest see kinks close by
+#: 2^-5 to 2^-19: after extrapolation the three largest leave little but rounding (some 1e-13 of f); the smallest see
+#: kinks close by
 STEP_RATIO = 4.0
 STEPS = tuple(2.0**-5 / STEP_RATIO**k for k in range(8))
 #: What the smallest of them jumps over, two more see: at 1e-10 and 1e-13 a slope is known to 1e-4 and to 1e-1.
