@@ -25,6 +25,7 @@ import pytest
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
+
 def eps(x: Any) -> float:
     """The rounding unit of a dtype or of an array's."""
     return float(np.finfo(getattr(x, "dtype", x)).eps)
