@@ -26,9 +26,7 @@ from .rules.elementwise import ONE_PASS
 from .settings import options
 from .transforms import gradient, jacobian, jvp
 from .validation import ValidationReport, cross_validate
-from .validation.first import FirstOrder
-from .validation.limits import AGREEMENT, AGREEMENT_SWEEPS, SEED
-from .validation.report import row
+from .validation.gradient import compare_gradients
 
 Progress = Callable[[str], None]
 
@@ -171,7 +169,7 @@ def tell(matrix: Matrix = BUILT_IN, *, order: int = 1, device: str = "cpu", prog
         progress(name)
         reports.append(cross_validate(f, a, order=order))
         if name == "opnorm" and reports[-1].smooth and a.size <= WHOLE_GRADIENT:
-            reports.append(_gradients(a, G))
+            reports.append(_compare_gradients(a, G))
     return Story(matrix, S, sigma, G, tuple(reports), time.perf_counter() - start)
 
 
@@ -193,24 +191,17 @@ def _out_of_range(name: str, top: Any) -> NonFiniteError:
     )
 
 
-def _gradients(a: np.ndarray, by_adjoint: np.ndarray) -> ValidationReport:
-    """The whole gradient of the spectral norm, entry by entry, by every way."""
-    study = FirstOrder(lambda a: (total_opnorm(a),), (a,), np.random.default_rng(SEED), exhaustive=0)
-    there = gradient(total_opnorm, study.nearby()[0], mode="reverse")
-    study.count_conditioning(float(np.max(np.abs(there - by_adjoint))), "gradient")
+def _compare_gradients(a: np.ndarray, by_reverse: np.ndarray) -> ValidationReport:
+    """The whole gradient of the spectral norm, by every way."""
     U, _, Vh = linalg.svd(a)
-    ways = [
-        ("forward, closed form", gradient(total_opnorm, a, mode="forward"), AGREEMENT),
-        ("u1 v1^H", U[..., :, :1] @ Vh[..., :1, :], AGREEMENT),
-    ]
-    with options(tangents="sweeps"):  # a direction at a time: the kernel that cross_validate has compiled
-        swept = gradient(total_largest, a, mode="forward", chunk=1)
-        ways.insert(1, ("forward, through the sweeps", swept, AGREEMENT_SWEEPS))
-    rows = []
-    for name, G, agreement in ways:
-        rows.append(row(name, float(np.max(np.abs(G - by_adjoint))), study.allowed(agreement)))
-    subject = "gradient of the spectral norm, entry by entry, against reverse mode"
-    return ValidationReport(subject, tuple(rows), notes=tuple(study.notes))
+    return compare_gradients(
+        total_opnorm,
+        a,
+        by_reverse,
+        swept=total_largest,
+        formulas={"u1 v1^H": U[..., :, :1] @ Vh[..., :1, :]},
+        subject="gradient of the spectral norm, entry by entry, against reverse mode",
+    )
 
 
 def diagnose(matrix: Matrix) -> tuple[str, Any]:
