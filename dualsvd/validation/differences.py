@@ -13,7 +13,6 @@ settles before noise drowns it. One that values contradict and do not settle is 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -37,9 +36,8 @@ from .vectors import Leaves, largest, moved
 DOUBLE = float(np.finfo(np.float64).eps)
 
 
-@dataclasses.dataclass(frozen=True)
-class Slope:
-    """The slope of each output along one direction, by values alone; all per output, of its shape.
+class Slope(NamedTuple):
+    """The slope of one output along one direction, by values alone; every field is an array of the output's shape.
 
     central                0 where there is a kink
     right, left            one-sided
@@ -51,26 +49,6 @@ class Slope:
     limit                  the largest error, relative to what is compared, of a slope that decides anything
     """
 
-    central: Leaves
-    right: Leaves
-    left: Leaves
-    accuracy: Leaves
-    one_sided: Leaves
-    kinked: Leaves
-    resolved: Leaves
-    limit: Leaves
-
-    def is_smooth(self, scales: Sequence[float]) -> bool:
-        """Whether the values vouch for a function that is smooth along this direction."""
-        return all(
-            bool(np.all((a <= limit * scale) & ~mask))
-            for a, limit, scale, mask in zip(self.accuracy, self.limit, scales, self.kinked)
-        )
-
-
-class Found(NamedTuple):
-    """What a Slope holds, of one output."""
-
     central: Any
     right: Any
     left: Any
@@ -79,6 +57,15 @@ class Found(NamedTuple):
     kinked: Any
     resolved: Any
     limit: Any
+
+
+#: of all outputs along one direction
+Slopes = tuple[Slope, ...]
+
+
+def is_smooth(slopes: Slopes, scales: Sequence[float]) -> bool:
+    """Whether the values vouch for a function that is smooth along this direction."""
+    return all(bool(np.all((s.accuracy <= s.limit * scale) & ~s.kinked)) for s, scale in zip(slopes, scales))
 
 
 class Walk(NamedTuple):
@@ -96,6 +83,7 @@ class Walk(NamedTuple):
 
     @property
     def h(self) -> Any:
+        """The steps, along a leading axis before those of the values."""
         return np.reshape(self.steps, (-1,) + (1,) * self.y.ndim)
 
     @property
@@ -104,7 +92,7 @@ class Walk(NamedTuple):
         return (self.plus - self.y) / self.h, (self.y - self.minus) / self.h
 
 
-def slopes(f: Callable[..., Leaves], x: Leaves, directions: Sequence[Leaves], eps: float = DOUBLE) -> list[Slope]:
+def slopes(f: Callable[..., Leaves], x: Leaves, directions: Sequence[Leaves], eps: float = DOUBLE) -> list[Slopes]:
     """The slopes of f at x along each direction; noise is judged from all directions together.
 
     eps   the precision in which x was given: steps below it tell of other points
@@ -117,13 +105,13 @@ def slopes(f: Callable[..., Leaves], x: Leaves, directions: Sequence[Leaves], ep
     with np.errstate(all="ignore"):  # steps that leave the domain, slopes that leave the range
         for k in range(len(y)):
             along = [walk[k] for walk in walks]
-            found, probes = _found([walk.among(STEPS) for walk in along]), [walk.among(PROBES) for walk in along]
-            last = max(_movement(along), _hidden(found, probes))
+            found, probes = _climb([walk.among(STEPS) for walk in along]), [walk.among(PROBES) for walk in along]
+            last = max(_movement(along), _unmoved(found, probes))
             if any(_is_doubtful(slope, walk, last) for slope, walk in zip(found, probes)):
                 finer = finer or [_walks(f, x, direction, y, FINE) for direction in directions]
-                found = _found_below(found, [walk[k] for walk in finer], last)
+                found = _climb_finer(found, [walk[k] for walk in finer], last)
             columns.append(found)
-    return [Slope(*(tuple(part) for part in zip(*outputs))) for outputs in zip(*columns)]
+    return list(zip(*columns))
 
 
 def _walks(f: Callable[..., Leaves], x: Leaves, direction: Leaves, y: Leaves, steps: tuple[float, ...]) -> list[Walk]:
@@ -145,7 +133,7 @@ def _value(f: Callable[..., Leaves], x: Leaves, y: Leaves) -> Leaves:
 # -- the ladder
 
 
-def _found(walks: Sequence[Walk]) -> list[Found]:
+def _climb(walks: Sequence[Walk]) -> list[Slope]:
     """The slopes of one output along each direction."""
     noise = _noise(walks)
     return [_slope(walk, noise) for walk in walks]
@@ -163,11 +151,11 @@ def _noise(walks: Sequence[Walk]) -> float:
 
 
 def _rounding(walks: Sequence[Walk]) -> float:
-    """That of the values at x."""
+    """The rounding unit times the largest value at x."""
     return max((float(np.finfo(walk.y.dtype).eps) * largest(walk.y) for walk in walks), default=0.0)
 
 
-def _slope(walk: Walk, noise: float) -> Found:
+def _slope(walk: Walk, noise: float) -> Slope:
     right, left = walk.sides
     jump = np.abs(right - left)
     kinked = (jump[-2] > JUMP_STAYS * jump[-4]) & (jump[-2] > JUMP_OVER_NOISE * noise / STEPS[-2])
@@ -176,7 +164,7 @@ def _slope(walk: Walk, noise: float) -> Found:
     left, over_left = _best(_rungs(left, STEPS, (1, 2), 4 * noise))
     everywhere = np.ones(walk.y.shape)
     one_sided = max(over_right, over_left) * everywhere
-    return Found(central, right, left, accuracy * everywhere, one_sided, kinked, everywhere > 0, USELESS * everywhere)
+    return Slope(central, right, left, accuracy * everywhere, one_sided, kinked, everywhere > 0, USELESS * everywhere)
 
 
 def _richardson(slopes: Any, powers: tuple[int, ...]) -> Any:
@@ -219,7 +207,7 @@ def _movement(walks: Sequence[Walk]) -> float:
     return max(_rounding(walks), *moves, 0.0)
 
 
-def _hidden(found: Sequence[Found], walks: Sequence[Walk]) -> float:
+def _unmoved(found: Sequence[Slope], walks: Sequence[Walk]) -> float:
     """How far values ought to have moved that have not moved at all: they are rounded to no less than that."""
     hidden = [0.0]
     for slope, walk in zip(found, walks):
@@ -233,7 +221,7 @@ def _uncertain(walk: Walk, noise: float) -> Any:
     return MARGIN * noise / walk.h
 
 
-def _contradicted(slope: Found, walk: Walk, noise: float) -> Any:
+def _contradicted(slope: Slope, walk: Walk, noise: float) -> Any:
     """Mask: whether smaller steps find another slope, on either side or between them, or no kink where one was."""
     right, left = walk.sides
     jump = slope.right - slope.left
@@ -268,40 +256,40 @@ class Below(NamedTuple):
     """What a finer ladder gives for the elements of a mask, and the smallest step that this takes, or would take."""
 
     mask: Any
-    found: Found
+    found: Slope
     settled: bool
     step: float
 
 
-def _is_doubtful(slope: Found, probes: Walk, noise: float) -> bool:
+def _is_doubtful(slope: Slope, probes: Walk, noise: float) -> bool:
     """Whether smaller steps contradict a slope, or none is found: where they are not too small for the numbers."""
     scale = max(largest(slope.right), largest(slope.left), largest(probes.y))
     unsettled = bool(probes.steps) and not np.all(slope.accuracy <= USELESS * scale)
     return unsettled or bool(np.any(_contradicted(slope, probes, noise)))
 
 
-def _found_below(found: Sequence[Found], walks: Sequence[Walk], noise: float) -> list[Found]:
+def _climb_finer(found: Sequence[Slope], walks: Sequence[Walk], noise: float) -> list[Slope]:
     """The slopes of one output along each direction, where smaller steps may tell more of them."""
-    noise = max(noise, _hidden(found, walks))
+    noise = max(noise, _unmoved(found, walks))
     contradicted = [_contradicted(slope, walk, noise) for slope, walk in zip(found, walks)]
     sides = [side[~mask] for s, mask in zip(found, contradicted) for side in (s.right, s.left)]
     scale = max(largest(walks[0].y), *map(largest, sides))
     below = []
     for slope, mask, walk in zip(found, contradicted, walks):
-        below.append(_settled(slope, mask | ~(slope.accuracy <= USELESS * scale), walk, noise, scale))
+        below.append(_settle(slope, mask | ~(slope.accuracy <= USELESS * scale), walk, noise, scale))
         if not below[-1].settled:
-            below[-1] = _settled(slope, mask, walk, noise, scale)
+            below[-1] = _settle(slope, mask, walk, noise, scale)
     if not any(part.mask.any() for part in below):
         return list(found)
     smallest = min(part.step for part in below if part.mask.any())
     floor = MARGIN * noise / np.where(np.any([part.mask for part in below], axis=0), smallest, PROBES[0])
-    return [_merged(s, part, floor) for s, part in zip(found, below)]
+    return [_merge(s, part, floor) for s, part in zip(found, below)]
 
 
-def _settled(above: Found, mask: Any, walk: Walk, noise: float, scale: float) -> Below:
+def _settle(above: Slope, mask: Any, walk: Walk, noise: float, scale: float) -> Below:
     """The slopes that the smallest steps settle on, instead of those above."""
     part = Walk(walk.steps, walk.y[mask], walk.plus[:, mask], walk.minus[:, mask])
-    above = Found(*(field[mask] for field in above))
+    above = Slope(*(field[mask] for field in above))
     bare = part.sides
     right = _uncontradicted(bare[0], above.right, above.one_sided, part, (1, 2), noise)
     left = _uncontradicted(bare[1], above.left, above.one_sided, part, (1, 2), noise)
@@ -312,26 +300,26 @@ def _settled(above: Found, mask: Any, walk: Walk, noise: float, scale: float) ->
     accuracy = middle.allowed if middle.allowed <= limit else np.inf
     if mean.allowed <= limit:
         kinked = np.abs(right.slope - left.slope) > right.allowed + left.allowed
-        slopes = np.where(kinked, 0, middle.slope)
-        found = Found(slopes, right.slope, left.slope, accuracy, mean.allowed, kinked, True, ROUGH)
+        between = np.where(kinked, 0, middle.slope)
+        found = Slope(between, right.slope, left.slope, accuracy, mean.allowed, kinked, True, ROUGH)
     else:  # the slope in the middle settles sooner than those on the sides, where there is no kink
         kinked = above.kinked & (accuracy == np.inf)
         found = above._replace(central=middle.slope, accuracy=accuracy, kinked=kinked, resolved=False, limit=ROUGH)
     settled = bool(mask.any() and accuracy < np.inf)
-    return Below(mask, found, settled, middle.step if settled else _change(above, part, noise))
+    return Below(mask, found, settled, middle.step if settled else _step_needed(above, part, noise))
 
 
-def _change(above: Found, walk: Walk, noise: float) -> float:
+def _step_needed(above: Slope, walk: Walk, noise: float) -> float:
     """The step that would tell the slopes: below the largest one that finds others than those above."""
     seen = [step for step in walk.steps if np.any(_contradicted(above, walk.among((step,)), noise))]
     return max(seen, default=PROBES[0]) / STEP_RATIO
 
 
-def _merged(above: Found, below: Below, floor: Any) -> Found:
+def _merge(above: Slope, below: Below, floor: Any) -> Slope:
     """The slopes from the finer ladder, and beside them those from above that nothing contradicts; all known no better
     than the steps at which this function changes can tell."""
     rough = above._replace(limit=np.maximum(above.limit, ROUGH))
-    merged = Found(*(_put(field, below.mask, inside) for field, inside in zip(rough, below.found)))
+    merged = Slope(*(_put(field, below.mask, inside) for field, inside in zip(rough, below.found)))
     return merged._replace(accuracy=merged.accuracy + floor, one_sided=merged.one_sided + floor)
 
 

@@ -11,8 +11,8 @@ slope f'(A; D), and the adjoint a subgradient, <G, D> <= f'(A; D).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ..reverse import Tape
 from ..rules.registry import level
 from ..settings import options
 from ..transforms import jvp, vjp
-from .differences import Slope, slopes
+from .differences import Slopes, is_smooth, slopes
 from .limits import (
     AGREEMENT,
     AGREEMENT_SWEEPS,
@@ -140,10 +140,11 @@ class FirstOrder:
     def compare(self) -> None:
         """Every way, every comparison; at a kink those that hold there."""
         differences = self._differences()
-        bent = [any(np.any(mask) for mask in slope.kinked) for slope in differences]
+        bent = [any(np.any(s.kinked) for s in along) for along in differences]
         self._find_kinks(bent, "one-sided slopes differ")
         tangents = self._forward()
-        self.y_scales = self._output_scales([slope.central for slope in differences] if tangents is None else tangents)
+        central = [tuple(s.central for s in along) for along in differences]
+        self.y_scales = self._output_scales(central if tangents is None else tangents)
         linear, opposite = True, None
         if tangents is not None:
             opposite = self._opposite(tangents, differences)
@@ -167,7 +168,7 @@ class FirstOrder:
         if NO_EVIDENCE.issuperset(r.name for r in self.rows):
             self.rows.append(row(NOTHING, np.inf, 0.0))
 
-    def _differences(self) -> list[Slope]:
+    def _differences(self) -> list[Slopes]:
         """In double precision, whatever the precision of x: they are the reference for its rounding too."""
         return slopes(
             lambda *x: plain(self.f(*x)),
@@ -209,24 +210,24 @@ class FirstOrder:
             self.smooth = False
             self.notes.append(f"not smooth here: {how} along {sum(bent)} of {len(bent)} directions")
 
-    def _opposite(self, tangents: list[Leaves], differences: list[Slope]) -> list[Leaves]:
+    def _opposite(self, tangents: list[Leaves], differences: list[Slopes]) -> list[Leaves]:
         """The tangents along the opposite directions. Where values vouch for a smooth function nobody needs to ask."""
-        if all(slope.is_smooth(self.y_scales) for slope in differences):
+        if all(is_smooth(along, self.y_scales) for along in differences):
             return [negative(dy) for dy in tangents]
         return [self._push(negative(direction))[1] for direction in self.directions]
 
-    def _not_linear(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slope]) -> list[bool]:
+    def _not_linear(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slopes]) -> list[bool]:
         """Per direction: whether what forward mode gives along -D is not the opposite of what it gives along D.
 
         That is how it answers at a kink, and in single precision within a tie that differences in double precision
         see apart. Along a direction that values find smooth it would be wrong, and is compared as any other.
         """
         return [
-            not slope.is_smooth(self.y_scales)
+            not is_smooth(along, self.y_scales)
             and any(
                 not largest(p + m) / scale <= self.allowed(AGREEMENT) for p, m, scale in zip(plus, minus, self.y_scales)
             )
-            for plus, minus, slope in zip(tangents, opposite, differences)
+            for plus, minus, along in zip(tangents, opposite, differences)
         ]
 
     def nearby(self) -> Leaves:
@@ -252,7 +253,7 @@ class FirstOrder:
         else:
             self.notes.append(f"ill-posed here: the {of} changes when x changes in its last digit")
 
-    def _compare_forward(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slope]) -> None:
+    def _compare_forward(self, tangents: list[Leaves], opposite: list[Leaves], differences: list[Slopes]) -> None:
         """Against central differences where f is smooth; where it has a kink, against one-sided ones.
 
         At a kink forward mode is either not linear, and then claims the exact one-sided slopes, or it is (abs at 0,
@@ -260,20 +261,20 @@ class FirstOrder:
         """
         central, one_sided, between = Worst(), Worst(), Worst()
         left_out = 0
-        for up, down, slope in zip(tangents, opposite, differences):
-            for k, scale in enumerate(self.y_scales):
-                bent = np.abs(up[k] + down[k]) > self.allowed(AGREEMENT) * scale
-                kinked = slope.kinked[k] | bent
-                right, left = slope.right[k], slope.left[k]
-                exact = np.where(slope.resolved[k], slope.one_sided[k], np.inf)
+        for tangent, opposed, along in zip(tangents, opposite, differences):
+            for up, down, slope, scale in zip(tangent, opposed, along, self.y_scales):
+                bent = np.abs(up + down) > self.allowed(AGREEMENT) * scale
+                kinked = slope.kinked | bent
+                low, high = np.minimum(slope.left, slope.right), np.maximum(slope.left, slope.right)
+                exact = np.where(slope.resolved, slope.one_sided, np.inf)
                 for worst, where, allowed, gap in (
-                    (central, ~kinked, slope.accuracy[k], up[k] - slope.central[k]),
-                    (one_sided, kinked & bent, exact, up[k] - right),
-                    (one_sided, kinked & bent, exact, down[k] + left),
-                    (between, kinked & ~bent, slope.one_sided[k], np.maximum(0, up[k] - np.maximum(right, left))),
-                    (between, kinked & ~bent, slope.one_sided[k], np.maximum(0, np.minimum(right, left) - up[k])),
+                    (central, ~kinked, slope.accuracy, up - slope.central),
+                    (one_sided, kinked & bent, exact, up - slope.right),
+                    (one_sided, kinked & bent, exact, down + slope.left),
+                    (between, kinked & ~bent, slope.one_sided, np.maximum(0, up - high)),
+                    (between, kinked & ~bent, slope.one_sided, np.maximum(0, low - up)),
                 ):
-                    known = where & (allowed / scale <= slope.limit[k])
+                    known = where & (allowed / scale <= slope.limit)
                     left_out += bool(np.any(where & ~known))
                     if np.any(known) or not np.size(where):
                         errors, tolerances = np.abs(gap[known]) / scale, allowed[known] / scale
@@ -285,7 +286,7 @@ class FirstOrder:
 
     def _compare_sweeps(self, tangents: list[Leaves]) -> None:
         swept = self._swept()
-        if swept is None:
+        if swept == "no":
             return
         value, worst, same = Worst(), Worst(), True
         with options(tangents="sweeps"):
@@ -297,23 +298,25 @@ class FirstOrder:
                 value.add(largest(u - v) / scale, self.allowed(AGREEMENT_SWEEPS))
                 worst.add(largest(a - b) / scale, allowed)
                 same &= bool(np.array_equal(a, b))
-        if swept or not same:
+        if swept == "yes" or not same:
             self.add(SWEEPS_VALUE, value)
             self.add(SWEEPS, worst)
 
-    def _swept(self) -> bool | None:
-        """Whether the sweeps carry the tangents of anything f calls; False: perhaps; None: no.
+    def _swept(self) -> Literal["yes", "perhaps", "no"]:
+        """Whether the sweeps carry the tangents of anything that f calls.
 
-        Fused functions of the spectrum may have a closed form only. Of a function that no tape can read, who knows.
+        Perhaps: fused functions of the spectrum may have a closed form only, and some functions no tape can read.
         """
         try:
             with level() as tag, options(tangents="sweeps"):
                 tape = Tape(tag)
                 self.f(*(tape.input(v) for v in self.x))
         except DualSVDError:
-            return False
+            return "perhaps"
         nodes = [node for node in tape.nodes if node.rule is not None and "options" in node.params]
-        return any(self._sweeps(node) for node in nodes) if nodes else None
+        if not nodes:
+            return "no"
+        return "yes" if any(self._sweeps(node) for node in nodes) else "perhaps"
 
     @staticmethod
     def _sweeps(node: Any) -> bool:
@@ -370,18 +373,18 @@ class FirstOrder:
         size = norm(dy) or 1.0
         return tuple(part / size for part in dy)
 
-    def _compare_reverse(self, pulled: Pulled, tangents: list[Leaves] | None, differences: list[Slope]) -> None:
+    def _compare_reverse(self, pulled: Pulled, tangents: list[Leaves] | None, differences: list[Slopes]) -> None:
         entries, by_values, left_out = Worst(), Worst(), 0
         for y_bar, x_bar in pulled.pairs:
             for v, bar in zip(self.x, x_bar):
                 self.kinds.add(float((v.shape, v.dtype) != (bar.shape, bar.dtype)), 0.0)
-            for i, (direction, slope) in enumerate(zip(self.directions, differences)):
-                along = inner(x_bar, direction)
+            for i, (direction, along) in enumerate(zip(self.directions, differences)):
+                slope = inner(x_bar, direction)
                 if not pulled.gauge:
-                    left_out += not self._compare_slope(y_bar, along, slope, by_values)
+                    left_out += not self._compare_slope(y_bar, slope, along, by_values)
                 if tangents is not None:
                     scale = self._pair_scale(y_bar, tangents[i], x_bar, direction)
-                    entries.add(abs(inner(y_bar, tangents[i]) - along) / scale, self.allowed(AGREEMENT))
+                    entries.add(abs(inner(y_bar, tangents[i]) - slope) / scale, self.allowed(AGREEMENT))
         self.add(REVERSE, entries)
         if tangents is not None:
             self._compare_adjoint(pulled)
@@ -395,25 +398,23 @@ class FirstOrder:
         reverse = sum(length(w) * length(t) for w, t in zip(x_bar, direction))
         return max(forward, reverse, value) or 1.0
 
-    def _compare_slope(self, y_bar: Leaves, along: float, slope: Slope, worst: Worst) -> bool:
+    def _compare_slope(self, y_bar: Leaves, slope: float, differences: Slopes, worst: Worst) -> bool:
         """<G, D> against <y_bar, difference>, where the differences have settled and nothing is kinked: whether so."""
-        if any(np.any(mask) for mask in slope.kinked):
+        accuracy = [s.accuracy for s in differences]
+        if any(np.any(s.kinked) for s in differences) or not self._is_known(y_bar, accuracy, differences):
             return False
-        lengths = [length(w) for w in y_bar]
-        scale = sum(w * s for w, s in zip(lengths, self.y_scales)) or 1.0
-        uncertain = sum(float(np.sum(np.abs(w[w != 0]) * a[w != 0])) for w, a in zip(y_bar, slope.accuracy))
-        if not self._is_known(y_bar, slope.accuracy, slope):
-            return False
+        scale = sum(length(w) * size for w, size in zip(y_bar, self.y_scales)) or 1.0
+        uncertain = sum(float(np.sum(np.abs(w[w != 0]) * a[w != 0])) for w, a in zip(y_bar, accuracy))
         allowed = max(uncertain / scale, self.allowed(AGREEMENT))
-        seen = tuple(np.where(w == 0, 0, c) for w, c in zip(y_bar, slope.central))  # the others may not be known
-        worst.add(abs(along - inner(y_bar, seen)) / scale, allowed)
+        seen = tuple(np.where(w == 0, 0, s.central) for w, s in zip(y_bar, differences))  # the others may not be known
+        worst.add(abs(slope - inner(y_bar, seen)) / scale, allowed)
         return True
 
-    def _is_known(self, y_bar: Leaves, accuracy: Leaves, slope: Slope) -> bool:
+    def _is_known(self, y_bar: Leaves, accuracy: Sequence[Any], differences: Slopes) -> bool:
         """Whether differences know the slope of every element that a cotangent sees."""
         return all(
-            bool(np.all((a <= limit * scale) | (w == 0)))
-            for w, a, limit, scale in zip(y_bar, accuracy, slope.limit, self.y_scales)
+            bool(np.all((a <= s.limit * scale) | (w == 0)))
+            for w, a, s, scale in zip(y_bar, accuracy, differences, self.y_scales)
         )
 
     def _compare_adjoint(self, pulled: Pulled) -> None:
@@ -430,7 +431,7 @@ class FirstOrder:
         worst.add(abs(inner(y_bar, dy) - inner(x_bar, v)) / scale, self.allowed(AGREEMENT))
         self.add(ADJOINT, worst)
 
-    def _compare_subgradient(self, differences: list[Slope]) -> None:
+    def _compare_subgradient(self, differences: list[Slopes]) -> None:
         """At a kink: of a convex f, <G, D> <= f'(A; D) along every D; of several outputs, their sum is taken."""
         if any(np.iscomplexobj(v) for v in self.y):
             self.notes.append("complex values are neither convex nor concave: reverse mode is not compared at a kink")
@@ -445,11 +446,12 @@ class FirstOrder:
             self.refuse("reverse", error)
             return
         cases = []
-        for direction, slope in zip(self.directions, differences):
-            uncertain = sum(float(np.sum(w * a)) for w, a in zip(y_bar, slope.one_sided))
-            if self._is_known(y_bar, slope.one_sided, slope):
-                allowed = max(uncertain, self.allowed(AGREEMENT))
-                cases.append((inner(G, direction), inner(y_bar, slope.right), inner(y_bar, slope.left), allowed))
+        for direction, along in zip(self.directions, differences):
+            one_sided = [s.one_sided for s in along]
+            if self._is_known(y_bar, one_sided, along):
+                uncertain = sum(float(np.sum(w * a)) for w, a in zip(y_bar, one_sided))
+                right, left = (inner(y_bar, side) for side in zip(*((s.right, s.left) for s in along)))
+                cases.append((inner(G, direction), right, left, max(uncertain, self.allowed(AGREEMENT))))
         self.leave_out(len(differences) - len(cases), "the subgradient")
         convex = all(right >= left - allowed for _, right, left, allowed in cases)
         concave = all(right <= left + allowed for _, right, left, allowed in cases)
@@ -457,6 +459,6 @@ class FirstOrder:
             self.notes.append("neither convex nor concave along these directions: no subgradient to compare")
             return
         worst = Worst()
-        for along, right, left, allowed in cases:
-            worst.add(max(0.0, along - max(right, left), min(right, left) - along), allowed)
+        for slope, right, left, allowed in cases:
+            worst.add(max(0.0, slope - max(right, left), min(right, left) - slope), allowed)
         self.add(CONVEX if convex else CONCAVE, worst)

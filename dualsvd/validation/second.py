@@ -111,11 +111,12 @@ class SecondOrder:
     def _compare_differences(self, columns: list[Leaves]) -> None:
         worst, left_out = Worst(), 0
         found = slopes(lambda *x: plain(self._gradient(*x)), double(self.x), self.directions, self.study.eps)
-        for column, slope in zip(columns, found):
-            for k, (a, b, scale) in enumerate(zip(column, slope.central, self.scales)):
-                accuracy = slope.accuracy[k] / scale
-                known = (accuracy <= slope.limit[k]) & ~slope.kinked[k]
-                worst.add_each(np.abs(a - b)[known] / scale, np.maximum(accuracy[known], self.allowed))
+        for column, along in zip(columns, found):
+            for a, slope, scale in zip(column, along, self.scales):
+                accuracy = slope.accuracy / scale
+                known = (accuracy <= slope.limit) & ~slope.kinked
+                errors = np.abs(a - slope.central)[known] / scale
+                worst.add_each(errors, np.maximum(accuracy[known], self.allowed))
                 left_out += not np.all(known)
         self.study.add(HESSIAN_DIFFERENCES, worst)
         self.study.leave_out(left_out, "the Hessian")
