@@ -36,6 +36,15 @@ def size(text: str) -> int:
     return int(text)
 
 
+def function(text: str) -> str:
+    """The name of a function that has a Jacobian here."""
+    from . import commands
+
+    if text not in commands.FUNCTIONS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(commands.FUNCTIONS)}; got {text}")
+    return text
+
+
 #: what options that may stand before or behind a command are where they are not given
 WITHOUT: dict[str, Any] = {"json": False, "plot": None, "order": 1}
 
@@ -75,7 +84,11 @@ def parser() -> Parser:
     whole = command("jacobian", write_jacobian, "the Jacobian of a function of a matrix, into a .npy file")
     whole.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz, .csv or .mtx, holding one matrix")
     whole.add_argument(
-        "--of", default="svdvals", metavar="NAME", help="svdvals, opnorm, nuclear_norm, cond, pinv, polar"
+        "--of",
+        type=function,
+        default="svdvals",
+        metavar="NAME",
+        help="svdvals (the default), opnorm, nuclear_norm, cond, pinv, polar",
     )
     whole.add_argument("--out", type=Path, required=True, metavar="J.npy", help="the file to write")
     whole.add_argument("--mode", choices=("auto", "forward", "reverse"), default="auto")
@@ -140,12 +153,14 @@ def write_no_more() -> None:
 
 
 def story(given: argparse.Namespace) -> int:
+    """Without a command: the story of the built-in matrix."""
     from . import commands
 
     return tell_all(given, [commands.BUILT_IN])
 
 
 def check_files(given: argparse.Namespace) -> int:
+    """`check`: the story of every matrix in the files."""
     from . import files
 
     return tell_all(given, [matrix for path in given.files for matrix in files.read(path)])
@@ -157,7 +172,7 @@ def tell_all(given: argparse.Namespace, matrices: Sequence[Any]) -> int:
 
     stories = []
     for matrix in matrices:
-        with progress(matrix.name, commands.STEPS) as tick:
+        with progress(matrix.name, commands.SUBJECTS) as tick:
             stories.append(
                 commands.tell(matrix, order=given.order, device=getattr(given, "device", "cpu"), progress=tick)
             )
@@ -174,6 +189,7 @@ def tell_all(given: argparse.Namespace, matrices: Sequence[Any]) -> int:
 
 
 def diagnose(given: argparse.Namespace) -> int:
+    """`diagnose`: a report on each spectrum in the file."""
     from . import commands, files
 
     matrices = files.read(given.file)
@@ -190,6 +206,7 @@ def diagnose(given: argparse.Namespace) -> int:
 
 
 def write_jacobian(given: argparse.Namespace) -> int:
+    """`jacobian`: one Jacobian into a file."""
     from . import commands, files
 
     matrix = files.read_one(given.file)
@@ -202,6 +219,7 @@ def write_jacobian(given: argparse.Namespace) -> int:
 
 
 def measure(given: argparse.Namespace) -> int:
+    """`bench`: lines as they are measured; with --json the report on stdout and the lines on stderr."""
     from . import bench
 
     show = (lambda line: print(line, file=sys.stderr)) if given.json else (lambda line: print(line, flush=True))
@@ -216,6 +234,7 @@ def measure(given: argparse.Namespace) -> int:
 
 
 def show_information(given: argparse.Namespace) -> int:
+    """`info`: a table of names and values."""
     from . import commands
 
     facts = commands.information()
@@ -228,6 +247,7 @@ def show_information(given: argparse.Namespace) -> int:
 
 
 def warm_up(given: argparse.Namespace) -> int:
+    """`warmup`: the seconds of each kernel, as it is compiled."""
     from . import commands
 
     seconds = {}
@@ -247,6 +267,7 @@ def warm_up(given: argparse.Namespace) -> int:
 
 
 def print_json(document: Any) -> None:
+    """One JSON document on stdout. JSON has no NaN: what is not finite must have been replaced."""
     print(json.dumps(document, indent=1, allow_nan=False))
 
 

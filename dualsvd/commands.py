@@ -18,8 +18,8 @@ import numpy as np
 
 from . import files, linalg
 from .bench import machine
-from .errors import DTypeError, MissingRuleError, NonFiniteError, ShapeError
-from .files import Matrix
+from .errors import DTypeError, NonFiniteError
+from .files import FileError, Matrix
 from .forward import DualArray
 from .linalg.tops import KRYLOV_SIZE
 from .rules.elementwise import ONE_PASS
@@ -144,8 +144,8 @@ def subjects(S: np.ndarray) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-#: how many there are, for the progress bar
-STEPS = 4
+#: how many functions that are, for the progress bar
+SUBJECTS = len(subjects(np.ones(1)))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused, or does not agree
@@ -240,12 +240,11 @@ def write_jacobian(
 ) -> tuple[int, ...]:
     """The Jacobian of one of FUNCTIONS at a matrix, into a .npy file; its shape, f(A).shape + A.shape.
 
-    Raises NonFiniteError, and writes nothing, where it is not finite.
+    Raises FileError for another kind of file, DTypeError for a complex matrix; NonFiniteError, and writes nothing,
+    where the Jacobian is not finite.
     """
-    if of not in FUNCTIONS:
-        raise MissingRuleError(f"--of {of}: expected one of {', '.join(FUNCTIONS)}")
     if out.suffix != ".npy":
-        raise ShapeError(f"{out}: the Jacobian is written in NumPy's format; give a name that ends in .npy")
+        raise FileError(f"{out}: the Jacobian is written in NumPy's format; give a name that ends in .npy")
     f, a = FUNCTIONS[of], matrix.array
     if np.iscomplexobj(a):
         raise DTypeError(

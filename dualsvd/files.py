@@ -22,8 +22,8 @@ from .errors import BackendError, DTypeError, DualSVDError, NonFiniteError, Shap
 from .rules.registry import as_inexact
 
 
-class UnreadableFileError(DualSVDError, ValueError):
-    """A file that cannot be opened, or does not hold what its name promises."""
+class FileError(DualSVDError, ValueError):
+    """A file that cannot be read or written, or is not what its name promises."""
 
 
 class Matrix(NamedTuple):
@@ -39,31 +39,31 @@ def read(path: str | os.PathLike[str]) -> list[Matrix]:
     A .csv file may be separated by commas, semicolons, tabs or blanks, and may begin with a line of column names. A
     .npz file may hold several matrices. More than two axes are a batch.
 
-    Raises UnreadableFileError, ShapeError, DTypeError or NonFiniteError, each naming the file; BackendError for a .mtx
+    Raises FileError, ShapeError, DTypeError or NonFiniteError, each naming the file; BackendError for a .mtx
     file where SciPy is missing.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         kinds = ", ".join(READERS)
-        raise UnreadableFileError(f"{path}: expected a {kinds} file, got {path.suffix or 'no extension'}")
+        raise FileError(f"{path}: expected a {kinds} file, got {path.suffix or 'no extension'}")
     try:
         if path.is_dir():
-            raise UnreadableFileError(f"{path}: is a directory; name the files in it")
+            raise FileError(f"{path}: is a directory; name the files in it")
         if not path.stat().st_size:
-            raise UnreadableFileError(f"{path}: the file is empty")
+            raise FileError(f"{path}: the file is empty")
         arrays = reader(path)
     except DualSVDError:
         raise
     except OSError as error:
-        raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
+        raise FileError(f"{path}: {error.strerror or error}") from None
     except (ValueError, OverflowError, MemoryError) as error:
-        raise UnreadableFileError(f"{path}: {in_one_line(error)}") from None
+        raise FileError(f"{path}: {in_one_line(error)}") from None
     except Exception as error:  # SyntaxError, zlib.error, NotImplementedError: whatever the modules behind NumPy raise
         what = f"{type(error).__name__}: {in_one_line(error)}"
-        raise UnreadableFileError(f"{path}: damaged, or not of the kind that NumPy writes ({what})") from None
+        raise FileError(f"{path}: damaged, or not of the kind that NumPy writes ({what})") from None
     if not arrays:
-        raise UnreadableFileError(f"{path}: the file holds no array")
+        raise FileError(f"{path}: the file holds no array")
     return [Matrix(name, _checked(name, array)) for name, array in arrays]
 
 
@@ -108,14 +108,14 @@ def _checked(name: str, array: Any) -> np.ndarray:
 def _read_npy(path: Path) -> list[tuple[str, Any]]:
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
-            raise UnreadableFileError(f"{path}: not a .npy file, its first bytes are not NumPy's")
+            raise FileError(f"{path}: not a .npy file, its first bytes are not NumPy's")
         file.seek(0)
         return [(str(path), np.lib.format.read_array(file, allow_pickle=False))]
 
 
 def _read_npz(path: Path) -> list[tuple[str, Any]]:
     if not zipfile.is_zipfile(path):
-        raise UnreadableFileError(f"{path}: not a .npz file, or one that was cut off")
+        raise FileError(f"{path}: not a .npz file, or one that was cut off")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return [(f"{path}:{key}", archive[key]) for key in archive.files]
 
@@ -124,11 +124,11 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UnreadableFileError(f"{path}: not a text file") from None
+        raise FileError(f"{path}: not a text file") from None
     lines = [(k, line.strip()) for k, line in enumerate(text.splitlines(), 1)]
     lines = [(k, line) for k, line in lines if line and not line.startswith("#")]
     if not lines:
-        raise UnreadableFileError(f"{path}: the file holds no numbers")
+        raise FileError(f"{path}: the file holds no numbers")
     separator = next((s for s in (";", ",", "\t") if s in lines[0][1]), None)
     rows = [(k, [field.strip() for field in line.split(separator)]) for k, line in lines]
     if len(rows) > 1 and all(map(_is_name, rows[0][1])):
@@ -136,7 +136,7 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
     width = len(rows[0][1])
     for k, fields in rows:
         if len(fields) != width:
-            raise UnreadableFileError(f"{path}: line {k} has {len(fields)} fields, the lines before it {width}")
+            raise FileError(f"{path}: line {k} has {len(fields)} fields, the lines before it {width}")
     try:
         if any("_" in line or "\0" in line for _, line in lines[-len(rows) :]):
             raise ValueError  # for Python, and so for NumPy, 1_000 is a number; NumPy ends a text at NUL
@@ -166,7 +166,7 @@ def _field(path: Path, line: int, column: int, field: str) -> float | complex:
     number = _number(field)
     if number is None:
         what = f"{field[:40]!r} is not a number" if field else "a number is missing"
-        raise UnreadableFileError(f"{path}: line {line}, column {column}: {what}")
+        raise FileError(f"{path}: line {line}, column {column}: {what}")
     return number
 
 
@@ -192,14 +192,14 @@ READERS: dict[str, Callable[[Path], list[tuple[str, Any]]]] = {
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise UnreadableFileError, before anything is computed, if no file can be written there."""
+    """Raise FileError, before anything is computed, if no file can be written there."""
     path, folder = Path(path), _target(path).parent
     if path.is_dir():
-        raise UnreadableFileError(f"{path}: is a directory; name a file to write")
+        raise FileError(f"{path}: is a directory; name a file to write")
     if not folder.is_dir():
-        raise UnreadableFileError(f"{path}: there is no folder {folder}")
+        raise FileError(f"{path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
-        raise UnreadableFileError(f"{path}: the folder {folder} cannot be written to")
+        raise FileError(f"{path}: the folder {folder} cannot be written to")
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
@@ -234,7 +234,7 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 
 @contextlib.contextmanager
 def _ending_by_exit() -> Iterator[None]:
-    """Turn them into SystemExit, which leaves by way of every `finally`; not where they are handled in another way."""
+    """Turn SIGTERM and SIGHUP into SystemExit, which passes every `finally`; not where they are handled otherwise."""
 
     def leave(number: int, frame: object) -> NoReturn:
         sys.exit(128 + number)
@@ -253,11 +253,11 @@ def _ending_by_exit() -> Iterator[None]:
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     """An array on disk, in .npy format, to be filled piece by piece: it need not fit into memory.
 
-    Raises UnreadableFileError where the disk cannot hold it.
+    Raises FileError where the disk cannot hold it.
     """
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if needed > shutil.disk_usage(path.parent).free:
-        raise UnreadableFileError(
+        raise FileError(
             f"the result has shape {shape} and takes {needed / 1e9:.3g} GB, more than the disk has left; "
             "choose a function with a smaller result, or a smaller matrix"
         )

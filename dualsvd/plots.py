@@ -57,7 +57,7 @@ def check_target(path: Path) -> None:
     known = _matplotlib().figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
         kinds = ", ".join(f".{kind}" for kind in sorted(known))
-        raise files.UnreadableFileError(f"{path}: a picture needs one of the extensions {kinds}")
+        raise files.FileError(f"{path}: a picture needs one of the extensions {kinds}")
     files.check_writable(path)
 
 

@@ -493,6 +493,7 @@ def test_a_bad_file_among_good_ones_stops_before_anything_is_said(
         ["explain"],
         ["check"],
         ["jacobian", "a.npy"],
+        ["jacobian", "a.npy", "--of", "determinant", "--out", "J.npy"],
         ["--order", "3"],
         ["--plot", "a.png", "info"],
         ["--order", "2", "diagnose", "a.npy"],
@@ -612,12 +613,11 @@ def test_jacobian_writes_what_the_function_returns(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--of", "determinant", "--out", "J.npy"], "svdvals"),
         (["--out", "J.txt"], ".npy"),
         (["--out", "nowhere/J.npy"], "nowhere"),
         (["--out", "."], "."),
     ],
-    ids=["unknown function", "another format", "no folder", "a folder"],
+    ids=["another format", "no folder", "a folder"],
 )
 def test_jacobian_refuses_what_it_cannot_do(
     arguments: list[str],
