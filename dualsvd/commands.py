@@ -303,73 +303,82 @@ SHAPES = ((2, 2), (3, 3), (4, 4), (3, 5))
 #: sizes of square matrices that reach the kernel for the SVD of one matrix (LARGE), and that for values alone (LARGER)
 LARGE, LARGER = 40, 100
 DTYPES = ("float64", "complex128", "float32", "complex64")
+REAL = ("float64", "float32")
+#: of kernels that single precision is computed by, too
+DOUBLE = ("float64", "complex128")
 
 
-def _first_calls(dtype: str) -> dict[str, Callable[[], Any]]:
-    """The calls whose first time compiles, for one number type; together they reach every kernel."""
-
-    def batch(m: int, n: int) -> np.ndarray:
-        return np.stack(
-            [np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3] + np.eye(m, n, dtype=dtype)] * PACK
-        )
-
-    def units(n: int) -> np.ndarray:
-        return np.stack([np.eye(n, dtype=dtype)] * PACK)
-
-    def factors(m: int, n: int) -> Any:
-        return linalg.svd(batch(m, n))
-
-    def closed_forms(m: int, n: int) -> Any:
-        U, S, Vh = linalg.svd(a := batch(m, n))
-        return (
-            linalg.svd_pushforward(U, S, Vh, a),
-            linalg.svd_pullback(U, S, Vh, U, S, Vh),
-            linalg.svd_pullback(U, S, Vh, None, S, None),
-            jvp(linalg.svdvals, (a,), (a,)),
-        )
-
-    def tangents(**how: Any) -> None:
-        a = batch(3, 5)[0]
-        graded, tied = a * np.logspace(0, -12, 5).astype(dtype), np.eye(3, 5, dtype=dtype)
-        with options(**how):
-            for x, count in itertools.product((a, graded, tied), (1, 2)):
-                linalg.svdvals(DualArray(x, np.stack([a] * count)))
-
-    def products(x: np.ndarray) -> Any:
-        return jvp(lambda a: (a * a, a / a, 1 / a), (x,), (x,))
-
-    far = np.logspace(0, -280, 5).astype(dtype)  # beyond what packs of rows hold at a time
-    calls: dict[str, Callable[[], Any]] = {
-        f"svd by Jacobi, {dtype}": lambda: linalg.svd(batch(3, 5) * far, algorithm="jacobi"),
-        f"tangents by Jacobi, {dtype}": lambda: tangents(algorithm="jacobi"),
-        f"tangents through the sweeps, {dtype}": lambda: tangents(tangents="sweeps"),
-        f"values of batches, larger, {dtype}": lambda: linalg.svdvals(units(LARGE)),
-    }
-    if dtype in ("float64", "complex128"):  # what single precision takes too
-        calls[f"svd one by one, {dtype}"] = lambda: linalg.svd(units(LARGE)[0])
-    if dtype.startswith("float"):
-        if dtype == "float64":
-            calls[f"products with two vectors, {dtype}"] = lambda: linalg.opnorm(units(KRYLOV_SIZE)[0])
-        calls[f"svd of batches, larger, {dtype}"] = lambda: linalg.svd(units(LARGE))
-        calls[f"values of batches, larger still, {dtype}"] = lambda: linalg.svdvals(units(LARGER))
-        calls[f"products, quotients and dyads, {dtype}"] = lambda: (
-            products(np.ones(ONE_PASS, dtype)),
-            jacobian(linalg.svdvals, np.diag(np.linspace(1, 2, 64).astype(dtype))),
-        )
-    for m, n in SHAPES:
-        size = f"{m} x {n}" if m == n else "any size"
-        calls[f"svd of batches, {size}, {dtype}"] = functools.partial(factors, m, n)
-        calls[f"closed forms of batches, {size}, {dtype}"] = functools.partial(closed_forms, m, n)
-    return calls
+def _batch(m: int, n: int, dtype: str) -> np.ndarray:
+    rows = np.array(BUILT_IN.array[:, :n], dtype=dtype)[np.arange(m) % 3]
+    return np.stack([rows + np.eye(m, n, dtype=dtype)] * PACK)
 
 
-KERNELS = tuple(name for dtype in DTYPES for name in _first_calls(dtype))
+def _units(n: int, dtype: str) -> np.ndarray:
+    return np.stack([np.eye(n, dtype=dtype)] * PACK)
+
+
+def _accurate(dtype: str) -> Any:
+    """The SVD by Jacobi of columns that lie further apart than what packs of rows hold at a time."""
+    return linalg.svd(_batch(3, 5, dtype) * np.logspace(0, -280, 5).astype(dtype), algorithm="jacobi")
+
+
+def _tangents(dtype: str, **how: Any) -> None:
+    """Values along one direction and two, of a generic matrix, a graded one, and one with a tie."""
+    a = _batch(3, 5, dtype)[0]
+    graded, tied = a * np.logspace(0, -12, 5).astype(dtype), np.eye(3, 5, dtype=dtype)
+    with options(**how):
+        for x, count in itertools.product((a, graded, tied), (1, 2)):
+            linalg.svdvals(DualArray(x, np.stack([a] * count)))
+
+
+def _memory_bound(dtype: str) -> Any:
+    """Products and quotients of arrays in one pass, and the dyads of a Jacobian."""
+    x = np.ones(ONE_PASS, dtype)
+    return (
+        jvp(lambda a: (a * a, a / a, 1 / a), (x,), (x,)),
+        jacobian(linalg.svdvals, np.diag(np.linspace(1, 2, 64).astype(dtype))),
+    )
+
+
+def _factors(m: int, n: int, dtype: str) -> Any:
+    return linalg.svd(_batch(m, n, dtype))
+
+
+def _closed_forms(m: int, n: int, dtype: str) -> Any:
+    U, S, Vh = linalg.svd(a := _batch(m, n, dtype))
+    return (
+        linalg.svd_pushforward(U, S, Vh, a),
+        linalg.svd_pullback(U, S, Vh, U, S, Vh),
+        linalg.svd_pullback(U, S, Vh, None, S, None),
+        jvp(linalg.svdvals, (a,), (a,)),
+    )
+
+
+#: the calls whose first time compiles, and the number types they are made for; together they reach every kernel
+FIRST_CALLS: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
+    "svd by Jacobi": (DTYPES, _accurate),
+    "tangents by Jacobi": (DTYPES, functools.partial(_tangents, algorithm="jacobi")),
+    "tangents through the sweeps": (DTYPES, functools.partial(_tangents, tangents="sweeps")),
+    "values of batches, larger": (DTYPES, lambda dtype: linalg.svdvals(_units(LARGE, dtype))),
+    "svd one by one": (DOUBLE, lambda dtype: linalg.svd(_units(LARGE, dtype)[0])),
+    "products with two vectors": (("float64",), lambda dtype: linalg.opnorm(_units(KRYLOV_SIZE, dtype)[0])),
+    "svd of batches, larger": (REAL, lambda dtype: linalg.svd(_units(LARGE, dtype))),
+    "values of batches, larger still": (REAL, lambda dtype: linalg.svdvals(_units(LARGER, dtype))),
+    "products, quotients and dyads": (REAL, _memory_bound),
+}
+for _m, _n in SHAPES:
+    _size = f"{_m} x {_n}" if _m == _n else "any size"
+    FIRST_CALLS[f"svd of batches, {_size}"] = DTYPES, functools.partial(_factors, _m, _n)
+    FIRST_CALLS[f"closed forms of batches, {_size}"] = DTYPES, functools.partial(_closed_forms, _m, _n)
+
+KERNELS = tuple(f"{call}, {dtype}" for dtype in DTYPES for call, (dtypes, _) in FIRST_CALLS.items() if dtype in dtypes)
 
 
 def compile_kernel(name: str) -> tuple[str, float]:
     """Call one kernel for the first time, so that its machine code lies on disk; (name, seconds)."""
     start = time.perf_counter()
-    _first_calls(name.rpartition(" ")[2])[name]()
+    call, _, dtype = name.rpartition(", ")
+    FIRST_CALLS[call][1](dtype)
     return name, time.perf_counter() - start
 
 
