@@ -75,6 +75,7 @@ def memory_of_jacobian(sizes: tuple[int, ...]) -> Curve:
 
 
 def memories(largest: int = 48) -> list[Curve]:
+    """The peaks of what there is, at sizes up to `largest`."""
     sizes = tuple(n for n in (2, 3, 4, 8, 16, 32, 48) if n <= largest)
     curves = [
         memory("svd", linalg.svd, sizes),

@@ -36,18 +36,49 @@ class Case:
     bytes: float = 0.0
 
 
-def jax_in_double() -> Any:
-    """jax with double precision, or None."""
-    jax = optional("jax")
-    if jax is not None:
-        jax.config.update("jax_enable_x64", True)
-    return jax
+def engines(
+    *arguments: np.ndarray,
+    torch: Callable[..., Callable[[], Any]] | None = None,
+    jax: Callable[[Any], Callable[..., Any]] | None = None,
+) -> Candidates:
+    """Candidates by the engines that are installed.
+
+    torch   (torch, *arguments as tensors) -> the call to time
+    jax     (jax, in double precision) -> a function of the arguments as JAX's arrays, to be jitted
+    """
+    candidates: Candidates = {}
+    if torch is not None and (module := optional("torch")):
+        candidates["torch"] = torch(module, *map(module.from_numpy, arguments))
+    if jax is not None and (module := optional("jax")):
+        module.config.update("jax_enable_x64", True)
+        candidates["jax"] = compiled(module, jax(module), *arguments)
+    return candidates
 
 
 def compiled(jax: Any, function: Callable[..., Any], *arguments: np.ndarray) -> Callable[[], Any]:
     """A jitted call that waits for its result."""
     call, given = jax.jit(function), [jax.numpy.asarray(x) for x in arguments]
     return lambda: jax.block_until_ready(call(*given))
+
+
+def svd_by_jax(jax: Any) -> Callable[[Any], Any]:
+    """The thin SVD; a tuple, so that cotangents may be tuples too."""
+    return lambda a: tuple(jax.numpy.linalg.svd(a, full_matrices=False))
+
+
+def values_by_jax(jax: Any) -> Callable[[Any], Any]:
+    """The singular values alone."""
+    return lambda a: jax.numpy.linalg.svd(a, compute_uv=False)
+
+
+def norm_gradients(A: np.ndarray) -> Candidates:
+    """The gradient of the spectral norm of a matrix, by the engines."""
+
+    def by_torch(torch: Any, t: Any) -> Callable[[], Any]:
+        t.requires_grad_()
+        return lambda: torch.autograd.grad(torch.linalg.matrix_norm(t, 2), t)
+
+    return engines(A, torch=by_torch, jax=lambda jax: jax.grad(lambda a: jax.numpy.linalg.norm(a, 2)))
 
 
 def batch_for(n: int) -> int:
@@ -114,11 +145,7 @@ def full_svd_of(A: np.ndarray) -> Case:
         "numpy": lambda: np.linalg.svd(A, full_matrices=False),
         "(out=)": lambda: linalg.svd(A, out=out),
     }
-    if torch := optional("torch"):
-        t = torch.from_numpy(A)
-        candidates["torch"] = lambda: torch.linalg.svd(t, full_matrices=False)
-    if jax := jax_in_double():
-        candidates["jax"] = compiled(jax, lambda a: jax.numpy.linalg.svd(a, full_matrices=False), A)
+    candidates |= engines(A, torch=lambda torch, t: lambda: torch.linalg.svd(t, full_matrices=False), jax=svd_by_jax)
     return Case(len(A), candidates, factor_errors(A), svd_flops(A), 8 * (3 * A.size + out.S.size))
 
 
@@ -126,11 +153,7 @@ def values_only(n: int) -> Case:
     """S of a batch."""
     A = random_batch(n)
     candidates: Candidates = {OURS: lambda: linalg.svdvals(A), "numpy": lambda: np.linalg.svd(A, compute_uv=False)}
-    if torch := optional("torch"):
-        t = torch.from_numpy(A)
-        candidates["torch"] = lambda: torch.linalg.svdvals(t)
-    if jax := jax_in_double():
-        candidates["jax"] = compiled(jax, lambda a: jax.numpy.linalg.svd(a, compute_uv=False), A)
+    candidates |= engines(A, torch=lambda torch, t: lambda: torch.linalg.svdvals(t), jax=values_by_jax)
     S = np.linalg.svd(A, compute_uv=False)
     errors = {"values": float(np.max(np.abs(linalg.svdvals(A) - S) / S[:, :1]))}
     return Case(len(A), candidates, errors, svd_flops(A, vectors=False), 8 * (A.size + S.size))
@@ -144,16 +167,14 @@ def with_pullback(n: int) -> Case:
     def ours() -> Any:
         return linalg.svd_pullback(*linalg.svd(A), *bars)
 
-    candidates: Candidates = {OURS: ours}
-    if torch := optional("torch"):
-        t, torch_bars = torch.from_numpy(A).requires_grad_(), tuple(map(torch.from_numpy, bars))
-        candidates["torch"] = lambda: torch.autograd.grad(torch.linalg.svd(t, full_matrices=False), t, torch_bars)
-    if jax := jax_in_double():
+    def by_torch(torch: Any, t: Any, *bars: Any) -> Callable[[], Any]:
+        t.requires_grad_()
+        return lambda: torch.autograd.grad(torch.linalg.svd(t, full_matrices=False), t, bars)
 
-        def pull(a: Any, *bars: Any) -> Any:
-            return jax.vjp(lambda x: tuple(jax.numpy.linalg.svd(x, full_matrices=False)), a)[1](bars)
+    def by_jax(jax: Any) -> Callable[..., Any]:
+        return lambda a, *bars: jax.vjp(svd_by_jax(jax), a)[1](bars)
 
-        candidates["jax"] = compiled(jax, pull, A, *bars)
+    candidates = {OURS: ours} | engines(A, *bars, torch=by_torch, jax=by_jax)
     v, A_bar = rng.standard_normal(A.shape), ours()
     tangents = linalg.svd_pushforward(*linalg.svd(A), v)
     forward = sum(np.sum(bar * dx) for bar, dx in zip(bars, tangents))
@@ -162,12 +183,8 @@ def with_pullback(n: int) -> Case:
     return Case(len(A), candidates, errors, flops, 8 * (8 * A.size))
 
 
-def with_tangents(n: int) -> Case:
+def with_tangents(n: int, count: int = 8) -> Case:
     """The SVD and its derivative along eight directions."""
-    return with_directions(n, 8)
-
-
-def with_directions(n: int, count: int) -> Case:
     A = random_batch(n)
     dA = np.random.default_rng(1).standard_normal((count, *A.shape))
     out = linalg.svd_pushforward(*linalg.svd(A), dA)
@@ -175,17 +192,18 @@ def with_directions(n: int, count: int) -> Case:
         OURS: lambda: linalg.svd_pushforward(*linalg.svd(A), dA),
         "(out=)": lambda: linalg.svd_pushforward(*linalg.svd(A), dA, out=out),
     }
-    if jax := jax_in_double():
 
-        def push(a: Any, da: Any) -> Any:
-            svd = lambda x: tuple(jax.numpy.linalg.svd(x, full_matrices=False))  # noqa: E731
-            return jax.vmap(lambda v: jax.jvp(svd, (a,), (v,))[1])(da)
+    def by_torch(torch: Any, t: Any, dt: Any) -> Callable[[], Any]:
+        def svd(x: Any) -> Any:
+            return tuple(torch.linalg.svd(x, full_matrices=False))
 
-        candidates["jax"] = compiled(jax, push, A, dA)
-    if torch := optional("torch"):
-        t, dt = torch.from_numpy(A), torch.from_numpy(dA)
-        svd = lambda x: tuple(torch.linalg.svd(x, full_matrices=False))  # noqa: E731
-        candidates["torch"] = lambda: torch.func.vmap(lambda v: torch.func.jvp(svd, (t,), (v,))[1])(dt)
+        return lambda: torch.func.vmap(lambda v: torch.func.jvp(svd, (t,), (v,))[1])(dt)
+
+    def by_jax(jax: Any) -> Callable[..., Any]:
+        svd = svd_by_jax(jax)
+        return lambda a, da: jax.vmap(lambda v: jax.jvp(svd, (a,), (v,))[1])(da)
+
+    candidates |= engines(A, dA, torch=by_torch, jax=by_jax)
     flops = svd_flops(A) and svd_flops(A) + len(A) * count * 8 * n**3
     return Case(len(A), candidates, tangent_errors(A, dA), flops, 8 * (3 * dA.size + count * A.size // n + 3 * A.size))
 
@@ -256,11 +274,12 @@ def jacobian_of_values(n: int) -> Case:
         OURS: lambda: jacobian(linalg.svdvals, A),
         "(out=)": lambda: jacobian(linalg.svdvals, A, out=out),
     }
-    if jax := jax_in_double():
-        candidates["jax"] = compiled(jax, jax.jacrev(lambda a: jax.numpy.linalg.svd(a, compute_uv=False)), A)
-    if torch := optional("torch"):
-        t, call = torch.from_numpy(A), torch.func.jacrev(torch.linalg.svdvals)
-        candidates["torch"] = lambda: call(t)
+
+    def by_torch(torch: Any, t: Any) -> Callable[[], Any]:
+        call = torch.func.jacrev(torch.linalg.svdvals)
+        return lambda: call(t)
+
+    candidates |= engines(A, torch=by_torch, jax=lambda jax: jax.jacrev(values_by_jax(jax)))
     candidates["(numpy svd)"] = lambda: np.linalg.svd(A)
     U, _, Vh = np.linalg.svd(A, full_matrices=False)
     errors = {"error": float(np.max(np.abs(out - np.einsum("ik,kj->kij", U, Vh))))}
@@ -285,12 +304,7 @@ def gradient_of_norm_random(n: int) -> Case:
 
 
 def gradient_of_norm(A: np.ndarray) -> Case:
-    candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)}
-    if jax := jax_in_double():
-        candidates["jax"] = compiled(jax, jax.grad(lambda a: jax.numpy.linalg.norm(a, 2)), A)
-    if torch := optional("torch"):
-        t = torch.from_numpy(A).requires_grad_()
-        candidates["torch"] = lambda: torch.autograd.grad(torch.linalg.matrix_norm(t, 2), t)
+    candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)} | norm_gradients(A)
     candidates["(numpy svd)"] = lambda: np.linalg.svd(A)
     U, _, Vh = np.linalg.svd(A)
     errors = {"error": float(np.max(np.abs(gradient(linalg.opnorm, A) - np.outer(U[:, 0], Vh[0]))))}
@@ -331,10 +345,7 @@ def accurate_jacobi(A: np.ndarray) -> Case:
 def gradient_of_small_norm(n: int) -> Case:
     """A gradient from end to end, of one matrix 3 x 5 (n = 3) or so: what the tape costs."""
     A = np.random.default_rng(0).standard_normal((n, n + 2))
-    candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)}
-    if torch := optional("torch"):
-        t = torch.from_numpy(A).requires_grad_()
-        candidates["torch"] = lambda: torch.autograd.grad(torch.linalg.matrix_norm(t, 2), t)
+    candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)} | norm_gradients(A)
     if autograd := optional("autograd"):
         anp = optional("autograd.numpy")
 
@@ -342,14 +353,12 @@ def gradient_of_small_norm(n: int) -> Case:
             return anp.linalg.svd(a, full_matrices=False)[1][0]
 
         candidates["autograd"] = lambda: autograd.grad(norm)(A)
-    if jax := jax_in_double():
-        candidates["jax"] = compiled(jax, jax.grad(lambda a: jax.numpy.linalg.norm(a, 2)), A)
     U, _, Vh = np.linalg.svd(A)
     errors = {"error": float(np.max(np.abs(gradient(linalg.opnorm, A) - np.outer(U[:, 0], Vh[0]))))}
     return Case(1, candidates, errors)
 
 
-def both_cores(n: int) -> Case:
+def all_cores(n: int) -> Case:
     """The full SVD of a large batch on all cores; in brackets on one."""
     A = np.random.default_rng(0).standard_normal((batch_for(n) * 8, n, n))
 
@@ -360,9 +369,7 @@ def both_cores(n: int) -> Case:
 
         return call
 
-    candidates: Candidates = {OURS: on(cores()), "(one thread)": on(1)}
-    if jax := jax_in_double():
-        candidates["jax"] = compiled(jax, lambda a: jax.numpy.linalg.svd(a, full_matrices=False), A)
+    candidates = {OURS: on(cores()), "(one thread)": on(1)} | engines(A, jax=svd_by_jax)
     return Case(len(A), candidates, factor_errors(A[:1000]))
 
 

@@ -12,7 +12,7 @@ from ..settings import cores
 from . import growth
 from .growth import Curve
 from .machine import Limits, limits, machine
-from .regimes import OURS, REGIMES, Accuracy, Case, both_cores, hard_batches
+from .regimes import OURS, REGIMES, Accuracy, Case, all_cores, hard_batches
 from .timing import interleave, one_core
 
 Progress = Callable[[str], None]
@@ -89,7 +89,7 @@ def measure(
     progress: Progress = lambda line: None,
 ) -> Report:
     """Run the regimes at their sizes up to `largest`; on one core, or on all where `single` is False."""
-    results = []
+    results: list[Measurement] = []
     with one_core(single):
         best, threads = limits(), cores()
 
@@ -111,12 +111,16 @@ def measure(
         directions = tuple(growth.directions(n) for n in small)
         memory = tuple(growth.memories(largest))
     if single and cores() > 1:
-        threads = cores()
         for n in (n for n in (2, 3, 8, 16) if n <= largest):
-            case = both_cores(n)
-            ours = {name: case.candidates[name] for name in (OURS, "(one thread)")}
-            peers = {name: call for name, call in case.candidates.items() if name not in ours}
-            taken = interleave(ours, seconds) | interleave(peers, seconds)  # whose threads wait at work on all cores
-            results.append(Measurement("full SVD, all cores", n, case.batch, threads, taken, case.accuracy))
+            results.append(_measure_all_cores(n, seconds))
             progress(f"{results[-1]}   {results[-1].ratio_to('(one thread)'):.2f}x one thread")
     return Report(best, tuple(results), batches, directions, memory)
+
+
+def _measure_all_cores(n: int, seconds: float) -> Measurement:
+    """Ours on all cores and on one in turn, and after them the others, whose threads wait at work on all cores."""
+    case = all_cores(n)
+    ours = {name: case.candidates[name] for name in (OURS, "(one thread)")}
+    peers = {name: call for name, call in case.candidates.items() if name not in ours}
+    taken = interleave(ours, seconds) | interleave(peers, seconds)
+    return Measurement("full SVD, all cores", n, case.batch, cores(), taken, case.accuracy)
