@@ -565,7 +565,7 @@ def test_convolution_norm(
     assert conv_opnorm(kernel, size, padding, stride) == pytest.approx(true, rel=1e-13)
     # and the parts of the way by products, which large images take
     geometry = convolution_module.parse(kernel.shape, size, padding, stride)
-    convolution = convolution_module.Map(kernel, geometry)
+    convolution = convolution_module.ConvolutionOperator(kernel, geometry)
     X, Y = (cases.normal(k, 2, seed=k, dtype=dtype) for k in A.shape[::-1])
     np.testing.assert_allclose(convolution @ X, A @ X, atol=1e-13)
     np.testing.assert_allclose(convolution.H @ Y, A.conj().T @ Y, atol=1e-13)
@@ -628,7 +628,7 @@ def test_large_zero_padded_convolution_is_found_by_products() -> None:
     geometry = convolution_module.parse(kernel.shape, (12, 12), "zeros", 1)
     norm = convolution_module.CONVOLUTION_NORM
     assert min(geometry.shape) > DENSE
-    f = lambda K: norm(K, convolution=convolution_module.Convolution(geometry))  # noqa: E731
+    f = lambda K: norm(K, cache=convolution_module.TopTripletCache(geometry))  # noqa: E731
     g = lambda K: ds.opnorm(convolution_module.matrix(K, geometry))  # noqa: E731
     assert f(kernel) == pytest.approx(g(kernel), rel=1e-14)
     np.testing.assert_allclose(
@@ -711,7 +711,7 @@ def test_tie_of_a_large_zero_padded_convolution_warns_where_it_is_differentiated
     geometry = convolution_module.parse(K.shape, (12, 12), "zeros", 1)
 
     def norm(K: Any) -> Any:
-        return convolution_module.CONVOLUTION_NORM(K, convolution=convolution_module.Convolution(geometry))
+        return convolution_module.CONVOLUTION_NORM(K, cache=convolution_module.TopTripletCache(geometry))
 
     sigma = norm(K)  # the value is beyond doubt
     with pytest.warns(ds.DegeneracyWarning, match="repeated"):

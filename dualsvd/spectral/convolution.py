@@ -160,7 +160,7 @@ def conv_opnorm(
         return by_frequencies(kernel, geometry)
     if math.prod(geometry.shape) <= FORMED or min(geometry.shape) <= DENSE:
         return linalg.opnorm(matrix(kernel, geometry))
-    return CONVOLUTION_NORM(kernel, convolution=Convolution(geometry))
+    return CONVOLUTION_NORM(kernel, cache=TopTripletCache(geometry))
 
 
 def parse(shape: tuple[int, ...], input_shape: Any, padding: str, stride: Any) -> Geometry:
@@ -200,28 +200,41 @@ def counts(x: Any) -> tuple[int, ...]:
 
 def by_frequencies(kernel: Any, geometry: Geometry) -> Any:
     """The largest of the norms of the blocks; only those that attain it are differentiated."""
-    plain = primal(kernel)
+    plain, options = primal(kernel), settings.get()
+    real = not np.iscomplexobj(plain)
     rows, columns = (axis.waves(plain.dtype) for axis in (geometry.rows, geometry.columns))
-    real, width = not np.iscomplexobj(plain), len(columns)
-    if real:  # a frequency and its negative have conjugate blocks: half of them will do
-        columns = columns[: width // 2 + 1]
-    norms = np.stack([linalg.opnorm(blocks(plain, rows[k : k + 1], columns)) for k in range(len(rows))])
+    some = columns[: len(columns) // 2 + 1] if real else columns  # opposite frequencies have conjugate blocks
+    norms = np.stack([linalg.opnorm(blocks(plain, rows[k : k + 1], some)) for k in range(len(rows))])
     if not isinstance(kernel, Tracer):
         return norms.max()
-    noise = tolerance(TIE, min(geometry.channels), norms.dtype) * norms.max()
-    i, j = np.nonzero(norms >= norms.max() - noise)
-    if real:
-        one = (-j % width != j) | (i <= -i % len(rows))
-        i, j = i[one], j[one]
+    i, j = _attaining(norms, geometry, real)
     tied = linalg.opnorm(blocks(kernel, rows[i], columns[j], paired=True))
     if len(i) == 1:
         return tied[0]
-    options = settings.get()
     S = linalg.svdvals(blocks(plain, rows[i], columns[j], paired=True))
-    copies = np.sum(spectrum(S, options).group == 0, axis=-1)  # in the whole map's spectrum
-    if real:
-        copies[(-i % len(rows) != i) | (-j % width != j)] *= 2
+    copies = np.sum(spectrum(S, options).group == 0, axis=-1) * _copies(i, j, geometry, real)
     return LARGEST_OF_EQUALS(tied, kernel, weights=(copies / copies.sum()).astype(S.dtype), options=options)
+
+
+def _attaining(norms: Array, geometry: Geometry, real: bool) -> tuple[Array, Array]:
+    """The frequencies whose blocks have the largest norm; of two opposite ones of a real kernel the first."""
+    noise = tolerance(TIE, min(geometry.channels), norms.dtype) * norms.max()
+    i, j = np.nonzero(norms >= norms.max() - noise)
+    if real:
+        opposite_i, opposite_j = _opposite(i, j, geometry)
+        first = (opposite_j != j) | (i <= opposite_i)
+        i, j = i[first], j[first]
+    return i, j
+
+
+def _copies(i: Array, j: Array, geometry: Geometry, real: bool) -> Array:
+    """How many frequencies each of these stands for: two where it is one of a pair that a real kernel has."""
+    opposite_i, opposite_j = _opposite(i, j, geometry)
+    return np.where(real & ((opposite_i != i) | (opposite_j != j)), 2, 1)
+
+
+def _opposite(i: Array, j: Array, geometry: Geometry) -> tuple[Array, Array]:
+    return -i % geometry.rows.outputs, -j % geometry.columns.outputs
 
 
 def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> Any:
@@ -232,7 +245,7 @@ def blocks(kernel: Any, rows: Array, columns: Array, paired: bool = False) -> An
 
 
 def _push_largest(y: Any, operands: Operands, tangents: Operands, weights: Array, options: Options) -> Any:
-    """That of the value which grows fastest along the first direction; among equals, along the next, and so on.
+    """The tangent of the value that grows fastest along the first direction; among equals, along the next, and so on.
 
     The kernel is there to tell the size of a direction, and so that of rounding: its slopes may all be zero.
     """
@@ -282,7 +295,7 @@ def matrix(kernel: Any, geometry: Geometry) -> Any:
     return np.reshape(A, geometry.shape)
 
 
-class Map:
+class ConvolutionOperator:
     """The convolution with a kernel as an operator on flattened images, or its adjoint; blocks of them are columns.
 
     Both gather: for every place of the target and every tap, `places` has the place of the source that meets it there,
@@ -298,8 +311,8 @@ class Map:
         self.weights = K.reshape(len(K), -1)
 
     @property
-    def H(self) -> Map:
-        return Map(self.kernel, self.geometry, not self.transposed)
+    def H(self) -> ConvolutionOperator:
+        return ConvolutionOperator(self.kernel, self.geometry, not self.transposed)
 
     def matmat(self, X: Array) -> Array:
         return self @ X
@@ -340,8 +353,8 @@ def correlation(u: Array, v: Array, geometry: Geometry) -> Array:
     return G.reshape(*geometry.channels, geometry.rows.taps, geometry.columns.taps)
 
 
-class Convolution:
-    """A geometry that remembers the top triplet of the kernel it saw last, for the rule's two halves."""
+class TopTripletCache:
+    """The top triplet of the convolution with the kernel it saw last: the value and both derivatives need the same."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -351,7 +364,7 @@ class Convolution:
         """The top triplet, in double precision: in single one could not tell a crowd of large values from a tie."""
         if self.last is not None and self.last[0] is kernel:
             return self.last[1]
-        operator = Operator(Map(kernel.astype(np.result_type(kernel, np.float64)), self.geometry))
+        operator = Operator(ConvolutionOperator(kernel.astype(np.result_type(kernel, np.float64)), self.geometry))
         found = krylov(operator) if min(operator.shape) > DENSE else dense_leading(operator)
         if not isinstance(found, Leading):
             raise ConvergenceError(
@@ -361,54 +374,57 @@ class Convolution:
         self.last = kernel, found
         return found
 
-    def gradient(self, kernel: Any) -> Any:
-        """G of the kernel. Where that is to be differentiated again, u and v move too: by way of the matrix."""
-        if isinstance(kernel, Tracer):
-            return self.gradient_by_matrix(kernel)
-        sigma, u, v, residual, second, _ = self.solve(kernel)
-        if sigma == 0:
-            meet_equals(0.0, 1, settings.get())
-            return np.zeros_like(kernel)
-        if sigma - second <= max(tolerance(TIE, min(self.geometry.shape), u.dtype) * sigma, residual):
-            message = f"the largest singular value {sigma:.6g} of the convolution is repeated"
-            if settings.get().ties == "raise":
-                raise DegenerateError(f"{message}; allow one of several legal gradients with ties='warn'")
-            warnings.warn(f"{message}: its gradient is one of several", DegeneracyWarning, stacklevel=2)
-        return correlation(u, v, self.geometry).astype(kernel.dtype)
 
-    def gradient_by_matrix(self, kernel: Any) -> Any:
-        rows, columns = self.geometry.shape
-        if rows * columns > FORMED_TWICE:
-            raise MissingRuleError(
-                f"second derivatives of conv_opnorm need the matrix of the convolution, here {rows} x {columns}; it is "
-                f"formed up to {FORMED_TWICE} entries. Take a smaller image, or {self.geometry.missing}"
-            )
-        return transforms.gradient(lambda K: linalg.opnorm(matrix(K, self.geometry)), kernel, mode="reverse")
+def gradient(kernel: Any, cache: TopTripletCache) -> Any:
+    """G of the kernel. Where that is to be differentiated again, u and v move too: by way of the matrix."""
+    if isinstance(kernel, Tracer):
+        return gradient_by_matrix(kernel, cache.geometry)
+    sigma, u, v, residual, second, _ = cache.solve(kernel)
+    if sigma == 0:
+        meet_equals(0.0, 1, settings.get())
+        return np.zeros_like(kernel)
+    if sigma - second <= max(tolerance(TIE, min(cache.geometry.shape), u.dtype) * sigma, residual):
+        message = f"the largest singular value {sigma:.6g} of the convolution is repeated"
+        if settings.get().ties == "raise":
+            raise DegenerateError(f"{message}; allow one of several legal gradients with ties='warn'")
+        warnings.warn(f"{message}: its gradient is one of several", DegeneracyWarning, stacklevel=2)
+    return correlation(u, v, cache.geometry).astype(kernel.dtype)
 
 
-def _push_norm(y: Any, operands: Operands, tangents: Operands, convolution: Convolution) -> Any:
-    G = convolution.gradient(operands[0])
+def gradient_by_matrix(kernel: Any, geometry: Geometry) -> Any:
+    """The same from the matrix of the map, as an expression that can be differentiated."""
+    rows, columns = geometry.shape
+    if rows * columns > FORMED_TWICE:
+        raise MissingRuleError(
+            f"second derivatives of conv_opnorm need the matrix of the convolution, here {rows} x {columns}; it is "
+            f"formed up to {FORMED_TWICE} entries. Take a smaller image, or {geometry.missing}"
+        )
+    return transforms.gradient(lambda K: linalg.opnorm(matrix(K, geometry)), kernel, mode="reverse")
+
+
+def _push_norm(y: Any, operands: Operands, tangents: Operands, cache: TopTripletCache) -> Any:
+    G = gradient(operands[0], cache)
     if primal(y) == 0:  # the slope is the norm of the direction: of several that of the first, along which the rest go
         need_all_directions()
-        first = next((D for D in tangents[0] if convolution.solve(primal(D)).sigma > 0), None)
-        G = G if first is None else convolution.gradient(first)
+        first = next((D for D in tangents[0] if cache.solve(primal(D)).sigma > 0), None)
+        G = G if first is None else gradient(first, cache)
     return np.sum(np.real(np.conj(G) * tangents[0]), axis=(-4, -3, -2, -1))
 
 
-def _pull_norm(y_bar: Any, y: Any, operands: Operands, convolution: Convolution) -> tuple[Any]:
-    return (y_bar * convolution.gradient(operands[0]),)
+def _pull_norm(y_bar: Any, y: Any, operands: Operands, cache: TopTripletCache) -> tuple[Any]:
+    return (y_bar * gradient(operands[0], cache),)
 
 
 def _norm_examples(rng: np.random.Generator) -> Any:
     cases = (((3, 2, 3, 3), 1, "d"), ((2, 3, 3, 4), 2, "d"), ((2, 2, 3, 3), 1, "D"), ((1, 2, 3, 3), 2, "f"))
     for shape, stride, kind in cases:
         kernel = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if kind == "D" else 0)
-        yield (kernel.astype(kind),), {"convolution": Convolution(parse(shape, (5, 6), "zeros", stride))}
+        yield (kernel.astype(kind),), {"cache": TopTripletCache(parse(shape, (5, 6), "zeros", stride))}
 
 
 CONVOLUTION_NORM = Rule(
     "conv_opnorm",
-    lambda kernel, convolution: np.asarray(convolution.solve(kernel).sigma, dtype=kernel.real.dtype),
+    lambda kernel, cache: np.asarray(cache.solve(kernel).sigma, dtype=kernel.real.dtype),
     _push_norm,
     _pull_norm,
     _norm_examples,
