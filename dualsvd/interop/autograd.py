@@ -18,7 +18,7 @@ from .. import linalg
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from . import engine
-from .maps import Function, Map, Memory, Tangent, Transpose, frozen, remembering
+from .maps import Map, Memory, Tangent, Transpose, public, remembering
 
 anp = engine("autograd.numpy")
 extend = engine("autograd.extend")
@@ -53,6 +53,7 @@ def pullback(argnums: tuple[int, ...], ys: Any, args: tuple[Any, ...], kwargs: A
 
 
 def pushforward(argnums: tuple[int, ...], dxs: Any, ys: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """The tangents of the results, dxs being those of the operands `argnums`."""
     map, memory, *xs = args
     moves = tuple(i + FIRST in argnums for i in range(len(xs)))
     return apply_map(Tangent(map, moves), memory, *xs, *dxs)
@@ -65,7 +66,7 @@ extend.defjvp_argnums(apply_map, pushforward)
 def apply(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
     """A function of dualsvd: a tuple of what it returns."""
     memory = Memory() if any(tracer.isbox(x) for x in xs) else None
-    return apply_map(Function(function, params=frozen(params)), memory, *xs)
+    return apply_map(public(function, **params), memory, *xs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from ..linalg.svd import together
 from ..rules.registry import as_inexact
 from ..settings import get, resolve
 from . import engine
-from .maps import Function
+from .maps import SIGNATURES, Function
 
 da = engine("dask.array")
 
@@ -83,18 +83,18 @@ def on_chunk(f: Function, *blocks: Any) -> Any:
     return ys[0] if len(ys) == 1 else ys
 
 
-def by_chunk(function: Callable[..., Any], signature: str, *xs: Array, **params: Any) -> Any:
+def by_chunk(function: Callable[..., Any], *xs: Array, **params: Any) -> Any:
     """A function of dualsvd on every chunk: one array, or a tuple of them."""
     one_thread = resolve(threads=get().threads or 1)  # the cores are Dask's to share out
-    f = Function(function, signature, tuple(params.items()), one_thread)
+    f = Function(function, SIGNATURES[function], tuple(params.items()), one_thread)
     xs = tuple(map(da.asarray, xs))
-    inputs, outputs = (side.strip("()").split("),(") for side in signature.split("->"))
-    sample = f(*(np.ones((1,) * len(core.split(",")), dtype=x.dtype) for core, x in zip(inputs, xs)))
+    inputs, outputs = f.cores
+    sample = f(*(np.ones((1,) * len(core), dtype=x.dtype) for core, x in zip(inputs, xs)))
     metas = tuple(np.empty((0,) * np.ndim(y), dtype=y.dtype) for y in sample)
     full = all(x.size for x in xs)  # Dask divides by the sizes of chunks to cut them anew
     return da.apply_gufunc(
         functools.partial(on_chunk, f),
-        signature,
+        f.signature,
         *(xs if full else (x.rechunk(-1) for x in xs)),
         meta=metas[0] if len(outputs) == 1 else metas,
         output_sizes={"r": min(xs[0].shape[-2:])},
@@ -135,7 +135,7 @@ def svd(a: Array) -> SVDResult:
     """U, S, Vh of a (..., m, n), thin: `dualsvd.svd`. U lies as a does."""
     match layout(a):
         case "whole":
-            return SVDResult(*by_chunk(linalg.svd, "(m,n)->(m,r),(r),(r,n)", a))
+            return SVDResult(*by_chunk(linalg.svd, a))
         case "columns":
             V, S, Uh = svd(adjoint(a))
             return SVDResult(adjoint(Uh), S, adjoint(V))
@@ -146,17 +146,17 @@ def svd(a: Array) -> SVDResult:
 
 def svdvals(a: Array) -> Array:
     """The singular values (..., r) of a (..., m, n), descending: `dualsvd.svdvals`."""
-    return by_chunk(linalg.svdvals, "(m,n)->(r)", small(a))
+    return by_chunk(linalg.svdvals, small(a))
 
 
 def opnorm(a: Array) -> Array:
     """The spectral norm (...) of a (..., m, n): `dualsvd.opnorm`."""
-    return by_chunk(linalg.opnorm, "(m,n)->()", small(a))
+    return by_chunk(linalg.opnorm, small(a))
 
 
 def nuclear_norm(a: Array) -> Array:
     """The sum (...) of the singular values of a (..., m, n): `dualsvd.nuclear_norm`."""
-    return by_chunk(linalg.nuclear_norm, "(m,n)->()", small(a))
+    return by_chunk(linalg.nuclear_norm, small(a))
 
 
 def polar(a: Array) -> PolarResult:
@@ -165,7 +165,7 @@ def polar(a: Array) -> PolarResult:
     A matrix in blocks of columns is refused: its positive factor would be n x n.
     """
     if layout(a) == "whole":
-        return PolarResult(*by_chunk(linalg.polar, "(m,n)->(m,n),(n,n)", a))
+        return PolarResult(*by_chunk(linalg.polar, a))
     if layout(a) == "columns":
         raise ShapeError(f"the positive factor of a matrix of {a.shape[1]} columns is too large; take polar of a^H")
     Q, (B,) = tall(a)
@@ -179,7 +179,7 @@ def pinv(a: Array, rcond: float | None = None) -> Array:
         raise ShapeError(f"rcond must be one number for all chunks, got shape {np.shape(rcond)}")
     match layout(a):
         case "whole":
-            return by_chunk(linalg.pinv, "(m,n)->(n,m)", a, rcond=rcond)
+            return by_chunk(linalg.pinv, a, rcond=rcond)
         case "columns":
             return adjoint(pinv(adjoint(a), rcond))
     Q, (B,) = tall(a)
@@ -192,7 +192,7 @@ def low_rank(a: Array, k: int) -> Array:
     of_rank(a, k)  # refuses a k that is no rank, with the size of a in mind rather than that of a chunk
     match lies:
         case "whole":
-            return by_chunk(linalg.low_rank, "(m,n)->(m,n)", a, k=k)
+            return by_chunk(linalg.low_rank, a, k=k)
         case "columns":
             return adjoint(low_rank(adjoint(a), k))
     Q, (B,) = tall(a)
@@ -217,7 +217,7 @@ def svd_pushforward(U: Array, S: Array, Vh: Array, dA: Array) -> tuple[Array, Ar
         dV, dS, dUh = svd_pushforward(adjoint(Vh), S, adjoint(U), adjoint(dA))
         return adjoint(dUh), dS, adjoint(dV)
     if lies == "whole":
-        return by_chunk(linalg.svd_pushforward, "(m,r),(r),(r,n),(m,n)->(m,r),(r),(r,n)", U, S, Vh, dA)
+        return by_chunk(linalg.svd_pushforward, U, S, Vh, dA)
     Q, (U, dA) = tall(U, dA)
     dU, dS, dVh = svd_pushforward(U, S, Vh, dA)
     return Q @ dU, dS, dVh
@@ -242,7 +242,6 @@ def svd_pullback(
     if lies == "columns":
         return adjoint(svd_pullback(adjoint(Vh), S, adjoint(U), adjoint(Vh_bar), S_bar, adjoint(U_bar)))
     if lies == "whole":
-        signature = "(m,r),(r),(r,n),(m,r),(r),(r,n)->(m,n)"
-        return by_chunk(linalg.svd_pullback, signature, U, S, Vh, U_bar, S_bar, Vh_bar)
+        return by_chunk(linalg.svd_pullback, U, S, Vh, U_bar, S_bar, Vh_bar)
     Q, (U, U_bar) = tall(U, U_bar)
     return Q @ svd_pullback(U, S, Vh, U_bar, S_bar, Vh_bar)

@@ -27,7 +27,7 @@ from ..errors import DTypeError, MissingRuleError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from . import engine
-from .maps import Batch, Derivative, Function, Map, Tangent, Transpose, frozen
+from .maps import Batch, Derivative, Function, Map, Tangent, Transpose, public
 
 jax = engine("jax")
 jnp = engine("jax.numpy")
@@ -54,8 +54,7 @@ def forms(map: Map, xs: Any) -> tuple[Any, ...]:
             *batch, m, n = x.shape
             axes = {"m": m, "n": n, "r": min(m, n)}
             sample = map(np.ones((1, 1), dtype=x.dtype))
-            cores = [core.strip("()").split(",") for core in map.signature.partition("->")[2].split("),")]
-            shapes = [(*batch, *(axes[axis] for axis in core if axis)) for core in cores]
+            shapes = [(*batch, *(axes[axis] for axis in core)) for core in map.cores[1]]
             return tuple(jax.ShapeDtypeStruct(shape, y.dtype) for shape, y in zip(shapes, sample))
         case Tangent(of, moves):
             return forms(of, xs[: len(moves)])
@@ -138,7 +137,7 @@ ad.primitive_transposes[APPLY] = transpose
 batching.primitive_batchers[APPLY] = batched
 
 
-def apply(function: Callable[..., Any], signature: str, a: Array, **params: Any) -> list[Array]:
+def apply(function: Callable[..., Any], a: Array, **params: Any) -> list[Array]:
     """A function of dualsvd on an array of JAX's."""
     a = jnp.asarray(a)
     if jnp.issubdtype(a.dtype, jnp.integer) or a.dtype == bool:
@@ -153,7 +152,7 @@ def apply(function: Callable[..., Any], signature: str, a: Array, **params: Any)
                 f"{name} must be known when the function is traced, got {x}; close over it, or name it in "
                 "static_argnums of jax.jit"
             )
-    return APPLY.bind(a, map=Function(function, signature, frozen(params)))
+    return APPLY.bind(a, map=public(function, **params))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -166,13 +165,12 @@ def svd(a: Array, full_matrices: bool = False) -> SVDResult:
     Vectors that JAX has been given cannot turn with a direction. So at a tie forward mode raises DegenerateError where
     they have no tangents, and reverse mode GaugeError or DegenerateError; `svdvals` and `opnorm` are exact there.
     """
-    signature = "(m,n)->(m,m),(r),(n,n)" if full_matrices else "(m,n)->(m,r),(r),(r,n)"
-    return SVDResult(*apply(linalg.svd, signature, a, full_matrices=full_matrices))
+    return SVDResult(*apply(linalg.svd, a, full_matrices=full_matrices))
 
 
 def svdvals(a: Array) -> Array:
     """The singular values (..., r) of a (..., m, n), descending: `dualsvd.svdvals`."""
-    return apply(linalg.svdvals, "(m,n)->(r)", a)[0]
+    return apply(linalg.svdvals, a)[0]
 
 
 def opnorm(a: Array) -> Array:
@@ -182,24 +180,24 @@ def opnorm(a: Array) -> Array:
     Array([[1., 0.],
            [0., 0.]], dtype=float32)
     """
-    return apply(linalg.opnorm, "(m,n)->()", a)[0]
+    return apply(linalg.opnorm, a)[0]
 
 
 def nuclear_norm(a: Array) -> Array:
     """The sum (...) of the singular values of a (..., m, n): `dualsvd.nuclear_norm`."""
-    return apply(linalg.nuclear_norm, "(m,n)->()", a)[0]
+    return apply(linalg.nuclear_norm, a)[0]
 
 
 def polar(a: Array) -> PolarResult:
     """The unitary (..., m, n) and the positive polar factor (..., n, n): `dualsvd.polar`."""
-    return PolarResult(*apply(linalg.polar, "(m,n)->(m,n),(n,n)", a))
+    return PolarResult(*apply(linalg.polar, a))
 
 
 def pinv(a: Array, rcond: float | None = None) -> Array:
     """The Moore-Penrose inverse (..., n, m) of a (..., m, n): `dualsvd.pinv`."""
-    return apply(linalg.pinv, "(m,n)->(n,m)", a, rcond=rcond)[0]
+    return apply(linalg.pinv, a, rcond=rcond)[0]
 
 
 def low_rank(a: Array, k: int) -> Array:
     """The best approximation of a (..., m, n) of rank k: `dualsvd.low_rank`."""
-    return apply(linalg.low_rank, "(m,n)->(m,n)", a, k=k)[0]
+    return apply(linalg.low_rank, a, k=k)[0]

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import linalg, spectral
 from ..rules.registry import Tracer
 from ..settings import Options, get, options
 from ..structure import flatten
@@ -90,12 +91,30 @@ class Map:
         return Batch(self, batched)
 
 
+#: the axes of a matrix and of what comes of it, r = min(m, n), as NumPy writes them; leading axes are a batch
+SIGNATURES: dict[Callable[..., Any], str] = {
+    linalg.svd: "(m,n)->(m,r),(r),(r,n)",
+    linalg.svdvals: "(m,n)->(r)",
+    linalg.opnorm: "(m,n)->()",
+    linalg.nuclear_norm: "(m,n)->()",
+    linalg.polar: "(m,n)->(m,n),(n,n)",
+    linalg.pinv: "(m,n)->(n,m)",
+    linalg.low_rank: "(m,n)->(m,n)",
+    linalg.svd_pushforward: "(m,r),(r),(r,n),(m,n)->(m,r),(r),(r,n)",
+    linalg.svd_pullback: "(m,r),(r),(r,n),(m,r),(r),(r,n)->(m,n)",
+    spectral.spectral_normalize: "(m,n)->(m,n)",
+}
+#: of svd with full_matrices=True
+FULL_SVD = "(m,n)->(m,m),(r),(n,n)"
+
+Axes = tuple[tuple[str, ...], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Function(Map):
     """A public function of dualsvd with its parameters, under the settings in force where it was called.
 
-    signature   axes of a matrix and of what comes of it, r = min(m, n), as NumPy writes them: "(m,n)->(r)"; leading
-                axes are a batch. Without one the function takes one array, and no batch
+    signature   one like those of SIGNATURES; without one the function takes one array, and no batch
     """
 
     function: Callable[..., Any]
@@ -112,6 +131,21 @@ class Function(Map):
     def over(self, batched: tuple[bool, ...]) -> Map:
         return self if self.signature else super().over(batched)
 
+    @property
+    def cores(self) -> tuple[Axes, Axes]:
+        """The axes of each operand and of each result, by their names in the signature."""
+        inputs, outputs = (
+            tuple(tuple(filter(None, core.split(","))) for core in side.strip("()").split("),("))
+            for side in self.signature.split("->")
+        )
+        return inputs, outputs
+
+
+def public(function: Callable[..., Any], **params: Any) -> Function:
+    """A function of dualsvd with these parameters, and the signature that it has with them."""
+    signature = FULL_SVD if params.get("full_matrices") else SIGNATURES.get(function, "")
+    return Function(function, signature, frozen(params))
+
 
 def frozen(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Parameters that hash: the arrays among them, of whatever engine, as tuples of numbers."""
@@ -119,6 +153,7 @@ def frozen(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def as_tuple(x: Any) -> Any:
+    """Nested lists as nested tuples; anything else as it is."""
     return tuple(map(as_tuple, x)) if isinstance(x, list) else x
 
 

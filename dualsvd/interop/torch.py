@@ -29,7 +29,7 @@ from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
 from ..spectral.normalization import quotient
 from . import engine
-from .maps import Function, Map, Memory, Tangent, Transpose, frozen, remembering
+from .maps import Map, Memory, Tangent, Transpose, public, remembering
 
 torch: Any = engine("torch")
 parametrize = engine("torch.nn.utils.parametrize")
@@ -102,11 +102,11 @@ def as_array(x: Tensor) -> Any:
     ) from refusal
 
 
-def apply(function: Callable[..., Any], signature: str, a: Tensor, **params: Any) -> tuple[Tensor, ...]:
+def apply(function: Callable[..., Any], a: Tensor, **params: Any) -> tuple[Tensor, ...]:
     """A function of dualsvd on a tensor."""
     a = matrix(a)
     memory = Memory() if torch.is_grad_enabled() and a.requires_grad else None
-    return Apply.apply(Function(function, signature, frozen(params)), memory, a)
+    return Apply.apply(public(function, **params), memory, a)
 
 
 def matrix(a: Tensor) -> Tensor:
@@ -139,13 +139,12 @@ def svd(a: Tensor, full_matrices: bool = False) -> SVDResult:
     Vectors that PyTorch has been given cannot turn with a direction. So at a tie forward mode raises DegenerateError
     where they have no tangents, and reverse mode GaugeError or DegenerateError; the other functions are exact there.
     """
-    signature = "(m,n)->(m,m),(r),(n,n)" if full_matrices else "(m,n)->(m,r),(r),(r,n)"
-    return SVDResult(*apply(linalg.svd, signature, a, full_matrices=full_matrices))
+    return SVDResult(*apply(linalg.svd, a, full_matrices=full_matrices))
 
 
 def svdvals(a: Tensor) -> Tensor:
     """The singular values (..., r) of a (..., m, n), descending: `dualsvd.svdvals`."""
-    return apply(linalg.svdvals, "(m,n)->(r)", a)[0]
+    return apply(linalg.svdvals, a)[0]
 
 
 def opnorm(a: Tensor) -> Tensor:
@@ -154,27 +153,27 @@ def opnorm(a: Tensor) -> Tensor:
     >>> opnorm(torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
     tensor(3.)
     """
-    return apply(linalg.opnorm, "(m,n)->()", a)[0]
+    return apply(linalg.opnorm, a)[0]
 
 
 def nuclear_norm(a: Tensor) -> Tensor:
     """The sum (...) of the singular values of a (..., m, n): `dualsvd.nuclear_norm`."""
-    return apply(linalg.nuclear_norm, "(m,n)->()", a)[0]
+    return apply(linalg.nuclear_norm, a)[0]
 
 
 def polar(a: Tensor) -> PolarResult:
     """The unitary (..., m, n) and the positive polar factor (..., n, n): `dualsvd.polar`."""
-    return PolarResult(*apply(linalg.polar, "(m,n)->(m,n),(n,n)", a))
+    return PolarResult(*apply(linalg.polar, a))
 
 
 def pinv(a: Tensor, rcond: float | None = None) -> Tensor:
     """The Moore-Penrose inverse (..., n, m) of a (..., m, n): `dualsvd.pinv`."""
-    return apply(linalg.pinv, "(m,n)->(n,m)", a, rcond=rcond)[0]
+    return apply(linalg.pinv, a, rcond=rcond)[0]
 
 
 def low_rank(a: Tensor, k: int) -> Tensor:
     """The best approximation of a (..., m, n) of rank k: `dualsvd.low_rank`."""
-    return apply(linalg.low_rank, "(m,n)->(m,n)", a, k=k)[0]
+    return apply(linalg.low_rank, a, k=k)[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ class SpectralNorm(torch.nn.Module):
 
     def forward(self, W: Tensor) -> Tensor:
         rows = W.movedim(self.out_axis, 0)
-        unit = apply(spectral.spectral_normalize, "(m,n)->(m,n)", rows.flatten(1), coeff=self.coeff)[0]
+        unit = apply(spectral.spectral_normalize, rows.flatten(1), coeff=self.coeff)[0]
         return unit.reshape(rows.shape).movedim(0, self.out_axis)
 
     def right_inverse(self, W: Tensor) -> Tensor:
@@ -205,7 +204,7 @@ class ConvolutionNorm(SpectralNorm):
         self.geometry = geometry
 
     def forward(self, W: Tensor) -> Tensor:
-        return apply(by_its_convolution, "", W, coeff=self.coeff, **self.geometry)[0]
+        return apply(by_its_convolution, W, coeff=self.coeff, **self.geometry)[0]
 
 
 def by_its_convolution(W: Any, coeff: float, **geometry: Any) -> Any:
