@@ -113,7 +113,7 @@ def total_opnorm(a: Any) -> Any:
 
 
 def total_largest(a: Any) -> Any:
-    """The same by way of all singular values: what the sweeps compute."""
+    """The spectral norm, of a batch their sum, by way of all singular values: what the sweeps compute."""
     return np.sum(linalg.svdvals(a)[..., 0])
 
 

@@ -139,6 +139,7 @@ def full_svd(n: int) -> Case:
 
 
 def full_svd_of(A: np.ndarray) -> Case:
+    """U, S, Vh of this batch."""
     out = linalg.svd(A)
     candidates: Candidates = {
         OURS: lambda: linalg.svd(A),
@@ -299,11 +300,12 @@ def gradient_of_norm_trained(n: int) -> Case:
 
 
 def gradient_of_norm_random(n: int) -> Case:
-    """That of one random matrix, whose top is as crowded as that of any generic matrix."""
+    """The gradient of the spectral norm of one random matrix, whose top is as crowded as that of any generic one."""
     return gradient_of_norm(np.random.default_rng(0).standard_normal((n, n)))
 
 
 def gradient_of_norm(A: np.ndarray) -> Case:
+    """The gradient of the spectral norm of this matrix."""
     candidates: Candidates = {OURS: lambda: gradient(linalg.opnorm, A)} | norm_gradients(A)
     candidates["(numpy svd)"] = lambda: np.linalg.svd(A)
     U, _, Vh = np.linalg.svd(A)

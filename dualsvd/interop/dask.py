@@ -70,6 +70,7 @@ def layout(a: Array, name: str = "a") -> str:
 
 
 def adjoint(a: Array) -> Array:
+    """a^H."""
     return da.conj(da.swapaxes(a, -1, -2))
 
 

@@ -68,14 +68,17 @@ def forms(map: Map, xs: Any) -> tuple[Any, ...]:
 
 
 def abstract(*xs: Any, map: Map) -> list[Any]:
+    """What JAX asks for before it has numbers."""
     return [jax.core.ShapedArray(y.shape, y.dtype) for y in forms(map, xs)]
 
 
 def compiled(*xs: Array, map: Map) -> tuple[Array, ...]:
+    """The map in compiled code: a call back to the host."""
     return jax.pure_callback(functools.partial(on_host, map=map), forms(map, xs), *xs)
 
 
 def tangent(xs: Any, dxs: Any, *, map: Map) -> tuple[Any, Any]:
+    """The results and their tangents; `Zero` is JAX's tangent of an operand that does not move."""
     moves = tuple(type(dx) is not ad.Zero for dx in dxs)
     moving = [dx for dx, here in zip(dxs, moves) if here]
     return APPLY.bind(*xs, map=map), APPLY.bind(*xs, *moving, map=Tangent(map, moves))
@@ -93,6 +96,7 @@ def transpose(y_bars: Any, *operands: Any, map: Map) -> list[Any]:
 
 
 def linear_transpose(map: Map, operands: Any, unknown: tuple[bool, ...], y_bars: list[Any]) -> list[Any]:
+    """What y_bars pull back to in dualsvd's inner product, for the unknown operands; an error if it is not linear."""
     of: Any = map
     while isinstance(of, Batch):
         of = of.of
@@ -117,6 +121,7 @@ def linear_transpose(map: Map, operands: Any, unknown: tuple[bool, ...], y_bars:
 
 
 def batched(xs: Any, dims: Any, *, map: Map) -> tuple[Any, list[int]]:
+    """The map over the axes `dims`, None of an operand that has none; the results have theirs in front."""
     along = [dim is not None for dim in dims]
     size = next(x.shape[dim] for x, dim, here in zip(xs, dims, along) if here)
     wide = map.over(tuple(along))

@@ -112,6 +112,7 @@ class Geometry:
 
     @property
     def diagonalizable(self) -> bool:
+        """Whether the Fourier transform makes the map block diagonal."""
         return all(axis.circular and axis.size % axis.stride == 0 for axis in (self.rows, self.columns))
 
     @property
@@ -392,7 +393,7 @@ def gradient(kernel: Any, cache: TopTripletCache) -> Any:
 
 
 def gradient_by_matrix(kernel: Any, geometry: Geometry) -> Any:
-    """The same from the matrix of the map, as an expression that can be differentiated."""
+    """G of the kernel from the matrix of the map, as an expression that can be differentiated."""
     rows, columns = geometry.shape
     if rows * columns > FORMED_TWICE:
         raise MissingRuleError(

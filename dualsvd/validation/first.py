@@ -115,6 +115,7 @@ class FirstOrder:
         self.kinds = Worst()
 
     def report(self, subject: str) -> ValidationReport:
+        """What was found so far."""
         return ValidationReport(subject, tuple(self.rows), self.smooth, tuple(self.notes))
 
     def allowed(self, agreement: float, conditioning: float = 0.0) -> float:
@@ -124,16 +125,19 @@ class FirstOrder:
         return agreement * self.eps + CONDITIONING * worse if self.tol is None else self.tol
 
     def add(self, name: str, worst: Worst) -> None:
+        """A row of the report, if anything was compared."""
         if worst.ratio >= 0:
             self.rows.append(row(name, worst.error, worst.tolerance))
 
     def leave_out(self, count: int, way: str) -> None:
+        """Note so many comparisons that differences could not decide."""
         if count:
             self.notes.append(
                 f"{count} comparisons of {way} with differences are left out: these settle on no slope, or meet a kink"
             )
 
     def refuse(self, way: str, error: DualSVDError) -> None:
+        """Note a way that does not apply, and why."""
         self.refusals.append(error)
         self.notes.append(f"{way} does not apply: {type(error).__name__}: {in_one_line(error)}")
 
