@@ -40,8 +40,9 @@ GRADED = 1e-2
 #: alike, and is worth what those digits cost there: a QR with n tangents for every row.
 BADLY_GRADED = 1e-8
 #: Outside this range of s_1 the reciprocals might leave the range of the numbers: scale by a power of two first. Inside
-#: it are 1/s^2 of single and 1/s^4 of double precision, those of a third derivative, for s down to the noise.
-SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-60, 1e100)}
+#: it 1/s^4 (single precision) and 1/s^5 (double) of s_1 itself stay in range, those of a third and a fourth derivative;
+#: in double precision 1/s^4 does for s down to the noise as well.
+SAFE_RANGE = {np.dtype(np.float32): (1e-9, 1e9), np.dtype(np.float64): (1e-60, 1e60)}
 
 
 def tolerance(factor: float, r: int, dtype: np.dtype[Any]) -> float:
