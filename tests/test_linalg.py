@@ -1030,6 +1030,34 @@ def test_refinement_reaches_functions_that_cut_between_close_values(name, rng):
     assert found == pytest.approx(exact, rel=1e-13)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("others", [(), (3, 3), (0.1, 0.1), (0.05, 0)], ids=str)
+def test_refinement_is_not_lost_beside_a_tie_or_a_zero(others, sign, rng):
+    """The second derivative of a dyad of two close values, where other values of the matrix meet."""
+    Q, P = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    n, k = 3 + len(others), sum(s > 1 for s in others)
+    a, (d, W) = np.diag([0.0, 0, 0, *others]), rng.standard_normal((2, n, n))
+    a[:3, :3], d = (Q * [1, 1 - 1e-9, 0.3]) @ P, sign * d
+
+    def exactly(t):
+        U, S, V = mp.svd_r(mp.matrix(a.tolist()) + t * mp.matrix(d.tolist()))
+        i = sorted(range(n), key=lambda i: -S[i])[k]
+        return sum(W[p, q] * U[p, i] * V[i, q] for p in range(n) for q in range(n))
+
+    def dyad(x):
+        U, _, Vh = ds.svd(x)
+        return np.sum(W * np.outer(U[:, k], Vh[k]))
+
+    with mp.workdps(80):
+        h = mp.mpf(10) ** -25
+        exact = float((exactly(h) - 2 * exactly(0) + exactly(-h)) / h**2)
+    slope = lambda x: ds.jvp(dyad, (x,), (d,))[1]  # noqa: E731
+    with ds.options(refine=1):
+        second = ds.jvp(slope, (a,), (d,))[1]
+        mixed = ds.jvp(lambda x: ds.gradient(dyad, x, mode="reverse"), (a,), (d,))[1]
+    assert [second, np.sum(mixed * d)] == pytest.approx([exact] * 2, rel=1e-13)
+
+
 #: f, its derivative, and f in mpmath
 BENDING = {
     "kink": (lambda s: np.maximum(s - 1, 0), lambda s: np.where(s > 1, 1.0, 0.0), lambda x: max(x - 1, 0)),

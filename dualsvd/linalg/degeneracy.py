@@ -127,7 +127,7 @@ def refine_groups(at: Spectrum, partials: Any, size: Any) -> Spectrum:
     joined = (np.diff(at.group, axis=-1) == 0) & still & (null[..., 1:] == null[..., :-1])
     group = np.zeros_like(at.group)
     np.cumsum(~joined, axis=-1, out=group[..., 1:])
-    return Spectrum(at.noise, group, null, joined.any(axis=-1))
+    return at._replace(group=group, null=null, tied=joined.any(axis=-1))
 
 
 def parted(first: Spectrum, at: Spectrum) -> Any:

@@ -351,7 +351,7 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any
 
 def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """`push_full` for factors of any level: where an outer direction has split a tie, the vectors turn as 1 / gap."""
-    first = spectrum(y.S, options) if isinstance(y.S, Tracer) else at
+    first = spectrum(y.S, options, tail_of(y.S, options)) if isinstance(y.S, Tracer) else at
     lost = None if first is at or not np.any(first.degenerate) else parted(first, at)
     if lost is None or not lost.any():
         return push_full(*y, dA, at)
