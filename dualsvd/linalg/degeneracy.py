@@ -243,7 +243,7 @@ def where_tied(S: Any, at: Spectrum) -> str:
 
 
 def object_to(kind: type[DualSVDError], message: str, options: Options, *, vouched: bool = False) -> None:
-    """Raise, warn, or pass over a cotangent that the derivative cannot take, as `ties` says.
+    """Raise, warn of, or pass over a derivative that does not exist or is not determined, as `ties` says.
 
     vouched: whether ties="subspace" (the caller vouches for the rest of the function) covers this case.
     """
@@ -254,7 +254,11 @@ def object_to(kind: type[DualSVDError], message: str, options: Options, *, vouch
 
 
 def meet_tie(S: Any, at: Spectrum, options: Options) -> None:
-    """ties="raise" and ties="warn" in forward mode; the directional derivative needs no word."""
+    """What ties="raise" and ties="warn" say where values meet, in both modes.
+
+    Under "directional" there is nothing to say: forward mode gives the one-sided derivative, reverse mode of values and
+    norms the least subgradient.
+    """
     if options.ties in ("raise", "warn") and np.any(at.degenerate):
         object_to(
             DegenerateError,

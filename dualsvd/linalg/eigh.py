@@ -141,7 +141,7 @@ def tie_of(w: Any, at: Spectrum) -> str:
 
 
 def eigh_meet_tie(w: Any, at: Spectrum, options: Options) -> None:
-    """ties="raise" and ties="warn" in forward mode."""
+    """What ties="raise" and ties="warn" say where eigenvalues meet, in both modes."""
     if options.ties in ("raise", "warn"):
         object_to(
             DegenerateError,
@@ -406,7 +406,7 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
 
     None takes what `dualsvd.options` has set.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties under ties="raise".
     Source: Magnus 1985, "On differentiating eigenvalues and eigenvectors".
 
     >>> import numpy as np, dualsvd as ds

@@ -226,7 +226,8 @@ def opnorm(
     norm, U_k V_k^H / k; 0 at a zero matrix. Of an empty matrix the norm is 0. Options as in `svd`; from 256 rows and
     columns on, "auto" finds the top pair alone by a Krylov process, where it can certify it.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Watson 1992.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError where s_1 is tied or zero under
+    ties="raise". Source: Watson 1992.
 
     >>> import numpy as np, dualsvd as ds
     >>> float(ds.opnorm(np.diag([3.0, 2.0])).round(12))
@@ -255,7 +256,8 @@ def nuclear_norm(a: Any) -> Any:
     Smooth where all are positive, tied or not. At zero values forward mode gives the one-sided directional derivative
     and reverse mode the subgradient of least norm, U_r V_r^H over the positive ones.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError. Source: Watson 1992.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at zeros under ties="raise".
+    Source: Watson 1992.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.gradient(ds.nuclear_norm, np.eye(2))
@@ -316,7 +318,8 @@ def norm(a: Any, ord: Any = None) -> Any:
     give at ties and at 0.
 
     Raises ValueError for another ord; ShapeError (of an empty matrix too for -2, -1 and -inf, where there is no least
-    of anything; the others are 0), DTypeError, NonFiniteError, ConvergenceError.
+    of anything; the others are 0), DTypeError, NonFiniteError, ConvergenceError; DegenerateError where norms by
+    singular values have a kink under ties="raise".
 
     >>> import numpy as np, dualsvd as ds
     >>> [float(ds.linalg.norm(np.diag([3.0, 4.0]), ord)) for ord in (2, -2, "nuc", "fro", ("schatten", 2))]

@@ -688,7 +688,8 @@ def svd(
 
     None takes what `dualsvd.options` has set.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties and zeros under
+    ties="raise".
     Source: Townsend 2016, "Differentiating the singular value decomposition"; see the head of this module.
 
     >>> import numpy as np, dualsvd as ds
@@ -725,8 +726,8 @@ def svdvals(
 
     Options as in `svd`; `out`, for plain a: an array that receives the result.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
-    Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties and zeros under
+    ties="raise". Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
 
     >>> import numpy as np, dualsvd as ds
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])
