@@ -8,7 +8,8 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.registry import Operands, Rule, Tracer, as_inexact, check_open, of_dtype, primal, spread
+from .rules.levels import check_open
+from .rules.registry import Operands, Rule, Tracer, as_inexact, of_dtype, primal, spread
 from .rules.structural import VIEWS, axes_in_memory, behind_directions, in_slot, plain_index, set_item
 from .structure import tuple_like
 

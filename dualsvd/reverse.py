@@ -15,7 +15,8 @@ import numpy as np
 
 from .errors import DualSVDError, MissingRuleError
 from .rules.elementwise import ELEMENTWISE
-from .rules.registry import Operands, Rule, Tracer, check_open, fit, primal, spread
+from .rules.levels import check_open
+from .rules.registry import Operands, Rule, Tracer, fit, primal, spread
 from .rules.structural import VIEWS, get_item, plain_index, reshape, set_item, transpose
 from .structure import tuple_like
 

@@ -19,7 +19,8 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.registry import NeedsAllDirections, Tracer, as_inexact, as_numbers, check_open, level, of_dtype, primal
+from .rules.levels import NeedsAllDirections, check_open, level
+from .rules.registry import Tracer, as_inexact, as_numbers, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")

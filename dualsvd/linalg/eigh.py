@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, GaugeError
-from ..rules.registry import Rule, Tracer, implements, need_all_directions, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import Rule, Tracer, implements, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,

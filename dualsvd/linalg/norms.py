@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, ShapeError
+from ..rules.levels import need_all_directions
 from ..rules.reductions import last_axes, negative_axes, restore
-from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, primal, refuse_second
+from ..rules.registry import Rule, Tracer, as_inexact, implements, primal, refuse_second
 from ..settings import Options, get, resolve
 from .degeneracy import largest_exponent, meet_tie, scaled, spectrum, values_in_range
 from .divided_differences import Kept, Power

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import DegenerateError, DTypeError, ShapeError
 from ..outputs import check_outputs, deliver
-from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import Rule, Tracer, as_inexact, implements, of_dtype, primal
 from ..settings import Options, get, resolve
 from .closed_forms import pull_full, pull_thin, push_free, push_full
 from .degeneracy import (
