@@ -386,21 +386,29 @@ def cond(a: Any, p: Any = None) -> Any:
     2.0
     """
     a = nonempty(a)
-    if p not in (None, 2, -2):
-        a = scaled(a, -largest_exponent(a))  # no sum, and no derivative of the inverse, then leaves the range
-        if not isinstance(a, Tracer):
-            return of_finite(lambda finite: np.linalg.cond(finite, p))(a)[()]
-        try:
-            return norm(a, p) * norm(inv(a), p)
-        except np.linalg.LinAlgError:
-            raise DegenerateError(
-                "the condition number has no derivative at a singular matrix, where it is infinite; differentiate "
-                f"norm(a, {p!r}) instead"
-            ) from None
+    return cond_by_values(a, p == -2) if p in (None, 2, -2) else cond_by_inverse(a, p)
+
+
+def cond_by_inverse(a: Any, p: Any) -> Any:
+    """||A|| ||A^-1||."""
+    a = scaled(a, -largest_exponent(a))  # no sum, and no derivative of the inverse, then leaves the range
+    if not isinstance(a, Tracer):
+        return of_finite(lambda finite: np.linalg.cond(finite, p))(a)[()]
+    try:
+        return norm(a, p) * norm(inv(a), p)
+    except np.linalg.LinAlgError:
+        raise DegenerateError(
+            "the condition number has no derivative at a singular matrix, where it is infinite; differentiate "
+            f"norm(a, {p!r}) instead"
+        ) from None
+
+
+def cond_by_values(a: Any, inverted: bool) -> Any:
+    """s_1 / s_r, or s_r / s_1 if `inverted`."""
     if not isinstance(a, Tracer):
         S = singular_values(a, get())
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = S[..., -1] / S[..., 0] if p == -2 else S[..., 0] / S[..., -1]
+            ratio = S[..., -1] / S[..., 0] if inverted else S[..., 0] / S[..., -1]
         return np.where(np.isnan(ratio) & ~np.isnan(S[..., 0]), np.inf, ratio)[()]  # 0 / 0 of zero matrices
     a, e = in_range(a)
     top, bottom = opnorm(a), smallest_singular_value(a)
@@ -412,7 +420,7 @@ def cond(a: Any, p: Any = None) -> Any:
             f"the condition number has no derivative at a singular matrix (s_r = {np.min(sr):.1e}, s_1 = "
             f"{np.max(s1):.1e}); differentiate opnorm(a) or norm(a, -2) instead"
         )
-    return from_range(bottom / top if p == -2 else top / bottom, e, 0)
+    return from_range(bottom / top if inverted else top / bottom, e, 0)
 
 
 def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
