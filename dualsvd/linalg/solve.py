@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DegenerateError, DTypeError, ShapeError
-from ..rules.elementwise import align
 from ..rules.registry import Rule, as_inexact, implements, primal
+from ..rules.structural import align
 from ..settings import get
 from .degeneracy import spectrum
 from .factorise import finite_part, spoil, svd_factors

@@ -24,16 +24,7 @@ from .registry import (
     refuse_objects,
     refuse_second,
 )
-from .structural import finish
-
-
-def align(tangent: Any, ndim: int) -> Any:
-    """A tangent whose operand has fewer axes than the result, with axes of length one after its directions."""
-    missing = ndim - tangent.ndim + 1
-    if missing <= 0:
-        return tangent
-    shape = np.shape(tangent)
-    return np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
+from .structural import align, finish
 
 
 def times(slope: Any, tangent: Any, own: bool) -> Any:
