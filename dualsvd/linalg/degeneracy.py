@@ -24,13 +24,16 @@ from ..rules.registry import Tracer, primal
 from ..settings import Options
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Tolerances: TIE, SPLIT and GAUGE in units of r eps, where r is the number of singular values; the others as they stand
+# Tolerances: TIE, SPLIT and GAUGE in units of r eps, where r is the number of values found together, those of a matrix
+# or of a tied block; the others as they stand
 
 # TIE is the kernels' own: singular values are computed to c r eps s_1 with c about 1 to 3; a smaller gap is noise.
 
 #: Eigenvalues of a tied block along a direction D are exact to a few r eps |D|. The scale is the direction's: a block
 #: may be pure rounding noise, which must not be split.
 SPLIT = 64.0
+#: Two numbers of that kind that were found in two ways differ by no more than twice that: each has its error.
+UNEQUAL = 2 * SPLIT
 #: A cotangent passes for gauge-invariant if the forbidden part is this small against the whole: it went through a
 #: handful of products of length r before it came here, and may have lost some digits to cancellation there.
 GAUGE = 1e4
@@ -48,6 +51,13 @@ SAFE_RANGE = {np.dtype(np.float32): (1e-9, 1e9), np.dtype(np.float64): (1e-60, 1
 def tolerance(factor: float, r: int, dtype: np.dtype[Any]) -> float:
     """factor * r * eps of that type."""
     return factor * max(r, 1) * float(np.finfo(dtype).eps)
+
+
+def slope_noise(D: Any, r: int, factor: float = SPLIT) -> Any:
+    """(...): entries and eigenvalues below this, of U^H D V with r columns each, are rounding; |D| is no more than
+    sqrt(m n) max |D_kl|."""
+    m, n = D.shape[-2:]
+    return tolerance(factor, r, D.real.dtype) * (m * n) ** 0.5 * np.max(np.abs(D), axis=(-2, -1), initial=0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -76,6 +86,11 @@ class Spectrum(NamedTuple):
     def degenerate(self) -> Any:
         """Per matrix: whether anything is tied or null."""
         return self.tied | (self.null[..., -1] if self.null.shape[-1] else False)
+
+    @property
+    def shared(self) -> Any:
+        """(..., r): whether another value is tied with this one."""
+        return same_group(self).sum(axis=-1) > 1
 
     def of(self, index: tuple[int, ...] | slice) -> Spectrum:
         """That of one matrix of a stack, or some."""

@@ -24,7 +24,7 @@ from ..rules.registry import Rule, Tracer, implements, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
-    SPLIT,
+    UNEQUAL,
     Spectrum,
     eigen_spectrum,
     groups_of,
@@ -33,6 +33,7 @@ from .degeneracy import (
     of_matrix,
     parted,
     same_group,
+    slope_noise,
     spectrum,
     tolerance,
 )
@@ -88,7 +89,7 @@ def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
     Q, along, dA = primal(y.eigenvectors), dA, with_motions(dA) if is_plain(*y) else primal(dA)
     turned = Q.copy()
     dA = np.broadcast_to(dA, dA.shape[:1] + Q.shape)
-    for index in np.argwhere(at.tied).tolist() if Q.ndim > 2 else [()]:
+    for index in np.argwhere(at.tied).tolist():
         i = tuple(index)
         for g in groups_of(at.group[i]):
             block = turned[i][:, g]
@@ -127,8 +128,8 @@ def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
     w, Q, dA = (primal(x) for x in (*y, dA))
     M = adjoint(Q) @ dA @ Q
     n = w.shape[-1]
-    noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
-    if not np.any(same_group(at) & ~np.eye(w.shape[-1], dtype=bool) & (np.abs(M) > noise)):
+    noise = slope_noise(dA, n, UNEQUAL)[..., None, None]
+    if not np.any(same_group(at) & ~np.eye(n, dtype=bool) & (np.abs(M) > noise)):
         return None
     return unfollowed("eigenvectors", tie_of(w, at), len(dA)) + ", or eigvalsh for the values"
 
@@ -195,10 +196,9 @@ def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None 
     options = options or get()
     eigh_admit(EighResult(*y), w_bar, Q_bar, at, options)
     if w_bar is not None and np.any(at.tied) and on_tape(w):
-        shared = same_group(at).sum(axis=-1) > 1
         zero = primal(w_bar).dtype.type(0)
-        tied = eigen_dyads(operands[0], w, np.where(shared, w_bar, zero), options)
-        alone = np.where(shared, zero, w_bar)
+        tied = eigen_dyads(operands[0], w, np.where(at.shared, w_bar, zero), options)
+        alone = np.where(at.shared, zero, w_bar)
         return (tied + eigh_pull(w, Q, alone, Q_bar, at),)
     return (eigh_pull(w, Q, w_bar, Q_bar, at),)
 

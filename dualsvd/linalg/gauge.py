@@ -91,7 +91,7 @@ def admit_ties(y: SVDResult, S_bar: Any, skew: Any, sizes: Any, limit: float, at
     """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
     S = primal(y.S)
     one_passes = signed_zeros(y)
-    for index in np.argwhere(at.degenerate).tolist() if S.ndim > 1 else [()]:
+    for index in np.argwhere(at.degenerate).tolist():
         i = tuple(index)
         for g in groups_of(at.group[i]):
             null, k = bool(at.null[i][g.start]), g.stop - g.start

@@ -24,7 +24,6 @@ from .degeneracy import (
     meet_tie,
     out_of_range,
     parted,
-    same_group,
     spectrum,
     where_tied,
 )
@@ -221,7 +220,7 @@ def svd_pullback_rule(
         check_sloped(factors.S, S_bar, at)
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
     if S_bar is not None and a is not None and np.any(at.degenerate) and on_tape(factors.S):
-        shared = (same_group(at).sum(axis=-1) > 1) | (at.null & (not signed_zeros(factors)))
+        shared = at.shared | (at.null & (not signed_zeros(factors)))
         zero = primal(S_bar).dtype.type(0)
         A_bar = traced_dyads(a, factors.S, np.where(shared, S_bar, zero), at, None, options)
         S_bar = np.where(shared, zero, S_bar)
@@ -356,7 +355,7 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
     total = total + sum_of_dyads(weights, at, term, factors if of_first_order(a, weights) else None)
-    tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
+    tied = at.shared & ~at.null
     rest = (weights - tie_mean(weights, at)) * tied
     if not vanishes(rest):
         U, _, Vh = SVD(a, options=options)
