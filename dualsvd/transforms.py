@@ -97,12 +97,12 @@ def _single(y: list[Any], whom: str) -> Any:
     return y[0]
 
 
-def _scalar(y: Any, real: bool = True) -> Any:
+def _scalar(y: Any) -> Any:
     if np.shape(y) != ():
         raise ShapeError(
             f"gradient takes a function that returns a scalar, got shape {np.shape(y)}. Perhaps you meant jacobian?"
         )
-    if real and np.iscomplexobj(y):
+    if np.iscomplexobj(y):
         raise DTypeError(
             "gradient takes a real function, got a complex value. Perhaps you meant jacobian(holomorphic=True)?"
         )

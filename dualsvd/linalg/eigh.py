@@ -38,7 +38,7 @@ from .degeneracy import (
     tolerance,
 )
 from .factorise import EighResult, SVDResult, eigh_factors, recall, remember
-from .gauge import is_zero
+from .gauge import admit_phases, is_zero
 from .matrices import (
     adjoint,
     as_square,
@@ -222,23 +222,10 @@ def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Opt
     if Q_bar is not None:
         P = adjoint(Q) @ Q_bar
         sizes, skew = np.max(np.abs(Q_bar), axis=-2, initial=0.0), np.abs(P - adjoint(P)) * 0.5
-        eigh_admit_phases(diagonal(skew), sizes, limit, options)
+        change = "q is multiplied by a phase (q q^H, |q|, eigenvalues)"
+        admit_phases(diagonal(skew), sizes, limit, options, "eigenvector", "q^H q_bar", change)
     if np.any(at.tied):
         eigh_admit_ties(tie_of(w, at), w_bar, skew, sizes, limit, at, options)
-
-
-def eigh_admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
-    """The phase of an eigenvector must not matter."""
-    bad = np.argwhere(skew > limit * sizes)
-    if len(bad):
-        i = tuple(bad[0].tolist())
-        object_to(
-            GaugeError,
-            f"the derivative depends on the arbitrary phase of eigenvector {i[-1] + 1}{of_matrix(i[:-1])}: "
-            f"|Im q^H q_bar| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when q is "
-            "multiplied by a phase (q q^H, |q|, eigenvalues)",
-            options,
-        )
 
 
 def eigh_admit_ties(

@@ -369,7 +369,7 @@ def svdvals_jacobian(
     *,
     part: int | None = None,
     out: Any = None,
-    least: bool = False,
+    least: bool | None = None,
     options: Options | None = None,
 ) -> Any:
     """The dyads u_i v_i^H themselves, (..., r) + (..., m, n); at ties of the basis that follows all entries in turn."""
@@ -401,7 +401,7 @@ def svd_jacobian(
     *,
     part: int | None = None,
     out: Any = None,
-    least: bool = False,
+    least: bool | None = None,
     full_matrices: bool = False,
     options: Options | None = None,
 ) -> Any:
