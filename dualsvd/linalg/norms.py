@@ -425,7 +425,7 @@ def cond_by_values(a: Any, inverted: bool) -> Any:
 
 def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
     """The number (...) of singular values of a (..., m, n) above a tolerance, as in NumPy: an integer, which carries no
-    derivative. tol is in the units of a, rtol in those of s_1.
+    derivative. tol is in the units of a, rtol is relative to s_1.
 
     Raises DTypeError, NonFiniteError.
 
