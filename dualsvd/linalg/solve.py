@@ -18,7 +18,7 @@ from .matrices import adjoint, as_square, from_triangle, hermitian_part, is_plai
 
 
 class SlogdetResult(NamedTuple):
-    """det = sign * exp(logabsdet)."""
+    """det = sign * exp(logabsdet), all of the shape (...) of the stack."""
 
     sign: Any
     logabsdet: Any

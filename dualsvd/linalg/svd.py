@@ -492,9 +492,10 @@ def svd(
     Thin by default: U (..., m, r), S (..., r), Vh (..., r, n), r = min(m, n); S descending and >= 0, in the units of a.
     Differentiable in both modes where singular values are distinct and nonzero. Elsewhere forward mode along one
     direction starts from the basis that the direction picks, and is exact for the values and for all that does not
-    depend on a basis within a tie or within zero. How single vectors then turn within it no first derivative tells (it
-    takes the second one of the path): that part is left out. Reverse mode raises GaugeError or DegenerateError unless
-    the cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
+    depend on a basis within a tie or within zero. How single vectors turn within a tie depends on the second derivative
+    of the path; no first derivative can know it, and that part of their tangent is left out. Reverse mode raises
+    GaugeError or DegenerateError unless the cotangent allows an answer. The tangents have the gauge
+    Im(u_i^H du_i + v_i^H dv_i) = 0.
 
     algorithm   "auto" by size; "lapack"; "jacobi": small values, and their derivatives, to high relative accuracy
                 where rows and columns are badly scaled (derivatives in forward mode and as a Jacobian of the values;
