@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class DualSVDError(Exception):
-    """Root of every exception that dualsvd raises on purpose."""
+    """Root of the exceptions of dualsvd's own.
+
+    A value that an option or an argument does not take is a plain ValueError or TypeError; singular systems raise
+    numpy.linalg.LinAlgError.
+    """
 
 
 class ShapeError(DualSVDError, ValueError):
@@ -28,7 +32,7 @@ class DegenerateError(DualSVDError, ArithmeticError):
 
 
 class GaugeError(DualSVDError, ArithmeticError):
-    """The derivative asked for depends on the arbitrary signs, phases or bases of the singular vectors."""
+    """The derivative asked for depends on the arbitrary phases or bases of the singular vectors."""
 
 
 class MissingRuleError(DualSVDError, NotImplementedError):
@@ -44,7 +48,11 @@ class TagError(DualSVDError, RuntimeError):
 
 
 class DegeneracyWarning(UserWarning):
-    """The result is one of several legal ones at a repeated or zero singular value."""
+    """Said in place of a DegenerateError or GaugeError under ties="warn".
+
+    At a repeated or zero singular value the result is one of several, or lacks what its inputs do not determine, and
+    may be wrong.
+    """
 
 
 def in_one_line(error: BaseException) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from .errors import DualSVDError, MissingRuleError
-from .rules.registry import Operands, Rule, Tracer, check_open, fit, primal, spread
+from .rules.elementwise import ELEMENTWISE
+from .rules.levels import check_open
+from .rules.registry import Operands, Rule, Tracer, fit, primal, spread
 from .rules.structural import VIEWS, get_item, plain_index, reshape, set_item, transpose
 from .structure import tuple_like
 
@@ -23,6 +25,8 @@ Slot = tuple[int, int | None]  # where a traced value lives: its node, and which
 
 #: Bytes of a constant up to which it is copied; beyond, that would cost as much as what is done with it.
 COPIED = 1 << 17
+#: Rules that do not look at their operands again: constants among them need not be kept.
+SUMS = (ELEMENTWISE["add"], ELEMENTWISE["subtract"])
 
 
 def _sample(x: np.ndarray) -> bytes:
@@ -200,7 +204,7 @@ class TapeArray(Tracer):
                 values.append(operand)
                 parents.append(None)
         assert tape is not None
-        if rule.name not in ("add", "subtract"):  # sums do not look at their operands again
+        if rule not in SUMS:
             values = [tape.keep(x) if parent is None else x for x, parent in zip(values, parents)]
         params = {name: tape.keep(x) for name, x in params.items()} if params else params
         y = tape.record(rule, tuple(values), params, tuple(parents))

@@ -81,8 +81,14 @@ def options(**settings: Any) -> Iterator[Options]:
     tangents    how forward mode differentiates an SVD: "closed-form" rules, or "sweeps" (through every rotation: a
                 proof of the rules for well-scaled matrices; of badly scaled ones algorithm="jacobi" keeps the digits of
                 small slopes by closed form alone)
-    ties        at a repeated or zero singular value: "directional" derivative, "raise", "warn", or, in reverse
-                mode, "subspace": the caller vouches that the result depends on the spectral subspaces only
+    ties        what is done at repeated or zero singular values, and at repeated eigenvalues:
+                "directional"  forward mode gives the one-sided derivative along the direction; reverse mode gives the
+                               least subgradient of values and norms, and the gradient of a function of the vectors if
+                               it is determined: else it raises GaugeError or DegenerateError
+                "raise"        DegenerateError in place of one-sided derivatives and subgradients as well
+                "warn"         a DegeneracyWarning in place of all these errors; the result may be wrong
+                "subspace"     as "directional", but in reverse mode the caller vouches that the result depends on the
+                               spectral subspaces only, not on the vectors in them
     refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
     nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
     threads     threads for batches; None: as many as there are cores that the process may use

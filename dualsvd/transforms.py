@@ -1,6 +1,6 @@
 """The transforms: from a function of arrays to its derivatives.
 
-Forward mode runs the function once on DualArrays, a chunk of directions at a time. Reverse mode runs it once on
+Forward mode calls the function on DualArrays once for each chunk of directions. Reverse mode runs it once on
 TapeArrays, and then reads the tape backwards for each output. Everything here seeds, calls, and collects; the
 derivatives themselves are in the rules.
 """
@@ -19,7 +19,8 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.registry import NeedsAllDirections, Tracer, as_inexact, as_numbers, check_open, level, of_dtype, primal
+from .rules.levels import NeedsAllDirections, check_open, level
+from .rules.registry import Tracer, as_inexact, as_numbers, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
 MODES = ("auto", "forward", "reverse")
@@ -96,12 +97,12 @@ def _single(y: list[Any], whom: str) -> Any:
     return y[0]
 
 
-def _scalar(y: Any, real: bool = True) -> Any:
+def _scalar(y: Any) -> Any:
     if np.shape(y) != ():
         raise ShapeError(
             f"gradient takes a function that returns a scalar, got shape {np.shape(y)}. Perhaps you meant jacobian?"
         )
-    if real and np.iscomplexobj(y):
+    if np.iscomplexobj(y):
         raise DTypeError(
             "gradient takes a real function, got a complex value. Perhaps you meant jacobian(holomorphic=True)?"
         )
@@ -405,6 +406,8 @@ def value_and_gradient(
 ) -> tuple[Any, Any]:
     """(f(x), gradient), from one pass; a second one where "auto" finds no way in reverse. Arguments as in `gradient`.
 
+    Raises as `gradient`.
+
     >>> value_and_gradient(lambda x: x**3, 2.0)
     (np.float64(8.0), np.float64(12.0))
     """
@@ -490,6 +493,8 @@ def value_and_jacobian(
 ) -> tuple[Any, Any]:
     """(f(x), Jacobian); "auto" learns the shape of f(x) from a pass of its own where it goes forward. Arguments as
     those of `jacobian`.
+
+    Raises as `jacobian`.
 
     >>> import numpy as np
     >>> value_and_jacobian(lambda x: x * x, np.array([3.0]))
@@ -622,6 +627,9 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
 
 def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(f(*primals), push): push(*tangents) is the derivative along them, reusing every factorisation of the value.
+
+    At repeated or zero singular values these follow each direction, while the vectors do not turn, as `jvp` turns them:
+    they keep the basis of the value, and raise DegenerateError where a direction asks for another.
 
     Raises ShapeError where the tangents do not match the primals.
 

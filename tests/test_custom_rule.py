@@ -191,3 +191,16 @@ def test_all_parts_are_functions(part, given):
     parts = {"f": np.sin, "pushforward": passed_on} | {part: given}
     with pytest.raises(TypeError, match=f"{part} of custom_rule must be a function, got {given}"):
         ds.custom_rule(**parts)
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "times"])
+def test_constants_are_kept_whatever_the_function_is_called(name):
+    def times(x, c):
+        return x * c
+
+    times.__name__ = name
+    rule = own_rule(times, pullback=lambda y_bar, y, x: (y_bar * x[1], y_bar * x[0]))
+    c = np.array([2.0, 3.0])
+    _, pullback = ds.vjp(lambda x: rule(x, c), np.ones(2))
+    c[:] = 100.0
+    assert np.array_equal(pullback(np.ones(2))[0], [2.0, 3.0])

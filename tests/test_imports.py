@@ -28,7 +28,7 @@ LAYERS = (
     ("settings",),
     ("dual", "kernels.protocol"),
     ("kernels",),
-    ("rules.registry",),
+    ("rules.levels", "rules.registry"),
     (
         "rules.elementwise",
         "rules.structural",

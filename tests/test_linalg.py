@@ -152,6 +152,33 @@ def test_scaling_by_a_power_of_two_changes_nothing_but_the_scale(rng, scale):
     np.testing.assert_allclose(moved.Vh.partials * signs[:, None], plain.Vh.partials, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(4, 2), (2, 4), (3, 3)], ids=str)
+@pytest.mark.parametrize("scale", [2.0**-1030, 2.0**-520, 2.0**1000], ids=lambda s: f"2^{int(np.log2(s))}")
+def test_derivatives_from_given_factors_know_no_scale(scale, shape, rng):
+    """A and D scaled alike, thin and full: vectors move as they do, and cotangents are those divided by the scale."""
+    a, d = cases.spectrum(*shape, [3, 2, 1][: min(shape)]), rng.standard_normal(shape)
+    rounding = 1e-13 + 10 * 2.0**-1074 / scale  # of the subnormal numbers that A, S and D are given in, over gaps of 1
+    for full in (False, True):
+        plain, moved = (ds.svd(x * a, full_matrices=full) for x in (1.0, scale))
+        for factor in (0, 2):
+            x, y = (ds.linalg.svd_pushforward(*f, c * d)[factor] for f, c in ((plain, 1.0), (moved, scale)))
+            np.testing.assert_allclose(y, x, rtol=0, atol=rounding * np.abs(x).max())
+        W = rng.standard_normal(plain.U.shape)
+        if full and shape[0] > shape[1]:  # a function of the projector on the free columns
+            W[:, shape[1] :] = W[:, :1] * (W[:, :1].T @ plain.U[:, shape[1] :])
+        x, y = (ds.linalg.svd_pullback(*f, c * W, None, None) for f, c in ((plain, 1.0), (moved, scale)))
+        np.testing.assert_allclose(y, x, rtol=0, atol=rounding * np.abs(x).max())
+
+
+@pytest.mark.parametrize("exponent", [0, 250, 400])
+def test_the_slopes_of_graded_values_keep_their_digits_at_any_size(exponent):
+    """The Jacobian by `svd` is that by `svdvals`, each row right relative to its own size."""
+    a = 2.0**exponent * cases.graded(4, 4, 20, True, True, seed=6)
+    with ds.options(algorithm="jacobi"):
+        by_svd, by_svdvals = (ds.jacobian(f, a) for f in (lambda a: ds.svd(a).S, ds.svdvals))
+    np.testing.assert_allclose(by_svd / by_svdvals, np.ones_like(by_svd), rtol=1e-12)
+
+
 @pytest.mark.parametrize("tangents", ["closed-form", "sweeps"])
 @pytest.mark.parametrize("algorithm", ["auto", "lapack", "jacobi"])
 def test_options_change_the_way_and_not_the_result(X, algorithm, tangents):
@@ -1028,6 +1055,34 @@ def test_refinement_reaches_functions_that_cut_between_close_values(name, rng):
     with ds.options(refine=2):
         found = along(a) if order == 1 else ds.jvp(along, (a,), (d,))[1]
     assert found == pytest.approx(exact, rel=1e-13)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("others", [(), (3, 3), (0.1, 0.1), (0.05, 0)], ids=str)
+def test_refinement_is_not_lost_beside_a_tie_or_a_zero(others, sign, rng):
+    """The second derivative of a dyad of two close values, where other values of the matrix meet."""
+    Q, P = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    n, k = 3 + len(others), sum(s > 1 for s in others)
+    a, (d, W) = np.diag([0.0, 0, 0, *others]), rng.standard_normal((2, n, n))
+    a[:3, :3], d = (Q * [1, 1 - 1e-9, 0.3]) @ P, sign * d
+
+    def exactly(t):
+        U, S, V = mp.svd_r(mp.matrix(a.tolist()) + t * mp.matrix(d.tolist()))
+        i = sorted(range(n), key=lambda i: -S[i])[k]
+        return sum(W[p, q] * U[p, i] * V[i, q] for p in range(n) for q in range(n))
+
+    def dyad(x):
+        U, _, Vh = ds.svd(x)
+        return np.sum(W * np.outer(U[:, k], Vh[k]))
+
+    with mp.workdps(80):
+        h = mp.mpf(10) ** -25
+        exact = float((exactly(h) - 2 * exactly(0) + exactly(-h)) / h**2)
+    slope = lambda x: ds.jvp(dyad, (x,), (d,))[1]  # noqa: E731
+    with ds.options(refine=1):
+        second = ds.jvp(slope, (a,), (d,))[1]
+        mixed = ds.jvp(lambda x: ds.gradient(dyad, x, mode="reverse"), (a,), (d,))[1]
+    assert [second, np.sum(mixed * d)] == pytest.approx([exact] * 2, rel=1e-13)
 
 
 #: f, its derivative, and f in mpmath

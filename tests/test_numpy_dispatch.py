@@ -510,6 +510,40 @@ def test_a_list_is_an_array(f, mode):
     agree(ds.jacobian(lambda x: f(b, x), x, mode=mode), ds.jacobian(lambda x: f(np.array(b), x), x, mode=mode), VALUE)
 
 
+#: functions of x and a list beside it
+BESIDE_A_LIST = {
+    "add": np.add,
+    "matmul": np.matmul,
+    "dot": np.dot,
+    "inner": np.inner,
+    "outer": np.outer,
+    "kron": np.kron,
+    "cross": np.cross,
+    "tensordot": lambda x, b: np.tensordot(x, b, 1),
+    "einsum": lambda x, b: np.einsum("i,i->", x, b),
+    "convolve": np.convolve,
+    "concatenate": lambda x, b: np.concatenate([x, b]),
+    "stack": lambda x, b: np.stack([b, x]),
+    "vstack": lambda x, b: np.vstack([x, b]),
+    "append": np.append,
+    "where": lambda x, b: np.where([True, False, True], x, b),
+    "select": lambda x, b: np.select([x > 1, x > 0], [x, b]),
+    "choose": lambda x, b: np.choose([0, 1, 0], [x, b]),
+    "average": lambda x, b: np.average(x, weights=b),
+    "trapezoid": np.trapezoid,
+    "cov": np.cov,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BESIDE_A_LIST)
+def test_a_list_with_traced_numbers_is_an_array(name, mode):
+    f, x = BESIDE_A_LIST[name], np.array([1.3, 0.7, 2.1])
+    beside = lambda x: [x[2], 2.0, x[0] * x[1]]  # noqa: E731
+    stacked = ds.jacobian(lambda x: f(x, np.stack(beside(x))), x, mode=mode)
+    agree(ds.jacobian(lambda x: f(x, beside(x)), x, mode=mode), stacked, VALUE)
+
+
 NO_NUMBERS = {
     "x times an array of objects": (lambda x: x * np.array([1, 2, 3], dtype=object), "dtype object"),
     "an array of objects to the power x": (lambda x: np.array([1, 2, 3], dtype=object) ** x, "dtype object"),

@@ -467,6 +467,33 @@ def test_second_derivatives_of_an_inverse_of_any_size(exponent):
     np.testing.assert_allclose(scaled * c * c, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    "way, dtype, exponent",
+    [("third", "d", k) for k in (-600, 266, 300, 600)]
+    + [("third", "f", k) for k in (-33, 27, 33, 43)]
+    + [("third, reverse last", t, k) for t, k in (("d", -266), ("d", 266), ("d", 300), ("f", 33))]
+    + [("fourth", "d", k) for k in (-196, 216, 266)],
+)
+def test_higher_derivatives_of_an_inverse_of_any_size(way, dtype, exponent):
+    """pinv(c A) = pinv(A) / c, and so is each of its derivatives along c D."""
+    a, c = cases.spectrum(3, 2, [1, 0.5]).astype(dtype), np.dtype(dtype).type(2.0**exponent)
+    d = direction(a, 1).astype(dtype)
+
+    def along(f, d):
+        return lambda x: ds.jvp(f, (x,), (d,))[1]
+
+    def derivative(x, d):
+        if way == "third, reverse last":
+            twice = lambda x: np.sum(ds.hvp(lambda x: np.sum(ds.pinv(x)), x, d) * d)  # noqa: E731
+            return np.sum(ds.gradient(twice, x) * d)
+        third = along(along(along(ds.pinv, d), d), d)
+        return (along(third, d) if way == "fourth" else third)(x)
+
+    expected, scaled = derivative(a, d), derivative(c * a, c * d)
+    atol = 100 * np.finfo(dtype).eps * np.abs(expected).max()  # c is a power of two: only sums in another order round
+    np.testing.assert_allclose(scaled * c, expected, rtol=0, atol=atol)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Functions of the values alone: the Hessians of traces, by every nesting
 

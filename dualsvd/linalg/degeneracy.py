@@ -24,13 +24,16 @@ from ..rules.registry import Tracer, primal
 from ..settings import Options
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Tolerances: TIE, SPLIT and GAUGE in units of r eps, where r is the number of singular values; the others as they stand
+# Tolerances: TIE, SPLIT and GAUGE in units of r eps, where r is the number of values found together, those of a matrix
+# or of a tied block; the others as they stand
 
 # TIE is the kernels' own: singular values are computed to c r eps s_1 with c about 1 to 3; a smaller gap is noise.
 
 #: Eigenvalues of a tied block along a direction D are exact to a few r eps |D|. The scale is the direction's: a block
 #: may be pure rounding noise, which must not be split.
 SPLIT = 64.0
+#: Two numbers of that kind that were found in two ways differ by no more than twice that: each has its error.
+UNEQUAL = 2 * SPLIT
 #: A cotangent passes for gauge-invariant if the forbidden part is this small against the whole: it went through a
 #: handful of products of length r before it came here, and may have lost some digits to cancellation there.
 GAUGE = 1e4
@@ -40,13 +43,21 @@ GRADED = 1e-2
 #: alike, and is worth what those digits cost there: a QR with n tangents for every row.
 BADLY_GRADED = 1e-8
 #: Outside this range of s_1 the reciprocals might leave the range of the numbers: scale by a power of two first. Inside
-#: it are 1/s^2 of single and 1/s^4 of double precision, those of a third derivative, for s down to the noise.
-SAFE_RANGE = {np.dtype(np.float32): (1e-12, 1e12), np.dtype(np.float64): (1e-60, 1e100)}
+#: it 1/s^4 (single precision) and 1/s^5 (double) of s_1 itself stay in range, those of a third and a fourth derivative;
+#: in double precision 1/s^4 does for s down to the noise as well.
+SAFE_RANGE = {np.dtype(np.float32): (1e-9, 1e9), np.dtype(np.float64): (1e-60, 1e60)}
 
 
 def tolerance(factor: float, r: int, dtype: np.dtype[Any]) -> float:
     """factor * r * eps of that type."""
     return factor * max(r, 1) * float(np.finfo(dtype).eps)
+
+
+def slope_noise(D: Any, r: int, factor: float = SPLIT) -> Any:
+    """(...): entries and eigenvalues below this, of U^H D V with r columns each, are rounding; |D| is no more than
+    sqrt(m n) max |D_kl|."""
+    m, n = D.shape[-2:]
+    return tolerance(factor, r, D.real.dtype) * (m * n) ** 0.5 * np.max(np.abs(D), axis=(-2, -1), initial=0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -75,6 +86,11 @@ class Spectrum(NamedTuple):
     def degenerate(self) -> Any:
         """Per matrix: whether anything is tied or null."""
         return self.tied | (self.null[..., -1] if self.null.shape[-1] else False)
+
+    @property
+    def shared(self) -> Any:
+        """(..., r): whether another value is tied with this one."""
+        return same_group(self).sum(axis=-1) > 1
 
     def of(self, index: tuple[int, ...] | slice) -> Spectrum:
         """That of one matrix of a stack, or some."""
@@ -126,7 +142,7 @@ def refine_groups(at: Spectrum, partials: Any, size: Any) -> Spectrum:
     joined = (np.diff(at.group, axis=-1) == 0) & still & (null[..., 1:] == null[..., :-1])
     group = np.zeros_like(at.group)
     np.cumsum(~joined, axis=-1, out=group[..., 1:])
-    return Spectrum(at.noise, group, null, joined.any(axis=-1))
+    return at._replace(group=group, null=null, tied=joined.any(axis=-1))
 
 
 def parted(first: Spectrum, at: Spectrum) -> Any:
@@ -242,7 +258,7 @@ def where_tied(S: Any, at: Spectrum) -> str:
 
 
 def object_to(kind: type[DualSVDError], message: str, options: Options, *, vouched: bool = False) -> None:
-    """Raise, warn, or pass over a cotangent that the derivative cannot take, as `ties` says.
+    """Raise, warn of, or pass over a derivative that does not exist or is not determined, as `ties` says.
 
     vouched: whether ties="subspace" (the caller vouches for the rest of the function) covers this case.
     """
@@ -253,7 +269,11 @@ def object_to(kind: type[DualSVDError], message: str, options: Options, *, vouch
 
 
 def meet_tie(S: Any, at: Spectrum, options: Options) -> None:
-    """ties="raise" and ties="warn" in forward mode; the directional derivative needs no word."""
+    """What ties="raise" and ties="warn" say where values meet, in both modes.
+
+    Under "directional" there is nothing to say: forward mode gives the one-sided derivative, reverse mode of values and
+    norms the least subgradient.
+    """
     if options.ties in ("raise", "warn") and np.any(at.degenerate):
         object_to(
             DegenerateError,

@@ -135,8 +135,9 @@ def gaps(S: Any, at: Spectrum, to_zero: bool) -> Any:
     distance = np.abs(S[..., :, None] - S[..., None, :])
     distance = np.where(same_group(at), 0.0, distance) + np.where(np.eye(r, dtype=bool), np.inf, 0.0)
     gap = distance.min(axis=-1)
-    gap = np.minimum(gap, np.where(at.null, 0.0, S)) if to_zero else np.minimum(gap, np.where(gap == np.inf, S, gap))
-    return np.where(at.null & (gap < S), 0.0, gap) if to_zero else gap
+    if to_zero:
+        return np.minimum(gap, np.where(at.null, 0.0, S))
+    return np.where(gap == np.inf, S, gap)  # where there is no other
 
 
 def nearest_polar(S: Any, at: Spectrum, last: Any, to_zero: bool) -> Any:

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError, GaugeError
-from ..rules.registry import Rule, Tracer, implements, need_all_directions, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import Rule, Tracer, implements, primal
 from ..settings import Options, get, resolve
 from .degeneracy import (
     GAUGE,
-    SPLIT,
+    UNEQUAL,
     Spectrum,
     eigen_spectrum,
     groups_of,
@@ -32,11 +33,12 @@ from .degeneracy import (
     of_matrix,
     parted,
     same_group,
+    slope_noise,
     spectrum,
     tolerance,
 )
 from .factorise import EighResult, SVDResult, eigh_factors, recall, remember
-from .gauge import is_zero
+from .gauge import admit_phases, is_zero
 from .matrices import (
     adjoint,
     as_square,
@@ -87,7 +89,7 @@ def eigh_turned(y: EighResult, dA: Any, at: Spectrum) -> EighResult:
     Q, along, dA = primal(y.eigenvectors), dA, with_motions(dA) if is_plain(*y) else primal(dA)
     turned = Q.copy()
     dA = np.broadcast_to(dA, dA.shape[:1] + Q.shape)
-    for index in np.argwhere(at.tied).tolist() if Q.ndim > 2 else [()]:
+    for index in np.argwhere(at.tied).tolist():
         i = tuple(index)
         for g in groups_of(at.group[i]):
             block = turned[i][:, g]
@@ -126,8 +128,8 @@ def eigh_lost(y: EighResult, dA: Any, at: Spectrum) -> str | None:
     w, Q, dA = (primal(x) for x in (*y, dA))
     M = adjoint(Q) @ dA @ Q
     n = w.shape[-1]
-    noise = tolerance(2 * SPLIT, n, w.dtype) * n * np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0)
-    if not np.any(same_group(at) & ~np.eye(w.shape[-1], dtype=bool) & (np.abs(M) > noise)):
+    noise = slope_noise(dA, n, UNEQUAL)[..., None, None]
+    if not np.any(same_group(at) & ~np.eye(n, dtype=bool) & (np.abs(M) > noise)):
         return None
     return unfollowed("eigenvectors", tie_of(w, at), len(dA)) + ", or eigvalsh for the values"
 
@@ -141,7 +143,7 @@ def tie_of(w: Any, at: Spectrum) -> str:
 
 
 def eigh_meet_tie(w: Any, at: Spectrum, options: Options) -> None:
-    """ties="raise" and ties="warn" in forward mode."""
+    """What ties="raise" and ties="warn" say where eigenvalues meet, in both modes."""
     if options.ties in ("raise", "warn"):
         object_to(
             DegenerateError,
@@ -194,10 +196,9 @@ def eigh_pullback(y_bar: Any, y: Any, operands: Any, *, options: Options | None 
     options = options or get()
     eigh_admit(EighResult(*y), w_bar, Q_bar, at, options)
     if w_bar is not None and np.any(at.tied) and on_tape(w):
-        shared = same_group(at).sum(axis=-1) > 1
         zero = primal(w_bar).dtype.type(0)
-        tied = eigen_dyads(operands[0], w, np.where(shared, w_bar, zero), options)
-        alone = np.where(shared, zero, w_bar)
+        tied = eigen_dyads(operands[0], w, np.where(at.shared, w_bar, zero), options)
+        alone = np.where(at.shared, zero, w_bar)
         return (tied + eigh_pull(w, Q, alone, Q_bar, at),)
     return (eigh_pull(w, Q, w_bar, Q_bar, at),)
 
@@ -221,23 +222,10 @@ def eigh_admit(y: EighResult, w_bar: Any, Q_bar: Any, at: Spectrum, options: Opt
     if Q_bar is not None:
         P = adjoint(Q) @ Q_bar
         sizes, skew = np.max(np.abs(Q_bar), axis=-2, initial=0.0), np.abs(P - adjoint(P)) * 0.5
-        eigh_admit_phases(diagonal(skew), sizes, limit, options)
+        change = "q is multiplied by a phase (q q^H, |q|, eigenvalues)"
+        admit_phases(diagonal(skew), sizes, limit, options, "eigenvector", "q^H q_bar", change)
     if np.any(at.tied):
         eigh_admit_ties(tie_of(w, at), w_bar, skew, sizes, limit, at, options)
-
-
-def eigh_admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
-    """The phase of an eigenvector must not matter."""
-    bad = np.argwhere(skew > limit * sizes)
-    if len(bad):
-        i = tuple(bad[0].tolist())
-        object_to(
-            GaugeError,
-            f"the derivative depends on the arbitrary phase of eigenvector {i[-1] + 1}{of_matrix(i[:-1])}: "
-            f"|Im q^H q_bar| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when q is "
-            "multiplied by a phase (q q^H, |q|, eigenvalues)",
-            options,
-        )
 
 
 def eigh_admit_ties(
@@ -397,8 +385,9 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
 
     Differentiable in both modes where eigenvalues are distinct. At ties forward mode along one direction starts from
     the basis that the direction picks, and is exact for the values and for all that does not depend on a basis within a
-    tie; how single eigenvectors then turn within it no first derivative tells, and that part is left out. Reverse mode
-    raises GaugeError or DegenerateError unless the cotangent allows an answer. Gauge: q_i^H dq_i = 0.
+    tie. How single eigenvectors turn within a tie depends on the second derivative of the path; no first derivative can
+    know it, and that part is left out. Reverse mode raises GaugeError or DegenerateError unless the cotangent allows an
+    answer. Gauge: q_i^H dq_i = 0.
 
     algorithm   "auto" and "lapack": LAPACK; "jacobi": one-sided Jacobi on a + c I, c above the norm of a
     ties        at repeated eigenvalues: "directional" as above, "raise", "warn", or "subspace", by which the caller
@@ -406,7 +395,7 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
 
     None takes what `dualsvd.options` has set.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties under ties="raise".
     Source: Magnus 1985, "On differentiating eigenvalues and eigenvectors".
 
     >>> import numpy as np, dualsvd as ds

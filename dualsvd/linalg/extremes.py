@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..rules.registry import Rule, need_all_directions, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import Rule, primal
 from ..settings import Options, get
 from .degeneracy import Spectrum, meet_tie, spectrum
 from .divided_differences import Kept

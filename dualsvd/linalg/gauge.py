@@ -73,16 +73,23 @@ def admit_free(Q: Any, bar: Any, limit: float, name: str, options: Options) -> N
         )
 
 
-def admit_phases(skew: Any, sizes: Any, limit: float, options: Options) -> None:
-    """A common phase of u_i and v_i must not matter."""
+def admit_phases(
+    skew: Any,
+    sizes: Any,
+    limit: float,
+    options: Options,
+    vectors: str = "the singular vectors",
+    product: str = "u^H u_bar + v^H v_bar",
+    change: str = "u and v are multiplied by a common phase (u v^H, |u|, singular values)",
+) -> None:
+    """The phase of each vector, or pair, must not matter; the words are for the message."""
     bad = np.argwhere(skew > limit * sizes)
     if len(bad):
         i = tuple(bad[0].tolist())
         object_to(
             GaugeError,
-            f"the derivative depends on the arbitrary phase of the singular vectors {i[-1] + 1}{of_matrix(i[:-1])}: "
-            f"|Im(u^H u_bar + v^H v_bar)| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when "
-            "u and v are multiplied by a common phase (u v^H, |u|, singular values)",
+            f"the derivative depends on the arbitrary phase of {vectors} {i[-1] + 1}{of_matrix(i[:-1])}: "
+            f"|Im({product})| = {skew[i]:.1e} of {sizes[i]:.1e}; use a function that does not change when {change}",
             options,
         )
 
@@ -91,7 +98,7 @@ def admit_ties(y: SVDResult, S_bar: Any, skew: Any, sizes: Any, limit: float, at
     """Within a tie the vectors are an arbitrary basis, and the values are not differentiable one by one."""
     S = primal(y.S)
     one_passes = signed_zeros(y)
-    for index in np.argwhere(at.degenerate).tolist() if S.ndim > 1 else [()]:
+    for index in np.argwhere(at.degenerate).tolist():
         i = tuple(index)
         for g in groups_of(at.group[i]):
             null, k = bool(at.null[i][g.start]), g.stop - g.start

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..outputs import stacked
-from ..rules.registry import need_all_directions, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import primal
 from ..settings import Options, get
 from .degeneracy import BADLY_GRADED, GRADED, Spectrum, meet_tie, spectrum
 from .dispatch import way_for

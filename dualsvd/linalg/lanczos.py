@@ -332,12 +332,7 @@ def krylov(
             top = ritz.value
             if top <= 0.0:
                 return zero_triplet(operator)
-            in_start = length(ritz.vector[: basis.b])
-            finest = NOISE * operator.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
-            allowed = max(tolerance, finest)
-            # near its top Ritz value G(x) is |E_1^H s| |beta_k s_k| / (x - top)
-            error = length(basis.beta @ ritz.vector[-basis.b :]) / top
-            missing = math.log(max(in_start * error / (2 * allowed * part), error * VECTORS / allowed, 1e-300))
+            missing, finest, allowed = foretell(ritz, basis, part, tolerance)
             if missing <= 0 or exhausted or basis.k == steps:
                 bound = certify(basis, top, part, finest, allowed)
                 if bound <= allowed or exhausted:
@@ -348,6 +343,18 @@ def krylov(
                 return GaveUp(sigma, bound * sigma, basis.k)
             look = min(next_look(looks), steps)
         basis.extend(operator.gram(basis.last()))
+
+
+def foretell(ritz: Ritz, basis: Basis, part: float, tolerance: float) -> tuple[float, float, float]:
+    """The logarithm of the factor by which the bound, as the top pair of T foretells it, exceeds what it may be (0 or
+    less: time to certify); the finest bound that rounding leaves, and the one that will do."""
+    in_start = length(ritz.vector[: basis.b])
+    finest = NOISE * basis.eps * max(in_start / part, 1.0)  # where (2) takes half of the part
+    allowed = max(tolerance, finest)
+    # near its top Ritz value G(x) is |E_1^H s| |beta_k s_k| / (x - top)
+    error = length(basis.beta @ ritz.vector[-basis.b :]) / ritz.value
+    missing = math.log(max(in_start * error / (2 * allowed * part), error * VECTORS / allowed, 1e-300))
+    return missing, finest, allowed
 
 
 def hopeless(looks: list[tuple[int, float]], steps: int) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import DTypeError, MissingRuleError, NonFiniteError, ShapeError
 from ..rules.registry import Tracer
 from ..settings import get
+from .degeneracy import scaled
 from .kernel_calls import threads
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -81,8 +82,7 @@ class Operator:
         if not math.isfinite(peak):
             raise NonFiniteError(f"the matrix holds {X.size - int(np.isfinite(X).sum())} numbers that are not finite")
         self.exponent = math.frexp(peak)[1]
-        half = 2.0 ** (-self.exponent // 2)  # in two steps: 2^1074 alone would overflow
-        return X * half * 2.0 ** (-self.exponent - -self.exponent // 2)
+        return scaled(X, -self.exponent)
 
     def _probe(self, A: Any) -> np.dtype[Any]:
         """dtype and scale of an operator, from its product with one vector of each side that no pattern is tuned to."""
@@ -179,7 +179,7 @@ class Operator:
     def backward(self, U: Array) -> Array:
         """A^H u for every row u of U, by an operator."""
         try:
-            return self._shifted(apply(adjoint(self.operand, self.dtype.kind == "c"), U))
+            return self._shifted(apply(adjoint_operator(self.operand, self.dtype.kind == "c"), U))
         except (TypeError, NotImplementedError) as error:  # SciPy's where there is no rmatvec: 'NoneType' ...
             raise DTypeError(
                 f"expected an operator whose adjoint, by .H or .conj().T, multiplies vectors too; that of "
@@ -187,10 +187,7 @@ class Operator:
             ) from error
 
     def _shifted(self, Y: Array) -> Array:
-        if self.exponent:
-            half = -self.exponent // 2
-            Y = Y * 2.0**half * 2.0 ** (-self.exponent - half)
-        return Y
+        return scaled(Y, -self.exponent) if self.exponent else Y
 
     def guess(self, u: Array) -> Array:
         """The vector of the shorter side that belongs to a guess of u."""
@@ -238,7 +235,7 @@ def _dtype_of(A: Any) -> np.dtype[Any] | None:
         return None
 
 
-def adjoint(A: Any, complex_: bool) -> Any:
+def adjoint_operator(A: Any, complex_: bool) -> Any:
     """A^H of an operator, by whichever name it has one."""
     if hasattr(A, "H"):
         return A.H

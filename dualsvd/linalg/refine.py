@@ -137,7 +137,7 @@ def rayleigh(T: Pair, R: Any, Q: Any) -> Pair:
 def solve_clusters(A: Pair, U: Pair, V: Pair, S: Any) -> tuple[Pair, Pair]:
     """U and V with the columns of every cluster turned to the eigenvectors of herm(U^H A V) there."""
     close = S[..., :-1] - S[..., 1:] <= CLOSE * S[..., :1]
-    for index in np.argwhere(close.any(axis=-1)).tolist() if S.ndim > 1 else [()] * bool(close.any()):
+    for index in np.argwhere(close.any(axis=-1)).tolist():
         i = tuple(index)
         cuts = [0, *(np.flatnonzero(~close[i]) + 1).tolist(), S.shape[-1]]
         for start, stop in itertools.pairwise(cuts):

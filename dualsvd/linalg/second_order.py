@@ -28,10 +28,9 @@ import numpy as np
 from ..errors import MissingRuleError, ShapeError
 from ..rules.registry import missing
 from ..settings import get
-from .degeneracy import Spectrum, groups_of, largest_exponent, scaled, spectrum
+from .degeneracy import Spectrum, groups_of, largest_exponent, scaled, slope_noise, spectrum
 from .factorise import SVDResult, finite_part, spoil, svd_factors
 from .matrices import adjoint, as_matrix, is_plain
-from .ties import direction_noise
 
 
 def svdvals_second(a: Any, da: Any) -> Any:
@@ -74,7 +73,7 @@ def second_of_one(factors: SVDResult, D: Any, at: Spectrum) -> Any:
     M = adjoint(U) @ D @ V
     Sy, Sk = (M + adjoint(M)) / 2, (M - adjoint(M)) / 2
     R, R_right = D @ V - U @ M, adjoint(D) @ U - V @ adjoint(M)
-    noise = direction_noise(D, U)
+    noise = slope_noise(D, U.shape[1])
     result = np.empty_like(S)
     for g in groups_of(at.group):
         if at.null[g.start]:

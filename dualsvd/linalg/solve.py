@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DegenerateError, DTypeError, ShapeError
-from ..rules.elementwise import align
 from ..rules.registry import Rule, as_inexact, implements, primal
+from ..rules.structural import align
 from ..settings import get
 from .degeneracy import spectrum
 from .factorise import finite_part, spoil, svd_factors
@@ -18,7 +18,7 @@ from .matrices import adjoint, as_square, from_triangle, hermitian_part, is_plai
 
 
 class SlogdetResult(NamedTuple):
-    """det = sign * exp(logabsdet)."""
+    """det = sign * exp(logabsdet), all of the shape (...) of the stack."""
 
     sign: Any
     logabsdet: Any
@@ -145,7 +145,8 @@ def slogdet_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
     return (None if c is None else c[..., None, None] * adjoint(slogdet_inverse(operands[0])),)
 
 
-# -- A = L L^H:  dL = L low(L^-1 dA L^-H), low: the lower triangle with half the diagonal
+# -- A = L L^H:  dL = L low(L^-1 dA L^-H),  A_bar = herm(L^-H low(L^H L_bar) L^-1);  low: the lower triangle with half
+#    the diagonal
 
 
 def low(x: Any) -> Any:

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DegenerateError
-from ..rules.elementwise import align
 from ..rules.registry import Rule
+from ..rules.structural import align
 from ..settings import Options, get
 from .degeneracy import largest_exponent, object_to, scaled, spectrum
 from .divided_differences import Family, Kept, Nodes, UserFunction, Weighted, divided_differences

@@ -1,23 +1,6 @@
-"""The singular value decomposition and its derivative in both directions.
+"""The singular value decomposition: its rules, their registration, and what users call.
 
-Notation: A = U diag(S) V^H thin, r = min(m, n); M = U^H dA V, Sy and Sk its Hermitian and skew-Hermitian parts. From
-d(U^H U) = 0, d(V^H V) = 0 and dA = dU S V^H + U dS V^H + U S dV^H, compared entry by entry (Townsend 2016; with complex
-phases Wan and Zhang 2019), and split so that each singularity stands alone and nothing is squared:
-
-    ds_i = Re M_ii                                                                                   (1)
-    a_ij = Sy_ij / (s_j - s_i)  for i != j,   a_ii = 0          singular at ties only                (2)
-    b_ij = Sk_ij / (s_j + s_i)                                  singular at two zeros only           (3)
-    dU = U (a + b) + (dA V - U M) / s                           the last term only where m > n       (4)
-    dV = V (a - b) + (dA^H U - V M^H) / s                       the last term only where n > m       (5)
-
-Gauge: vectors are fixed up to a common phase of u_i and v_i; these tangents have Im(u_i^H du_i + v_i^H dv_i) = 0, the
-least possible motion. The pullback is the transpose of (1)-(5) under <X, Y> = Re tr(X^H Y): with sk(Z) = (Z - Z^H)/2,
-p = sk(U^H U_bar + V^H V_bar), q = sk(U^H U_bar - V^H V_bar),
-
-    G_ij = p_ij / (s_j - s_i) + q_ij / (s_j + s_i) + delta_ij S_bar_i                                 (6)
-    A_bar = U G V^H + ((U_bar - U U^H U_bar) / s) V^H + U ((V_bar - V V^H V_bar) / s)^H                (7)
-
-With full matrices the free part moves by parallel transport: dU_perp = -U ((U_perp^H dA V) / s)^H         (8)
+Notation, and the equations (1)-(8) of the derivatives: see `closed_forms`.
 """
 
 from __future__ import annotations
@@ -29,20 +12,19 @@ import numpy as np
 
 from ..errors import DegenerateError, DTypeError, ShapeError
 from ..outputs import check_outputs, deliver
-from ..rules.registry import Rule, Tracer, as_inexact, implements, need_all_directions, of_dtype, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import Rule, Tracer, as_inexact, implements, of_dtype, primal
 from ..settings import Options, get, resolve
-from .blocks import block_cuts, flat_spectrum
+from .closed_forms import pull_full, pull_thin, push_free, push_full
 from .degeneracy import (
     Spectrum,
     inverse_gaps,
     inverse_sums,
     inverse_values,
-    largest_exponent,
+    largest_part,
     meet_tie,
     out_of_range,
     parted,
-    same_group,
-    scaled,
     spectrum,
     where_tied,
 )
@@ -62,15 +44,12 @@ from .kernel_rules import (
 from .matrices import (
     adjoint,
     as_matrix,
-    diagonal,
     dyads,
-    flat,
     from_triangle,
     is_plain,
     matrix_examples,
     on_tape,
     operand_examples,
-    with_diagonal,
 )
 from .scaling import from_range, in_range
 from .spectral_rule import SPECTRAL
@@ -104,66 +83,8 @@ from .ties import (
     without,
 )
 
-#: U, S, Vh and their cotangents, of which some may be None.
-Factored = tuple[Any, ...]
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Thin factors: equations (1) to (7)
-
-
-def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0."""
-    return push_scaled(U, S, Vh, dA, at) if out_of_range(S) else push_in_range(U, S, Vh, dA, at)
-
-
-def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """The same with S and dA brought to order one by powers of two, which is exact."""
-    e, f = largest_exponent(S[..., None]), largest_exponent(dA)
-    dU, dS, dVh = push_in_range(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
-    return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
-
-
-def push_in_range(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """The same by the kernels, block by block, or at once."""
-    if by_kernels(at, U, Vh, dA):
-        return push_fused(U, S, Vh, dA)[0]
-    found = block_cuts(U, Vh, dA, directions=len(dA)) if np.ndim(dA) == np.ndim(U) + 1 else []
-    return push_blocks(U, S, Vh, dA, at, found) if found else push_products(U, S, Vh, dA, at)
-
-
-def by_kernels(at: Spectrum, U: Any, *others: Any) -> bool:
-    """Whether the kernels take what is left when ties have been seen to, with this spectrum."""
-    return fusible(get(), U, *others) and at.absolute and at.tail is None
-
-
-def push_blocks(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum, found: list[slice]) -> tuple[Any, Any, Any]:
-    """`push_products` block by block."""
-    batch, dtype, N = np.shape(S)[:-1], np.result_type(U, dA), len(dA)
-    dU, dS, dVh = (np.empty((N, *x.shape), t) for x, t in ((U, dtype), (S, S.dtype), (Vh, dtype)))
-    results = flat(dU, batch, 2, 1), flat(dS, batch, 1, 1), flat(dVh, batch, 2, 1)
-    U, S, Vh, dA = flat(U, batch, 2), flat(S, batch, 1), flat(Vh, batch, 2), flat(dA, batch, 2, 1)
-    at = flat_spectrum(at, batch)
-    for cut in found:
-        for x, y in zip(results, push_products(U[cut], S[cut], Vh[cut], dA[:, cut], at.of(cut))):
-            x[:, cut] = y
-    return dU, dS, dVh
-
-
-def push_products(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """(1)-(5) as products of matrices."""
-    m, r = np.shape(U)[-2:]
-    n = np.shape(Vh)[-1]
-    UhD, V = adjoint(U) @ dA, adjoint(Vh)
-    M = UhD @ V
-    half, flipped = M * 0.5, adjoint(M) * 0.5
-    a = (half + flipped) * inverse_gaps(S, at)
-    b = (half - flipped) * inverse_sums(S, at)
-    dU, dVh = U @ (a + b), (b - a) @ Vh
-    if m > r:
-        dU = dU + (dA @ V - U @ M) * inverse_values(S, at)[..., None, :]
-    if n > r:
-        dVh = dVh + (UhD - M @ Vh) * inverse_values(S, at)[..., :, None]
-    return dU, np.real(diagonal(M)).copy(), dVh
+# The rule
 
 
 def plain_thin(y: SVDResult) -> SVDResult:
@@ -175,107 +96,6 @@ def plain_thin(y: SVDResult) -> SVDResult:
 def is_thin(y: Any) -> bool:
     """Whether the factors are without free columns."""
     return y[0].shape[-1] == y[1].shape[-1] == y[2].shape[-2]
-
-
-def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero."""
-    if U_bar is None and Vh_bar is None:
-        fused = by_kernels(at, U, Vh, S_bar)
-        return pull_fused(U, S, Vh, None, S_bar, None)[0] if fused else dyads(U, S_bar, Vh)
-    pull = pull_scaled if out_of_range(S) else pull_in_range
-    return pull(U, S, Vh, U_bar, S_bar, Vh_bar, at)
-
-
-def pull_scaled(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """The same with S brought to order one by a power of two, which is exact. S_bar has the units of A_bar."""
-    e = largest_exponent(S[..., None])
-    U_bar, Vh_bar = (None if bar is None else scaled(bar, -e) for bar in (U_bar, Vh_bar))
-    return pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at)
-
-
-def pull_in_range(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """The same by the kernels, block by block, or at once."""
-    if by_kernels(at, U, Vh, U_bar, S_bar, Vh_bar):
-        return pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)[0]
-    parts = U, S, Vh, U_bar, S_bar, Vh_bar
-    found = block_cuts(U, Vh, S, U_bar, S_bar, Vh_bar)
-    return pull_blocks(parts, at, found) if found else pull_products(parts, at)
-
-
-def pull_blocks(parts: Factored, at: Spectrum, found: list[slice]) -> Any:
-    """`pull_products` block by block."""
-    U, S, Vh = parts[:3]
-    batch = S.shape[:-1]
-    A_bar = np.empty((*U.shape[:-1], Vh.shape[-1]), np.result_type(*(x for x in parts if x is not None)))
-    result, at = flat(A_bar, batch, 2), flat_spectrum(at, batch)
-    stacks = [flat(x, batch, axes) for x, axes in zip(parts, (2, 1, 2, 2, 1, 2))]
-    for cut in found:
-        result[cut] = pull_products(tuple(None if x is None else x[cut] for x in stacks), at.of(cut))
-    return A_bar
-
-
-def pull_products(parts: Factored, at: Spectrum) -> Any:
-    """(6)-(7) as products of matrices."""
-    U, S, Vh, U_bar, S_bar, Vh_bar = parts
-    m, r = np.shape(U)[-2:]
-    n = np.shape(Vh)[-1]
-    PU = None if U_bar is None else adjoint(U) @ U_bar
-    PV = None if Vh_bar is None else Vh @ adjoint(Vh_bar)
-    skU, skV = (0.0 if P is None else (P - adjoint(P)) * 0.5 for P in (PU, PV))
-    G = (skU + skV) * inverse_gaps(S, at) + (skU - skV) * inverse_sums(S, at)
-    if S_bar is not None:
-        G = with_diagonal(G, S_bar)
-    left, right = U @ G, None
-    if U_bar is not None and m > r:
-        left = left + (U_bar - U @ PU) * inverse_values(S, at)[..., None, :]
-    if Vh_bar is not None and n > r:
-        right = (Vh_bar - adjoint(PV) @ Vh) * inverse_values(S, at)[..., :, None]
-    return left @ Vh if right is None else left @ Vh + U @ right
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Full factors: equation (8) and its transpose
-
-
-def push_full(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """(dU, dS, dVh), the free columns by parallel transport (8)."""
-    thin_U, _, thin_Vh, _ = split(U, S, Vh)
-    return push_free(U, S, Vh, push_thin(thin_U, S, thin_Vh, dA, at), dA, at)
-
-
-def push_free(U: Any, S: Any, Vh: Any, thin: tuple[Any, Any, Any], dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """The tangents of thin factors, and beside them those of the free columns, by (8)."""
-    U, U_perp, Vh, Vh_perp = split(U, S, Vh)
-    dU, dS, dVh = thin
-    over_s = inverse_values(S, at)
-    if U_perp is not None:
-        W = (adjoint(U_perp) @ dA @ adjoint(Vh)) * over_s[..., None, :]
-        dU = np.concatenate([dU, -U @ adjoint(W)], axis=-1)
-    if Vh_perp is not None:
-        W = (adjoint(U) @ dA @ adjoint(Vh_perp)) * over_s[..., :, None]
-        dVh = np.concatenate([dVh, -adjoint(W) @ Vh], axis=-2)
-    return dU, dS, dVh
-
-
-def pull_full(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """A_bar, the transpose of `push_full`."""
-    r = np.shape(S)[-1]
-    U, U_perp, Vh, Vh_perp = split(U, S, Vh)
-    thin_U_bar = None if U_bar is None else U_bar[..., :, :r]
-    thin_Vh_bar = None if Vh_bar is None else Vh_bar[..., :r, :]
-    A_bar = pull_thin(U, S, Vh, thin_U_bar, S_bar, thin_Vh_bar, at)
-    over_s = inverse_values(S, at)
-    if U_perp is not None and U_bar is not None:
-        W = (adjoint(U_bar[..., :, r:]) @ U) * over_s[..., None, :]
-        A_bar = A_bar - U_perp @ W @ Vh
-    if Vh_perp is not None and Vh_bar is not None:
-        W = (Vh @ adjoint(Vh_bar[..., r:, :])) * over_s[..., :, None]
-        A_bar = A_bar - U @ W @ Vh_perp
-    return A_bar
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The rule
 
 
 def svd_function(a: Any, *, full_matrices: bool = False, options: Options | None = None) -> SVDResult:
@@ -351,7 +171,7 @@ def svd_push(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any
 
 def push_traced(y: SVDResult, dA: Any, at: Spectrum, options: Options) -> tuple[Any, Any, Any]:
     """`push_full` for factors of any level: where an outer direction has split a tie, the vectors turn as 1 / gap."""
-    first = spectrum(y.S, options) if isinstance(y.S, Tracer) else at
+    first = spectrum(y.S, options, tail_of(y.S, options)) if isinstance(y.S, Tracer) else at
     lost = None if first is at or not np.any(first.degenerate) else parted(first, at)
     if lost is None or not lost.any():
         return push_full(*y, dA, at)
@@ -401,7 +221,7 @@ def svd_pullback_rule(
         check_sloped(factors.S, S_bar, at)
     admit(factors, U_bar, S_bar, Vh_bar, at, options)
     if S_bar is not None and a is not None and np.any(at.degenerate) and on_tape(factors.S):
-        shared = (same_group(at).sum(axis=-1) > 1) | (at.null & (not signed_zeros(factors)))
+        shared = at.shared | (at.null & (not signed_zeros(factors)))
         zero = primal(S_bar).dtype.type(0)
         A_bar = traced_dyads(a, factors.S, np.where(shared, S_bar, zero), at, None, options)
         S_bar = np.where(shared, zero, S_bar)
@@ -536,7 +356,7 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
         total = total + dyads(U, moving, Vh)
         weights = np.where(at.null, primal(weights).dtype.type(0), weights)
     total = total + sum_of_dyads(weights, at, term, factors if of_first_order(a, weights) else None)
-    tied = (same_group(at).sum(axis=-1) > 1) & ~at.null
+    tied = at.shared & ~at.null
     rest = (weights - tie_mean(weights, at)) * tied
     if not vanishes(rest):
         U, _, Vh = SVD(a, options=options)
@@ -550,7 +370,7 @@ def svdvals_jacobian(
     *,
     part: int | None = None,
     out: Any = None,
-    least: bool = False,
+    least: bool | None = None,
     options: Options | None = None,
 ) -> Any:
     """The dyads u_i v_i^H themselves, (..., r) + (..., m, n); at ties of the basis that follows all entries in turn."""
@@ -582,7 +402,7 @@ def svd_jacobian(
     *,
     part: int | None = None,
     out: Any = None,
-    least: bool = False,
+    least: bool | None = None,
     full_matrices: bool = False,
     options: Options | None = None,
 ) -> Any:
@@ -599,11 +419,13 @@ def svd_jacobian(
     if part is None or np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a) or not is_thin(factors):
         return None
     at = spectrum(factors.S, options, tail_of(factors.S, options))
-    if np.any(at.degenerate) or out_of_range(factors.S):
+    if np.any(at.degenerate):
         return None
     U, S, Vh = factors
     if part == 1:
         return graded_dyads(a, S, each_dyad(U, Vh, out), at, options)
+    if out_of_range(S):
+        return None
     shape = (*np.shape(y[part]), *np.shape(a))
     J = np.empty(shape, a.dtype) if out is None else out
     if part == 0:
@@ -670,9 +492,10 @@ def svd(
     Thin by default: U (..., m, r), S (..., r), Vh (..., r, n), r = min(m, n); S descending and >= 0, in the units of a.
     Differentiable in both modes where singular values are distinct and nonzero. Elsewhere forward mode along one
     direction starts from the basis that the direction picks, and is exact for the values and for all that does not
-    depend on a basis within a tie or within zero. How single vectors then turn within it no first derivative tells (it
-    takes the second one of the path): that part is left out. Reverse mode raises GaugeError or DegenerateError unless
-    the cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
+    depend on a basis within a tie or within zero. How single vectors turn within a tie depends on the second derivative
+    of the path; no first derivative can know it, and that part of their tangent is left out. Reverse mode raises
+    GaugeError or DegenerateError unless the cotangent allows an answer. The tangents have the gauge
+    Im(u_i^H du_i + v_i^H dv_i) = 0.
 
     algorithm   "auto" by size; "lapack"; "jacobi": small values, and their derivatives, to high relative accuracy
                 where rows and columns are badly scaled (derivatives in forward mode and as a Jacobian of the values;
@@ -688,8 +511,10 @@ def svd(
 
     None takes what `dualsvd.options` has set.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
-    Source: Townsend 2016, "Differentiating the singular value decomposition"; see the head of this module.
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties and zeros under
+    ties="raise".
+    Source: Townsend 2016, "Differentiating the singular value decomposition"; the equations stand in
+    `linalg/closed_forms.py`.
 
     >>> import numpy as np, dualsvd as ds
     >>> ds.svd(np.array([[0.0, 2.0], [3.0, 0.0]])).S
@@ -703,7 +528,9 @@ def svd(
         check_outputs(out, factor_shapes(a, full_matrices))
         return SVDResult(*deliver(svd_factors(a, chosen, full_matrices, out), out))
     refuse_outputs(out)
-    a, e = in_range(a)
+    e = None
+    if not graded_once(a, chosen) or np.any(largest_part(primal(a)) < 1):  # tiny values have few digits for vectors
+        a, e = in_range(a)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
     return SVDResult(from_range(U, e, 0), from_range(S, e, 1), from_range(Vh, e, 0))
 
@@ -725,8 +552,8 @@ def svdvals(
 
     Options as in `svd`; `out`, for plain a: an array that receives the result.
 
-    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
-    Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
+    Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError; DegenerateError at ties and zeros under
+    ties="raise". Source: Kato 1966, II.2 (ties); Nesterov 2005 (lexicographic derivative).
 
     >>> import numpy as np, dualsvd as ds
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])
@@ -742,10 +569,16 @@ def svdvals(
         return deliver((singular_values(a, chosen, out),), (out,))[0]
     refuse_outputs(out)
     e = None
-    if chosen.algorithm != "jacobi" or not is_plain(a.value):  # first slopes divide by nothing, and graded ones lose
+    if not graded_once(a, chosen):
         a, e = in_range(a)
     S = SVDVALS(a, options=chosen)
     return from_range(S, e, 1)
+
+
+def graded_once(a: Any, options: Options) -> bool:
+    """Whether a traced a stays as it is, of whatever size: the slopes of graded values would lose digits on the way to
+    a safe range, and first derivatives do without one (they scale what they divide by themselves)."""
+    return options.algorithm == "jacobi" and is_plain(a.value)
 
 
 def factor_shapes(a: Any, full_matrices: bool) -> dict[str, tuple[tuple[int, ...], Any]]:

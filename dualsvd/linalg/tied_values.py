@@ -1,8 +1,8 @@
 """Second derivatives of functions of the values alone, where they are tied or null.
 
-G = sum_i w_i u_i v_i^H is the gradient of f(S), w that by the values. Of a smooth f the w of a tie are equal, those of
-null values 0, and the second derivatives of f by the values of one group are a number c and what is the same for all of
-them. So, to first order,
+G = sum_i w_i u_i v_i^H is the gradient of f(S), w that by the values. If f is smooth, that is symmetric in tied values
+and even in null ones, the w of a tie agree, those of null values are 0, and within one group dw_i/ds_j = c delta_ij +
+const. So, to first order,
 
     G = sum_simple w_i u_i v_i^H + sum_ties (w E + c (F - s E)) + c_0 (A - sum_positive s_i u_i v_i^H),              (1)
 
@@ -28,12 +28,12 @@ import numpy as np
 from ..errors import DegenerateError
 from ..rules.registry import Rule, Tracer, of_dtype, primal
 from ..settings import Options
-from .degeneracy import GAUGE, SPLIT, Spectrum, refine_groups, same_group, tolerance, where_tied
+from .degeneracy import GAUGE, Spectrum, refine_groups, same_group, slope_noise, tolerance, where_tied
 from .divided_differences import Family, Kept, Weighted
 from .factorise import SVDResult, Table, recall, remember, svd_factors
 from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
 from .spectral_rule import SPECTRAL
-from .ties import SMOOTH, follow_direction, lost_directions, masked, motions, size_of
+from .ties import SMOOTH, follow_direction, left_on_block, lost_directions, masked, motions, size_of
 
 #: Whether weights that differ within a tie are an error, not to be averaged: where it is asked what they depend on.
 _strict: contextvars.ContextVar[bool] = contextvars.ContextVar("dualsvd.strict_ties", default=False)
@@ -77,14 +77,21 @@ def tie_mean(x: Any, at: Spectrum) -> Any:
 def kinks(weights: Any, at: Spectrum, change: Any = 0.0) -> tuple[Any, Any]:
     """Where plain weights (..., r) differ within their tie, and where those of null values are not 0: f has a kink.
 
-    Beside the largest of them, `change` (..., 1), by which values of that size, rounded themselves, change them, tells
-    what is noise: weights 2 (s - 1) of values that are all 1 are nothing else.
+    Noise is measured against the largest weight plus `change` (..., 1), by how much the weights would move if the
+    values moved by their own size. That counts where weights cancel: 2 (s - 1) at values that are all 1 is nothing but
+    rounding.
     """
     largest = np.max(np.abs(weights), axis=-1, keepdims=True, initial=0.0)
     noise = tolerance(GAUGE, weights.shape[-1], weights.dtype) * (largest + change)
     spread = np.abs(weights - tie_mean(weights, at)) > noise
     same = same_group(at) & ~at.null[..., :, None]
     return (same & spread[..., None, :]).any(axis=-1), at.null & (np.abs(weights) > noise)
+
+
+def agreeing(weights: Any, at: Spectrum, change: Any = 0.0) -> Any:
+    """(..., r): the values of ties whose weights agree, and the null ones whose weights are 0: where f is smooth."""
+    differs, kink = kinks(weights, at, change)
+    return (at.shared & ~at.null & ~differs) | (at.null & ~kink)
 
 
 def change_by(x: Any, a: Any, S: Any) -> Any:
@@ -132,9 +139,7 @@ def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Family], Any], fact
     each dyad is taken times its weight.
     """
     total: Any = 0.0
-    same = same_group(at)
-    alone, first = same.sum(axis=-1) == 1, np.argmax(same, axis=-1) == np.arange(same.shape[-1])
-    simple, zero = alone & ~at.null, primal(weights).dtype.type(0)
+    simple, zero = ~at.shared & ~at.null, primal(weights).dtype.type(0)
     if factors is not None:
         fixed = np.where(simple, primal(weights), zero)
         total = term(Weighted(fixed)) if fixed.any() else total
@@ -142,8 +147,8 @@ def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Family], Any], fact
         total = total if vanishes(rest) else total + dyads(factors.U, rest, factors.Vh)
         simple = np.zeros_like(simple)
     mean = tie_mean(weights, at)
-    for which, mask, w in (("simple", simple, weights), ("tie", first & ~alone & ~at.null, mean)):
-        for i in range(same.shape[-1]):
+    for which, mask, w in (("simple", simple, weights), ("tie", first_of_ties(at), mean)):
+        for i in range(mask.shape[-1]):
             if np.any(mask[..., i]) and not vanishes(w[..., i]):
                 total = total + w[..., i, None, None] * term(Kept("one", which, k=i))
     return total
@@ -175,13 +180,13 @@ def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
     numbers q without any relation), c q comes back. Another, without cancellation, tells what is noise.
     """
     plain, top, same = primal(weights), size_of(primal(y), -1), same_group(at)
-    dtype, ties = plain.dtype, (same.sum(axis=-1) > 1) & ~at.null
+    dtype = plain.dtype
     numbers = (0.5 + 0.618034 * np.arange(plain.size) % 1).reshape(plain.shape).astype(dtype)  # neighbours lie apart
     with no_averages():
-        other = pulled_to(y, weights, numbers * (ties | at.null))[0]
+        other = pulled_to(y, weights, numbers * (at.shared | at.null))[0]
         slope = 0.0 if other is None else size_of(primal(other), -1)
-        differs, kink = kinks(plain, at, slope * top)
-        q = np.where((ties & ~differs) | (at.null & ~kink), numbers - tie_mean(numbers, at), dtype.type(0))
+        smooth = agreeing(plain, at, slope * top)
+        q = np.where(smooth, numbers - tie_mean(numbers, at), dtype.type(0))
         back, elsewhere = pulled_to(y, weights, q)
     if back is None:
         return None if elsewhere else np.zeros_like(plain)
@@ -222,11 +227,9 @@ def curvature_along(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
 def quotient(ds: Any, dw: Any, dA: Any, S: Any, weights: Any, at: Spectrum) -> Any:
     """c (..., r) from plain tangents of values and weights along dA (N, ..., m, n), or None."""
     same, (r, dtype), top, norm = same_group(at), (S.shape[-1], S.dtype), size_of(S, -1), size_of(dA, (0, -2, -1))
-    differs, kink = kinks(weights, at, per_norm(size_of(dw, (0, -1)), dA, top))
-    asked = ((same.sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
-    ds, dw = (np.where(asked, x - tie_mean(x, at), dtype.type(0)) for x in (ds, dw))
-    m, n = dA.shape[-2:]
-    ds = np.where(np.abs(ds) > tolerance(SPLIT, r, dtype) * norm * (m * n) ** 0.5, ds, dtype.type(0))
+    smooth = agreeing(weights, at, per_norm(size_of(dw, (0, -1)), dA, top))
+    ds, dw = (np.where(smooth, x - tie_mean(x, at), dtype.type(0)) for x in (ds, dw))
+    ds = np.where(np.abs(ds) > np.max(slope_noise(dA, r), axis=0, initial=0.0)[..., None], ds, dtype.type(0))
     along, size = (group_sum(np.sum(x, axis=0), same) for x in (dw * ds, ds * ds))
     c = along / (size + (size == 0))
     scale = size_of(dw, (0, -1)) + size_of(weights, -1) * norm / np.where(top > 0, top, 1)
@@ -277,10 +280,15 @@ def apart(a: Any, S: Any, c: Any, at: Spectrum, term: Callable[[Family], Any]) -
     return total
 
 
+def first_of_ties(at: Spectrum) -> Any:
+    """(..., r): whether a value is the first of a tie."""
+    first = np.argmax(same_group(at), axis=-1) == np.arange(at.group.shape[-1])
+    return first & at.shared & ~at.null
+
+
 def firsts(at: Spectrum) -> list[int]:
     """The numbers of the values that are the first of a tie in some matrix."""
-    same = same_group(at)
-    first = (np.argmax(same, axis=-1) == np.arange(same.shape[-1])) & (same.sum(axis=-1) > 1) & ~at.null
+    first = first_of_ties(at)
     return np.flatnonzero(first.any(axis=tuple(range(first.ndim - 1)))).tolist()
 
 
@@ -328,11 +336,9 @@ def deviation_pullback(
         raise DegenerateError(NO_THIRD)
     U, _, Vh = follow_direction(factors, y_bar[None], at)
     M = adjoint(U) @ y_bar[None] @ adjoint(Vh)
-    differs, kink = kinks(weights, at)
-    asked = ((same_group(at).sum(axis=-1) > 1) & ~differs & ~at.null) | (at.null & ~kink)
     mu = np.real(diagonal(M))
-    noise = tolerance(SPLIT, mu.shape[-1], mu.dtype) * size_of(M, (0, -2, -1)) * mu.shape[-1]
-    if np.any(asked & (np.abs(mu - tie_mean(mu, at)) > noise)):
+    noise = np.max(slope_noise(M, mu.shape[-1]), axis=0, initial=0.0)[..., None]
+    if np.any(agreeing(weights, at) & (np.abs(mu - tie_mean(mu, at)) > noise)):
         raise DegenerateError(
             f"a second derivative by reverse mode, put together from its parts, does not know how the gradient at "
             f"{where_tied(factors.S, at)} depends on values that are repeated or zero; go forward over reverse, take "
@@ -374,7 +380,7 @@ def slopes_on_tape(mu: Any, at: Spectrum) -> Any:
         return mu
     plain = primal(mu)
     left = refine_groups(at, plain, size_of(plain, (0, -1)) * plain.shape[-1])
-    lost = (same_group(left).sum(axis=-1) > 1) | at.null
+    lost = left.shared | at.null
     return SLOPES(mu, lost=lost) if lost.any() else mu
 
 
@@ -440,8 +446,7 @@ def left_along(factors: SVDResult, dA: Any, at: Spectrum) -> tuple[Spectrum, str
     message = lost_directions(factors, dA, at)
     if message is not None:
         return at, message
-    M = adjoint(factors.U) @ dA @ adjoint(factors.Vh)
-    return refine_groups(at, np.real(diagonal(M)), size_of(M, (0, -2, -1)) * M.shape[-1]), None
+    return left_on_block(at, adjoint(factors.U) @ dA @ adjoint(factors.Vh)), None
 
 
 def check_slopes(mu_bar: Any, factors: SVDResult, at: Spectrum, left: Spectrum, change: Any) -> None:

@@ -24,12 +24,14 @@ from ..rules.registry import Tracer, primal
 from ..settings import Options
 from .degeneracy import (
     SPLIT,
+    UNEQUAL,
     Spectrum,
     groups_of,
     largest_exponent,
     refine_groups,
     same_group,
     scaled,
+    slope_noise,
     spectrum,
     tolerance,
     where_tied,
@@ -63,7 +65,7 @@ def follow(U: Any, V: Any, directions: Any, start: int = 0) -> tuple[Any, Any]:
         M = np.conj(U.T) @ (D @ V)
         mu, Q = np.linalg.eigh((M + np.conj(M.T)) / 2)
         mu, Q = mu[::-1], Q[:, ::-1]
-        cuts = np.flatnonzero(mu[:-1] - mu[1:] > direction_noise(D, U))
+        cuts = np.flatnonzero(mu[:-1] - mu[1:] > slope_noise(D, k))
         if len(cuts):
             U, V = U @ Q, V @ Q
             bounds = [0, *(cuts + 1).tolist(), k]
@@ -86,7 +88,7 @@ def follow_null(U: Any, V: Any, U_other: Any, V_other: Any, directions: Any) -> 
         B = B - taken @ (np.conj(taken.T) @ B)
         B = B - taken @ (np.conj(taken.T) @ B)  # twice is enough (Parlett): orthogonal to working accuracy
         X, tau, Yh = np.linalg.svd(B, full_matrices=False)
-        noise = direction_noise(D, U)
+        noise = slope_noise(D, U.shape[1])
         bounds = [0, *(np.flatnonzero((tau[:-1] - tau[1:] > noise) | (tau[1:] <= noise)) + 1).tolist(), len(tau)]
         Y = np.conj(Yh.T)
         grown = int(np.sum(tau > noise))
@@ -115,11 +117,6 @@ def orthogonal_to(taken: Any, X: Any) -> Any:
     return Q * (diagonal / np.abs(diagonal))
 
 
-def direction_noise(D: Any, U: Any) -> float:
-    """Below this, eigenvalues of a block of the direction D are equal."""
-    return tolerance(SPLIT, U.shape[1], D.real.dtype) * float(np.max(np.abs(D), initial=0.0)) * D.size**0.5
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The directions of a whole Jacobian
 
@@ -139,7 +136,7 @@ class UnitDirections:
     def next(self, start: int, left: Any, right: Any) -> int | None:
         """The first from `start` on that turns something between U and V with rows of these sizes: |U_k| |V_l|."""
         sizes = np.multiply.outer(right, left) if self.flipped else np.multiply.outer(left, right)
-        noise = tolerance(SPLIT, 1, self.dtype) * sizes.size**0.5  # at most `direction_noise`
+        noise = tolerance(SPLIT, 1, self.dtype) * sizes.size**0.5  # at most `slope_noise`
         telling = sizes.ravel()[start:] > noise
         return start + int(np.argmax(telling)) if telling.any() else None
 
@@ -186,7 +183,7 @@ def in_adapted_basis(U: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any]:
     U, Vh = U.copy(), Vh.copy()
     if not isinstance(dA, UnitDirections):
         dA = np.broadcast_to(dA, dA.shape[:1] + U.shape[:-1] + Vh.shape[-1:])
-    for index in np.argwhere(at.degenerate).tolist() if U.ndim > 2 else [()]:
+    for index in np.argwhere(at.degenerate).tolist():
         i = tuple(index)
         directions = dA if isinstance(dA, UnitDirections) else dA[(slice(None), *i)]
         U[i], Vh[i] = adapt(U[i], Vh[i], at.of(i), directions)
@@ -260,8 +257,7 @@ def left_null(y: SVDResult, U: Any, Vh: Any, dA: Any, at: Spectrum) -> Spectrum 
     mode; None where no such level traces null values."""
     if not np.any(at.null) or not hasattr(y.S, "partials"):
         return None
-    M = adjoint(U) @ dA @ adjoint(Vh)
-    still = refine_groups(at, np.real(diagonal(M)), size_of(M, (0, -2, -1)) * M.shape[-1])
+    still = left_on_block(at, adjoint(U) @ dA @ adjoint(Vh))
     if is_plain(y.S.value):
         return still
     if np.any(still.null):
@@ -321,7 +317,7 @@ def second_turn(M: Any, at: Spectrum) -> Any:
     if not hasattr(M, "partials"):
         return None
     plain = primal(M)
-    left = refine_groups(at, np.real(diagonal(plain)), size_of(plain, (0, -2, -1)) * plain.shape[-1])
+    left = left_on_block(at, plain)
     if not np.any(left.tied):
         return None
     turn = np.broadcast_to(np.eye(plain.shape[-1], dtype=plain.dtype), plain.shape[1:]).copy()
@@ -332,6 +328,12 @@ def second_turn(M: Any, at: Spectrum) -> Any:
             if not left.null[i][g.start]:
                 turn[i][:, g] = follow(turn[i][:, g], turn[i][:, g], moves[(slice(None), *i)])[0]
     return turn
+
+
+def left_on_block(at: Spectrum, M: Any) -> Spectrum:
+    """What is still tied or null along directions with the plain M (N, ..., r, r) = U^H D V, in a basis that follows
+    them."""
+    return refine_groups(at, np.real(diagonal(M)), size_of(M, (0, -2, -1)) * M.shape[-1])
 
 
 def size_of(x: Any, axes: Any) -> Any:
@@ -365,8 +367,8 @@ def left_by_outer(at: Spectrum, *factors: Any) -> Spectrum:
     while isinstance(factors[0], Tracer) and np.any(at.degenerate):
         if hasattr(factors[0], "partials"):
             moves, top = primal(factors[0].partials), size_of(primal(factors[0]), -1)
-            turning = [size_of(primal(x.partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "partials")]
-            at = refine_groups(at, moves, size_of(moves, (0, -1)) + sum(turning) * top)
+            vector_motions = [size_of(primal(x.partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "partials")]
+            at = refine_groups(at, moves, size_of(moves, (0, -1)) + sum(vector_motions) * top)
         factors = tuple(x.value if isinstance(x, Tracer) else x for x in factors)
     return at
 
@@ -452,9 +454,7 @@ def unresolved(M: Any, rest: Any, at: Spectrum, noise: Any) -> Any:
 def other_slopes(dS: Any, given: Any, dA: Any) -> Any:
     """(N, ..., r): where the slopes of values in two bases differ."""
     dS, given, dA = primal(dS), primal(given), primal(dA)
-    m, n = dA.shape[-2:]
-    size = np.max(np.abs(dA), axis=(-2, -1), initial=0.0)[..., None] * (m * n) ** 0.5
-    return np.abs(dS - given) > tolerance(2 * SPLIT, min(m, n), dS.dtype) * size
+    return np.abs(dS - given) > slope_noise(dA, min(dA.shape[-2:]), UNEQUAL)[..., None]
 
 
 def outside(U: Any, Vh: Any, dA: Any, M: Any) -> Any:
@@ -481,7 +481,7 @@ def turning(y: SVDResult, dA: Any, at: Spectrum) -> Any:
     U, _, Vh, _ = split(*y)
     if on_tape(dA):
         tall_or_wide = np.shape(U)[-2] != np.shape(Vh)[-1]
-        return (same_group(at).sum(axis=-1) > 1) | (at.null & tall_or_wide)
+        return at.shared | (at.null & tall_or_wide)
     M, lost = adjoint(U) @ dA @ adjoint(Vh), np.zeros(np.shape(y.S), dtype=bool)
     rest, level = outside(U, Vh, dA, M), M
     while isinstance(level, Tracer):
@@ -496,10 +496,12 @@ def turning(y: SVDResult, dA: Any, at: Spectrum) -> Any:
 
 def turning_noise(dA: Any, ddA: Any, dU: Any, dVh: Any) -> Any:
     """(..., 1, 1): what counts as nothing in U^H dA V when its factors move so."""
-    m, n = dA.shape[-2:]
+    r = min(dA.shape[-2:])
     turn = sum(size_of(x, (0, -2, -1)) for x in (dU, dVh) if x is not None)
-    size = turn * size_of(dA, (0, -2, -1)) + (0 if ddA is None else size_of(ddA, (0, 1, -2, -1)))
-    return tolerance(2 * SPLIT, min(m, n), dA.real.dtype) * (m * n) ** 0.5 * size[..., None]
+    noise = turn * np.max(slope_noise(dA, r, UNEQUAL), axis=0, initial=0.0)[..., None]
+    if ddA is not None:
+        noise = noise + np.max(slope_noise(ddA, r, UNEQUAL), axis=(0, 1), initial=0.0)[..., None]
+    return noise[..., None]
 
 
 #: what to take in place of the vectors, in messages
@@ -518,11 +520,9 @@ def lost_directions(y: SVDResult, dA: Any, at: Spectrum) -> str | None:
     """What to say if some direction asks for a part of the tangents of the vectors that does not exist."""
     U, S, Vh, dA = (primal(x) for x in (*y, dA))
     U, _, Vh, _ = split(U, S, Vh)
-    m, r = U.shape[-2:]
-    n = Vh.shape[-1]
     M = adjoint(U) @ dA @ adjoint(Vh)
-    size = np.max(np.abs(dA), axis=(-2, -1), keepdims=True, initial=0.0) * (m * n) ** 0.5
-    if not unresolved(M, outside(U, Vh, dA, M), at, tolerance(2 * SPLIT, r, S.dtype) * size).any():
+    noise = slope_noise(dA, U.shape[-1], UNEQUAL)[..., None, None]
+    if not unresolved(M, outside(U, Vh, dA, M), at, noise).any():
         return None
     followed = unfollowed("singular vectors", where_tied(S, at), len(dA))
     return f"{followed}, or use {SMOOTH}, or svdvals for the values"

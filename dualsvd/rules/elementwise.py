@@ -24,16 +24,7 @@ from .registry import (
     refuse_objects,
     refuse_second,
 )
-from .structural import finish
-
-
-def align(tangent: Any, ndim: int) -> Any:
-    """A tangent whose operand has fewer axes than the result, with axes of length one after its directions."""
-    missing = ndim - tangent.ndim + 1
-    if missing <= 0:
-        return tangent
-    shape = np.shape(tangent)
-    return np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
+from .structural import align, finish
 
 
 def times(slope: Any, tangent: Any, own: bool) -> Any:
@@ -61,9 +52,9 @@ def plus(dy: Any, term: Any, own: bool) -> Any:
 
 
 class OnePass:
-    """What costs memory and nothing else, by kernels that go through it once: the value and the tangents of a product,
-    or of a quotient, of contiguous arrays of real numbers that have one shape and one type. None for all other
-    operands, and where something is not finite: NumPy has warnings to give."""
+    """A product or quotient of large contiguous real arrays of one shape and type: value and tangents by a kernel that
+    reads memory once. Returns None for other operands, and where something is not finite, so that NumPy gives its
+    warnings."""
 
     __slots__ = ("kernels", "name")
 

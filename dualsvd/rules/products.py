@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .elementwise import align, conjugate
+from .elementwise import conjugate
 from .registry import Operands, Rule, implements, primal
-from .structural import finish, operand
+from .structural import align, finish, operand
 
 # ---------------------------------------------------------------------------------------------------------------------
 # matmul

@@ -45,19 +45,16 @@ def restore(y: Any, ndim: int, axes: Axes, keepdims: bool) -> Any:
     return np.reshape(y, shape)
 
 
-def _reduction_examples(positive: bool = False, scalars: bool = True) -> Any:
-    def examples(rng: np.random.Generator) -> Any:
-        x = rng.standard_normal((2, 3, 4))
-        for axes, keepdims in (((-1,), False), ((-3,), True), ((-3, -1), False), ((-3, -2, -1), False), ((), False)):
-            yield (x,), {"axis": axes, "keepdims": keepdims}
-        yield (np.float32(x[0]),), {"axis": (-2,), "keepdims": False}
-        yield (x[0, ::-1, ::2],), {"axis": (-2,), "keepdims": False}
-        yield (np.broadcast_to(x[0, 0], (2, 4)),), {"axis": (-1,), "keepdims": False}
-        yield (x[0] + 1j * x[1],), {"axis": (-1,), "keepdims": True}
-        yield (x[0, 0, 0],), {"axis": (), "keepdims": False}
-        yield (x[:, :0],), {"axis": (-1,), "keepdims": False}
-
-    return examples
+def _reduction_examples(rng: np.random.Generator) -> Any:
+    x = rng.standard_normal((2, 3, 4))
+    for axes, keepdims in (((-1,), False), ((-3,), True), ((-3, -1), False), ((-3, -2, -1), False), ((), False)):
+        yield (x,), {"axis": axes, "keepdims": keepdims}
+    yield (np.float32(x[0]),), {"axis": (-2,), "keepdims": False}
+    yield (x[0, ::-1, ::2],), {"axis": (-2,), "keepdims": False}
+    yield (np.broadcast_to(x[0, 0], (2, 4)),), {"axis": (-1,), "keepdims": False}
+    yield (x[0] + 1j * x[1],), {"axis": (-1,), "keepdims": True}
+    yield (x[0, 0, 0],), {"axis": (), "keepdims": False}
+    yield (x[:, :0],), {"axis": (-1,), "keepdims": False}
 
 
 def _scan_examples(rng: np.random.Generator) -> Any:
@@ -84,7 +81,7 @@ def _from_the_end(x: Any, axis: int) -> Any:
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
 
 
-total = linear("sum", np.sum, _pull_sum, _reduction_examples())
+total = linear("sum", np.sum, _pull_sum, _reduction_examples)
 running_total = linear("cumsum", np.cumsum, lambda y_bar, x, axis: _from_the_end(y_bar, axis), _scan_examples)
 
 
@@ -189,7 +186,7 @@ def _with_zeros(examples: Any) -> Any:
     return more
 
 
-product = Rule("prod", np.prod, _push_prod, _pull_prod, _with_zeros(_reduction_examples()))
+product = Rule("prod", np.prod, _push_prod, _pull_prod, _with_zeros(_reduction_examples))
 running_product = Rule("cumprod", np.cumprod, _push_cumprod, _pull_cumprod, _with_zeros(_scan_examples))
 
 
@@ -252,7 +249,7 @@ def _extreme(name: str, function: Any) -> Rule:
         (x,) = operands
         return (_shares(y, x, axis, keepdims) * restore(y_bar, np.ndim(x), axis, keepdims),)
 
-    return Rule(name, function, pushforward, pullback, _nonempty(_reduction_examples()))
+    return Rule(name, function, pushforward, pullback, _nonempty(_reduction_examples))
 
 
 def _nonempty(examples: Any) -> Any:

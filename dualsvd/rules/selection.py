@@ -9,9 +9,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..errors import MissingRuleError
-from .elementwise import align
-from .registry import Operands, Rule, Tracer, implements, missing, primal, write_out
-from .structural import add_up, finish, get_item, operand, piece_along, rearranging, set_item
+from .registry import Operands, Rule, Tracer, as_operand, implements, missing, primal, write_out
+from .structural import add_up, align, finish, get_item, operand, piece_along, rearranging, set_item
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Joining and splitting
@@ -205,7 +204,7 @@ where = Rule(
 def _np_where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     if x is None:
         return np.where(primal(condition))
-    condition = np.asarray(primal(condition), dtype=bool)
+    condition, x, y = np.asarray(primal(condition), dtype=bool), as_operand(x), as_operand(y)
     if not isinstance(x, Tracer) and not isinstance(y, Tracer):
         return np.where(condition, x, y)
     return where(x, y, condition=condition)
@@ -225,7 +224,7 @@ def _np_tril(m: Any, k: int = 0) -> Any:
 def _np_select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     result = default
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        result = np.where(condition, choice, result)
+        result = np.where(condition, as_operand(choice), result)
     return result
 
 

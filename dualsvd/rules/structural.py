@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..dual import Dual
 from ..errors import DTypeError
-from .registry import Operands, Rule, Tracer, implements, linear, primal, topmost, write_out
+from .registry import Operands, Rule, Tracer, as_operand, implements, linear, primal, topmost, write_out
 
 
 def piece_along(axis: int, piece: Any) -> tuple[Any, ...]:
@@ -32,8 +32,18 @@ def in_dtype(x: Any, dtype: Any) -> Any:
 
 
 def operand(x: Any) -> Any:
-    """A member of a list of arrays: traced as it is, anything else an array."""
+    """An argument of a NumPy function: traced as it is, anything else an array, and a list with traced numbers too."""
+    x = as_operand(x)
     return x if isinstance(x, (Tracer, Dual)) else np.asarray(x)
+
+
+def align(tangent: Any, ndim: int) -> Any:
+    """A tangent whose operand has fewer axes than the result, with axes of length one after its directions."""
+    missing = ndim - tangent.ndim + 1
+    if missing <= 0:
+        return tangent
+    shape = np.shape(tangent)
+    return np.reshape(tangent, shape[:1] + (1,) * missing + shape[1:])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -133,11 +143,9 @@ def _write_examples(rng: np.random.Generator) -> Any:
 
 def in_slot(v: Any, ndim: int) -> Any:
     """A tangent of what is written, its axes in line with those of the slot of `ndim` axes."""
-    shape = np.shape(v)
-    own = len(shape) - 1
-    if own < ndim:
-        return np.reshape(v, shape[:1] + (1,) * (ndim - own) + shape[1:])
-    return np.reshape(v, shape[:1] + shape[1 + own - ndim :]) if own > ndim else v
+    v = align(v, ndim)
+    shape, extra = np.shape(v), np.ndim(v) - 1 - ndim
+    return np.reshape(v, shape[:1] + shape[1 + extra :]) if extra else v
 
 
 def _winners(index: Any, shape: tuple[int, ...]) -> Any:

@@ -34,7 +34,8 @@ from ..errors import (
 from ..linalg.degeneracy import SPLIT, TIE, meet_tie, spectrum, tolerance
 from ..linalg.lanczos import DENSE, Leading, dense_leading, krylov
 from ..linalg.operators import Array, Operator
-from ..rules.registry import Operands, Rule, Tracer, as_inexact, need_all_directions, primal
+from ..rules.levels import need_all_directions
+from ..rules.registry import Operands, Rule, Tracer, as_inexact, primal
 from ..settings import Options
 
 #: entries of the largest matrix of a convolution that is formed: 32 MiB of float64

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError, in_one_line
 from ..reverse import Tape
-from ..rules.registry import level
+from ..rules.levels import level
 from ..settings import options
 from ..transforms import jvp, vjp
 from .differences import Slopes, is_smooth, slopes
