@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
-from dualsvd.kernels import cpu
+from dualsvd.kernels import cpu, derivatives
+from dualsvd.kernels.jacobi import tie_tolerance
+from dualsvd.kernels.protocol import Buffer
+from dualsvd.linalg.degeneracy import inverse_gaps, inverse_sums, inverse_values, spectrum
+from dualsvd.settings import get
 
 DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
 SHAPES = pytest.mark.parametrize("m, n", [(1, 1), (1, 4), (4, 1), (2, 2), (5, 3), (3, 5), (4, 4), (7, 7)], ids=str)
@@ -77,6 +81,31 @@ def test_adjoint_identity(m, n, dtype):
         only = [bar if i == k else None for i, bar in enumerate(bars)]
         got = inner([cpu.svd_pullback(U, S, Vh, *only)[0]], [da[0]])
         assert abs(got - inner([bars[k]], [tangents[k]])) <= 100 * cases.eps(dtype) * size
+
+
+TIE = tie_tolerance(cases.eps("float64"), 4)  # of four values, the largest of which is 1
+
+SPECTRA = {
+    "apart": (1.0, 0.5, 0.25, 0.125),
+    "tied": (1.0, 1.0, 0.5, 0.25),
+    "a zero": (1.0, 0.5, 0.25, 0.0),
+    "a value just above the tie": (1.0, 0.5, 0.25, 1.5 * TIE),
+    "two zeros": (1.0, 0.5, 0.0, 0.0),
+    "two values of noise whose sum is above the tie": (1.0, 0.5, 0.8 * TIE, 0.7 * TIE),
+    "three of them, one tie": (1.0, TIE, 0.6 * TIE, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_coefficients_are_those_of_the_rules(name):
+    S = np.array(SPECTRA[name])
+    F, at = Buffer([0.0] * 16), spectrum(S, get())
+    derivatives.coefficients(Buffer(S.tolist()), F, 4)
+    got = np.array([F[k] for k in range(16)]).reshape(4, 4)  # F[j * 4 + i] in row j
+    # both quotients are one here, times the other factor: two roundings more than by a division each
+    np.testing.assert_allclose(np.triu(got.T, 1), np.triu(inverse_gaps(S, at), 1), rtol=4 * cases.eps("float64"))
+    sums = np.tril(inverse_sums(S, at), -1) + np.diag(inverse_values(S, at)) / 2
+    np.testing.assert_allclose(np.tril(got.T), sums, rtol=4 * cases.eps("float64"))
 
 
 @DTYPES
