@@ -238,9 +238,8 @@ def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int 
 def _tied(S: np.ndarray) -> np.ndarray:
     """Which matrices have a tie or a zero, as `dual_svd.tie_groups` sees them."""
     tolerance = S.dtype.type(tie_tolerance(float(np.finfo(S.dtype).eps), S.shape[1]))
-    least = S[:, :1] * tolerance
-    zero = S[:, -1:] <= least
-    return np.any(zero, axis=1) | np.any(S[:, :-1] - S[:, 1:] <= np.maximum(least, S[:, :-1] * tolerance), axis=1)
+    tie = S[:, :1] * tolerance
+    return np.any(S[:, :-1] - S[:, 1:] <= tie, axis=1) | (S[:, -1] <= tie[:, 0])
 
 
 def _adapt(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, threads: int) -> np.ndarray:
