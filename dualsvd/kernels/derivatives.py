@@ -14,9 +14,9 @@ sk(Z) = (Z - Z^H)/2,
     A_bar = (U G + (U_bar - U U^H U_bar) / s) V^H.
 
 (Townsend 2016; Wan and Zhang 2019 for complex phases; here split into 1/(s_j - s_i) and 1/(s_j + s_i), so that nothing
-is squared.) The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. The quotients that are singular count as 0,
-as in `linalg.degeneracy`: the caller sees to it that the basis follows the direction there, or that the cotangent does
-not ask. A value below the tie is noise, so it counts as zero, and the sum of two such values does too.
+is squared.) The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Singular quotients count as 0, as in
+`linalg.degeneracy`: the caller sees to it that the basis follows the direction there, or that the cotangent does not
+ask. A value below the tie is noise and counts as zero, and so does the sum of two such values.
 
 Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjugate transpose, with U and V exchanged.
 """

@@ -85,11 +85,9 @@ def plain(kind, real, memory, m, n, vectors):
     largest, finite = jacobi.extent(reals_of(kind, real, memory, 0, m, n), m * n * components(kind))
     f, g, over_g, over_f = raising(largest, jacobi.headroom(np.finfo(memory.dtype).eps))
     jacobi.raise_lanes(A, finite, f, g, m * n)
-    if vectors:
-        identity(V, n)
-        jacobi.svd(A, V, S, info, m, n, jacobi.MAX_SWEEPS)
-    else:
-        jacobi.svdvals(A, S, info, m, n, jacobi.MAX_SWEEPS)
+    k = n if vectors else 0
+    identity(V, k)
+    jacobi.svd(A, V, S, info, m, k, n, jacobi.MAX_SWEEPS)
     for p in range(n):
         S[p] = S[p] * over_g * over_f
     verdict = 0 if any_true(finite) else NONFINITE

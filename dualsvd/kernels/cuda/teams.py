@@ -228,7 +228,7 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
                 alpha, beta = alpha * dp, beta * dq
                 active = jacobi.changes(alpha, beta, g, dp, dq, tol2, least)
                 if any_true(active):
-                    change, swap, right, left, _, _, dp, dq = jacobi.solve(
+                    change, swap, right, left, _, _, dp, dq = jacobi.pair_rotation(
                         alpha, beta, g, dp, dq, active, tol2, floor, least
                     )
                     moved, before = moved or (any_true(change) and not later), before or (any_true(change) and later)
