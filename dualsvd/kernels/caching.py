@@ -60,6 +60,19 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+@functools.cache
+def compiled_for(kernel: Any, dtype: Any, axes: tuple[int, ...], numbers: tuple[type, ...] = ()) -> tuple[Any, Any]:
+    """The kind that a kernel takes, and its entry point for arrays of dtype with so many axes each and numbers after
+    them. Numba's dispatcher would take some microseconds to find it, and Numba's types, if they were the key, one or
+    two to compare."""
+    from numba import from_dtype, typeof, types
+
+    from .buffers import Kind
+
+    kind, arrays = Kind(dtype, (1,)), (types.Array(from_dtype(dtype), n, "C") for n in axes)
+    return kind, kernel.compile((kind.numba_type, *arrays, *(typeof(number()) for number in numbers)))
+
+
 def _cache_of(function: Callable[..., Any]) -> Any:
     """Numba's cache of a function, written by one process at a time.
 

@@ -53,6 +53,10 @@ CHUNKS = (1, 4)
 #: a thread some 20 us.
 GRAIN = 1 << 16
 
+#: An SVD by way of a QR factorisation, and each direction carried through the sweeps, counts for so many plain ones. It
+#: takes 3 to 70 times as long, by size: when to wake a second thread is a question of the order of magnitude.
+COSTLY = 10
+
 #: U, S, Vh, or their tangents.
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -136,7 +140,7 @@ def _by_lanes(
     else:
         told[...] = 0
     if out is not None:
-        _empty(results, out, 0)
+        _hand_over(results, out, 0)
         results = out
     elif len(full) > batch:
         results = tuple(x[:batch] for x in results)
@@ -166,7 +170,7 @@ def svd_accurate(
     results, anything = factors(x), False
     told = np.zeros((2, len(a)), results[1].dtype)
     if results[1].size:
-        arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], 10 * _work(*a.shape[1:])
+        arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], COSTLY * _work(*a.shape[1:])
         kind, _, *leaves = _row_kinds(x.dtype)
         kinds = kind, *leaves, *_leaf_kinds(x.dtype, FRONT)[:2]  # and of packs of them, a tile a lane
         anything = _run("preconditioned", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
@@ -222,7 +226,7 @@ def _sweeps(a: np.ndarray, da: np.ndarray, results: Any, turns: np.ndarray | Non
     told = np.zeros((2, len(a)), results[1].dtype)
     arrays = [_reals(x) for x in (a, da, a[:0] if turns is None else turns, *results, told)]
     arguments = (*a.shape[1:], len(a), len(da), turns is not None, *arrays)
-    kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+    kinds, work = _dual_kinds(a.dtype, len(da)), COSTLY * len(da) * _work(*a.shape[1:])
     return Info(told, not _run("sweeps", kinds, arguments, len(a), work, 1, threads, limit))
 
 
@@ -231,7 +235,7 @@ def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int 
     precision only. Those of zeros, and those far below their values, stay as they are."""
     if dS.size:
         sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(y) for y in (a, da, dS)]
-        kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+        kinds, work = _dual_kinds(a.dtype, len(da)), COSTLY * len(da) * _work(*a.shape[1:])
         _run("graded_slopes", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
 
 
@@ -276,7 +280,7 @@ def svd_pushforward(
         arguments = (*_sizes(*da.shape[2:], lanes), len(given[0]), len(da), *(_reals(x) for x in (*given, *taken)))
         kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
         left_out = _run("pushforward", kinds, arguments, len(given[0]), work, lanes, threads)
-        _empty(taken, results, 1)
+        _hand_over(taken, results, 1)
     return results, not left_out
 
 
@@ -291,7 +295,7 @@ def svd_slopes(
         arguments = (*_sizes(*da.shape[2:], lanes), len(given[0]), len(da), *(_reals(x) for x in (*given, taken)))
         kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
         left_out = _run("slopes", kinds, arguments, len(given[0]), work, lanes, threads)
-        _empty([taken], [dS], 1)
+        _hand_over([taken], [dS], 1)
     return dS, not left_out
 
 
@@ -320,7 +324,7 @@ def svd_pullback(
         kinds, arguments = _leaf_kinds(U.dtype, lanes), (*_sizes(*sizes, lanes), *map(_reals, arrays))
         left_out = _run(kernel, kinds, arguments, len(arrays[0]), _work(*sizes), lanes, threads)
         if arrays[-1] is not a_bar:
-            _empty(arrays[-1:], [a_bar], 0)
+            _hand_over(arrays[-1:], [a_bar], 0)
     return a_bar, not left_out
 
 
@@ -373,8 +377,8 @@ def _filled(x: np.ndarray, lanes: int, axis: int = 0) -> np.ndarray:
     return np.take(x, np.minimum(np.arange(lanes), count - 1), axis=axis)
 
 
-def _empty(taken: Any, results: Any, axis: int) -> None:
-    """Bring results that went elsewhere to where they belong."""
+def _hand_over(taken: Any, results: Any, axis: int) -> None:
+    """Copy results that went elsewhere to where they belong."""
     for x, y in zip(results, taken):
         if x is not y:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]

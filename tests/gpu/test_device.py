@@ -222,12 +222,13 @@ def test_ties_speak_as_on_the_cpu(device):
 
 @pytest.mark.parametrize("size", [4, 8])  # a thread's matrix and a team's
 def test_noise_below_the_tie_counts_as_zero(size, device):
-    """The cotangent of a projector on the vectors of zeros: their sum, 3 ties, is no number to divide by."""
+    """The cotangent of a projector on the vectors of two zeros: their sum is above the tie, and yet nothing to divide
+    by. Eight matrices, for in some of them what it would divide is exactly zero."""
     rng, S = np.random.default_rng(0), np.linspace(2.0, 1.0, size)
     S[-2:] = np.array([1.6, 1.4]) * 8 * size * np.finfo(float).eps  # of a tie of 2
-    U, V = (np.linalg.qr(rng.standard_normal((size, size)))[0] for _ in range(2))
-    a, C = ((U * S) @ V.T)[None], rng.standard_normal((size, size))
-    C += C.T
+    U, V = (np.linalg.qr(rng.standard_normal((8, size, size)))[0] for _ in range(2))
+    a, C = (U * S) @ V.swapaxes(1, 2), rng.standard_normal((8, size, size))
+    C += C.swapaxes(1, 2)
     with ds.options(ties="subspace"):
         y = ds.cuda.svd(a)
         U_bar = np.zeros_like(a)
