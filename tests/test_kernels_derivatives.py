@@ -108,6 +108,24 @@ def test_coefficients_are_those_of_the_rules(name):
     np.testing.assert_allclose(np.tril(got.T), sums, rtol=4 * cases.eps("float64"))
 
 
+@pytest.mark.parametrize("n", [4, 8])
+def test_noise_below_the_tie_counts_as_zero_in_batches_too(n):
+    """The cotangent of a projector on the vectors of two zeros: their sum is above the tie, and yet nothing to divide
+    by. Eight matrices, for in some of them what it would divide is exactly zero."""
+    S = np.linspace(2.0, 1.0, n)
+    S[-2:] = 1.6 * tie_tolerance(cases.eps("float64"), n), 1.4 * tie_tolerance(cases.eps("float64"), n)
+    a = np.stack([cases.spectrum(n, n, S, seed=k) for k in range(8)])
+    C = cases.normal(8, n, n, seed=9)
+    with ds.options(ties="subspace"):
+        U, S, Vh = ds.linalg.svd(a)
+        U_bar = np.zeros_like(a)
+        U_bar[..., -2:] = (C + C.swapaxes(1, 2)) @ U[..., -2:]
+        together = ds.linalg.svd_pullback(U, S, Vh, U_bar, None, None)
+        alone = [ds.linalg.svd_pullback(*x, None, None) for x in zip(U, S, Vh, U_bar)]
+    # rounding, over gaps between values that are 1 / n at least
+    np.testing.assert_allclose(together, alone, rtol=0, atol=100 * n * cases.eps("float64") * np.abs(C).max())
+
+
 @DTYPES
 @SHAPES
 def test_slopes_are_those_of_the_whole(m, n, dtype):
