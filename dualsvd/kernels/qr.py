@@ -352,11 +352,15 @@ def seed(A, B, columns, m, n):
 
 
 def seed_direction(A, unit, D, c0, rows, columns, exponent, m, n):
-    """Add the direction D 2^-exponent, raised and sorted as `seed` is, to the partial that `unit` has."""
+    """Add the direction D 2^-exponent, raised and sorted as `seed` is, to the partial that `unit` has.
+
+    Its zeros stay zero: the column of the matrix may be raised by more than any number is.
+    """
     for j in range(n):
         for i in range(m):
-            x = shift(D[columns[j] * m + rows[i]], c0[columns[j]] - exponent)
-            A[j * m + i] = A[j * m + i] + unit * x
+            x = D[columns[j] * m + rows[i]]
+            if exponent_of(x) != NOTHING:
+                A[j * m + i] = A[j * m + i] + unit * shift(x, c0[columns[j]] - exponent)
 
 
 # ---- out of the triangle
