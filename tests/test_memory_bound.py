@@ -138,6 +138,19 @@ def test_without_a_compiler_numpy_does_it() -> None:
     assert done.stdout.split() == ["80000.0", "80.0", "27.0", "300.0"], done.stderr
 
 
+@pytest.mark.parametrize(
+    "call",
+    ["ds.svd(np.eye(3), algorithm='jacobi')", "svd_small(np.eye(2))", "svdvals_small(np.eye(2))"],
+)
+def test_what_needs_a_compiler_says_so(call: str) -> None:
+    code = "import numpy as np, dualsvd as ds; from dualsvd.kernels import svd_small, svdvals_small"
+    code += f"\ntry: {call}\nexcept ds.BackendError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
+    )
+    assert "unset that variable" in done.stdout, done.stderr
+
+
 def test_what_lapack_does_alone_loads_no_compiler() -> None:
     code = "import sys, numpy as np, dualsvd as ds; a = np.random.default_rng(0).standard_normal((31, 40))"
     code += "; ds.jacobian(ds.svdvals, a); ds.jacobian(lambda x: ds.svdvals(x, algorithm='lapack'), np.eye(33))"

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..errors import BackendError
+
 _PACKAGE = Path(__file__).parent.parent
 _RULES = ("dual.py", "elementary.py", "kernels/*.py", "kernels/arrays/*.py")
 
@@ -43,6 +45,15 @@ def compiles() -> bool:
     from numba import config
 
     return not getattr(config, "DISABLE_JIT")  # noqa: B009, numba sets it as it runs
+
+
+def need_compiler() -> None:
+    """BackendError where Numba is told not to compile."""
+    if not compiles():
+        raise BackendError(
+            "kernels are compiled by Numba, and NUMBA_DISABLE_JIT tells it not to: unset that variable, or do without "
+            "svd_small, algorithm='jacobi' and tangents='sweeps'"
+        )
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -83,21 +94,21 @@ def _cache_of(function: Callable[..., Any]) -> Any:
 
     class Cache(FunctionCache):
         def save_overload(self, sig: Any, data: Any) -> None:
-            self._impl.locator.ensure_cache_path()
-            with _alone(Path(self.cache_path) / "dualsvd.lock"):
-                super().save_overload(sig, data)
+            with contextlib.suppress(OSError):  # a full disk, a directory that others own: compiled again next time
+                self._impl.locator.ensure_cache_path()
+                with _alone(Path(self.cache_path) / "dualsvd.lock"):
+                    super().save_overload(sig, data)
 
     return Cache(function)
 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock on that file; where the system has none (Windows), go on without."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the lock on that file; where there is none to be had (on Windows, on some file systems, or the file is
+    another user's), go on without."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
         yield

@@ -29,7 +29,7 @@ from ..errors import ConvergenceError, DegenerateError, DTypeError, NonFiniteErr
 from . import derivatives, dual_svd, jacobi
 from .arrays import DualArrayType, allocator, element_type, from_source
 from .buffers import Kind, buffer, components, leaf_kind, order_of
-from .caching import jit
+from .caching import jit, need_compiler
 from .number_types import DualType, precision, real_type
 from .protocol import any_true, conj, eps_of, like, raising
 from .scalars import refusal
@@ -62,16 +62,19 @@ def svd_small(A: Any) -> Any:
     array([[ 0., -1.],
            [ 1.,  0.]])
     """
+    need_compiler()
     return _svd_small(A)
 
 
 def svdvals_small(A: Any) -> Any:
     """The singular values of one matrix, descending; see `svd_small`."""
+    need_compiler()
     return _svdvals_small(A)
 
 
 def jacobi_svd_inplace(A: Any, V: Any, S: Any) -> None:
     """A = U S V^H for A (m, n), m >= n: A becomes U, V (n, n) and S (n,) are filled; see `svd_small`."""
+    need_compiler()
     _jacobi_svd_inplace(A, V, S)
 
 
