@@ -10,14 +10,18 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .caching import need_compiler
 from .jacobi import MAX_SWEEPS, tie_tolerance
 from .memory import keep_freed_memory
 from .verdicts import FAR, NONFINITE, UNCONVERGED, VERDICT
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 64
@@ -469,14 +473,25 @@ def _run(kernel: str, kinds: Any, arguments: Any, batch: int, work: int, lanes: 
     if parts == 1:
         return bool(entry(*kinds, *arguments, 0, batch, *limit))
     cuts = [min(packs * i // parts * lanes, batch) for i in range(parts + 1)]
-    others = [_pool(threads).submit(entry, *kinds, *arguments, *cut, *limit) for cut in itertools.pairwise(cuts[1:])]
+    others = [_begin(threads, entry, *kinds, *arguments, *cut, *limit) for cut in itertools.pairwise(cuts[1:])]
     anything = entry(*kinds, *arguments, 0, cuts[1], *limit)
-    return any([anything, *(other.result() for other in others)])
+    return any([anything, *(finish() for finish in others)])
+
+
+def _begin(threads: int, entry: Any, *arguments: Any) -> Callable[[], Any]:
+    """Give a part to another thread; what is returned waits for its result. Where the interpreter is shutting down its
+    threads take no more work, and the part is left for then."""
+    try:
+        return _pool(threads).submit(entry, *arguments).result
+    except RuntimeError:
+        return functools.partial(entry, *arguments)
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that wait for work; a forked child has none, and makes its own."""
+    from concurrent.futures import ThreadPoolExecutor  # not while the interpreter is shutting down
+
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="dualsvd")
 
 
@@ -495,6 +510,7 @@ def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
     if entry is None:
         from . import accurate, compiled
 
+        need_compiler()
         keep_freed_memory()
         signature = tuple(map(_type, (*kinds, *arguments, 0, 0, *limit)))
         dispatcher = getattr(compiled, kernel, None) or getattr(accurate, kernel)
