@@ -10,8 +10,8 @@ below; every other function follows by the chain rule from its row in `elementar
 Comparisons look at the primal only, so that a program takes the same path with and without derivatives.
 
 The parts may be real, complex or duals of another level. Levels of nested derivatives are told apart by their
-`tag`, an integer that grows with every new level: of two numbers the one with the higher tag is the outer wrapper,
-and the other one is a constant for it. Duals of one tag nested by hand are ordered by their depth.
+`tag`, an integer that grows with every new level: of two numbers the one with the higher tag belongs to the inner
+derivative and wraps the other, a constant for it. Duals of one tag nested by hand are ordered by their depth.
 
 The same rules are run at code-generation time on operands that stand for compiled values (`Staged`), see
 `kernels.staging`.
@@ -75,7 +75,12 @@ class Dual:
     """A value with its partial derivatives.
 
     Parameters: `value`, a real or complex number or a Dual; `partials`, one derivative a direction, of the same kind;
-    `tag`, the derivative level.
+    `tag`, the derivative level, which the transforms set: leave it 0.
+
+    Works in plain Python, in `numba.njit` and in `numba.cuda` kernels. Comparisons and truth look at the value.
+
+    Raises TagError for parts that belong to a running derivative; arithmetic raises ShapeError for different numbers of
+    partials, MissingRuleError for float(x) and functions without a rule.
 
     >>> x = Dual(3.0, (1.0, 0.0))
     >>> y = Dual(2.0, (0.0, 1.0))
@@ -283,10 +288,11 @@ class Dual:
             return NotImplemented
         function = _OF_UFUNC.get(ufunc) or _beside_numpy(ufunc)
         if function is None or method != "__call__" or kwargs:
-            raise MissingRuleError(
-                f"{_called(ufunc)}{'' if method == '__call__' else '.' + method} with arguments "
-                f"{sorted(kwargs)} has no rule for a Dual number; known are {', '.join(sorted(_UFUNCS))}"
-            )
+            name = _called(ufunc) if method == "__call__" else f"{_called(ufunc)}.{method}"
+            given = f" with {', '.join(sorted(kwargs))}" if kwargs else ""
+            known = f"; known are {', '.join(sorted(_UFUNCS))}" if function is None else ""
+            without = "; call it without" if kwargs and function is not None else ""
+            raise MissingRuleError(f"{name}{given} has no rule for a Dual number{known or without}")
         arrays = [x for x in inputs if isinstance(x, np.ndarray) and x.ndim]
         if not arrays:
             return function(*(x[()] if isinstance(x, np.ndarray) else x for x in inputs))
@@ -302,6 +308,11 @@ class Dual:
         if rule is None:
             raise MissingRuleError(f"np.{function.__name__} has no rule for a Dual number; a DualArray may have one")
         return rule(*args, **kwargs)
+
+
+@functools.cache
+def _typing() -> Any:
+    return importlib.import_module("dualsvd.kernels.boxing").type_of
 
 
 def _beside_numpy(ufunc: Any) -> Callable[..., Any] | None:
@@ -507,11 +518,6 @@ def absolute(x: Any) -> Any:
     return Dual(y, [real(direction * p) for p in x.partials], x.tag)
 
 
-@functools.cache
-def _typing() -> Any:
-    return importlib.import_module("dualsvd.kernels.boxing").type_of
-
-
 functions["absolute"] = absolute
 _IN_SLOPES = functions | {"where": where, "power": _of_duals(TABLE["power"], slope=True)}
 _SLOPES = {name: compile_row(row, _IN_SLOPES) for name, row in TABLE.items()}
@@ -526,6 +532,15 @@ def clip(x: Any, a_min: Any, a_max: Any) -> Any:
     """np.clip: the nearest number between the bounds, of which one may be None."""
     x = x if a_min is None else functions["maximum"](x, a_min)
     return x if a_max is None else functions["minimum"](x, a_max)
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    return clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
+def _angle(z: Any, deg: bool = False) -> Any:
+    phase = functions["arctan2"](imag(z), real(z))
+    return functions["degrees"](phase) if deg else phase
 
 
 def _of_primals(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -569,14 +584,14 @@ _OF_UFUNC: dict[Any, Callable[..., Any]] = {
 
 _ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: where,
-    np.clip: lambda x, a_min=None, a_max=None: clip(x, a_min, a_max),
+    np.clip: _clip,
     np.sinc: functions["sinc"],
     np.real: real,
     np.imag: imag,
     np.ndim: lambda a: 0,
     np.shape: lambda a: (),
     np.zeros_like: _zero,
-    np.angle: lambda z: functions["arctan2"](imag(z), real(z)),
+    np.angle: _angle,
 }
 
 # NumPy's ufuncs over arrays of objects, as the CUDA simulator makes them, call a method of that name on each element.

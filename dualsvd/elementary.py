@@ -38,7 +38,7 @@ class Row:
     intervals: tuple[Interval, ...]
     complex: bool = False  # holomorphic: the same expressions hold for complex arguments
     math: str | None = None  # the name in the module `math`, where there is one
-    aliases: tuple[str, ...] = ()  # other names of the same ufunc, SciPy's included
+    aliases: tuple[str, ...] = ()  # other functions with the same derivative, SciPy's included
 
     @property
     def arity(self) -> int:
@@ -61,8 +61,6 @@ def _unary(name: str, partial: str, interval: Interval, *, aliases: tuple[str, .
 def _binary(name: str, by_a: str, by_b: str, a: Interval, b: Interval, **known: Any) -> Row:
     return Row(name, (by_a, by_b), (a, b), **known)
 
-
-# On the cut of a complex function the sign of a zero tells the side, and 1 + x loses that of -0.0, which x - -1 keeps.
 
 # t = pi x; the quotient loses eps/x near 0, so the series -t/3 (1 - t^2/10 (1 - t^2/28 (1 - t^2/54 (1 - t^2/88))))
 # serves |x| < 0.1, where its next term is below 1e-16.
@@ -107,6 +105,8 @@ _ROWS = (
     _unary("log1p", "1/(1 + x)", UNIT, complex=True, math="log1p"),
     _binary("logaddexp", "exp(a - y)", "exp(b - y)", ANY, ANY),
     _binary("logaddexp2", "exp2(a - y)", "exp2(b - y)", ANY, ANY),
+    # 1 - x and 1 + x are written (-x - -1) and (x - -1): on the cut of a complex function the sign of a zero tells the
+    # side, and 1 + x loses that of -0.0
     # trigonometric
     _unary("sin", "cos(x)", ANY, complex=True, math="sin"),
     _unary("cos", "-sin(x)", ANY, complex=True, math="cos"),
@@ -133,7 +133,7 @@ _ROWS = (
     _unary("arcsinh", "1/sqrt(x*x - -1)", ANY, complex=True, math="asinh", aliases=("asinh",)),
     _unary("arccosh", "1/(sqrt(x - 1)*sqrt(x - -1))", ABOVE_ONE, complex=True, math="acosh", aliases=("acosh",)),
     _unary("arctanh", "1/((1 - x)*(1 + x))", UNIT, complex=True, math="atanh", aliases=("atanh",)),
-    # special functions that `math` has and NumPy has not
+    # special functions that NumPy has not; `math` has all but polygamma
     _unary("erf", "2/sqrt(pi)*exp(-x*x)", ANY, math="erf"),
     _unary("erfc", "-2/sqrt(pi)*exp(-x*x)", ANY, math="erfc"),
     _unary("gamma", "y*polygamma(0, x)", POSITIVE, math="gamma"),
@@ -248,7 +248,7 @@ def lgamma(x: float) -> float:
 
 
 def _over_arrays(function: Callable[..., float], name: str) -> Any:
-    """A scalar function of `math` over arrays: NumPy has no ufunc of it."""
+    """A scalar function over arrays: NumPy has no ufunc of it."""
     ufunc = np.frompyfunc(function, TABLE[name].arity, 1)
 
     def over_arrays(*arguments: Any) -> Any:

@@ -77,6 +77,8 @@ def resolve(**settings: Any) -> Options:
 def options(**settings: Any) -> Iterator[Options]:
     """Change settings for a block; nested blocks add up, threads and coroutines each see their own.
 
+    The first named is the default; refine=0, threads=None, max_bytes=2**28.
+
     algorithm   who computes the primal: "auto" (by size), "jacobi" (high relative accuracy), "lapack"
     tangents    how forward mode differentiates an SVD: "closed-form" rules, or "sweeps" (through every rotation: a
                 proof of the rules for well-scaled matrices; of badly scaled ones algorithm="jacobi" keeps the digits of
@@ -92,7 +94,7 @@ def options(**settings: Any) -> Iterator[Options]:
     refine      steps of refinement in double-double arithmetic near ties: 0, 1, 2
     nonfinite   "raise" NonFiniteError, or "propagate" NaN for that matrix of a batch
     threads     threads for batches; None: as many as there are cores that the process may use
-    max_bytes   memory that the tangents carried at one time may take
+    max_bytes   memory that the tangents carried at one time may take, in bytes
 
     Raises ValueError for a setting that does not exist or a value that it does not take.
 

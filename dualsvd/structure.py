@@ -18,7 +18,7 @@ def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
     >>> rebuild("abc")
     {'W': 'a', 'layers': ['b', ('c',)]}
     """
-    if isinstance(tree, dict):  # by key, in whatever order they were entered
+    if isinstance(tree, dict):  # sorted by key: the order of entry does not matter
         keys = sorted(tree, key=repr)
 
         def fill(parts: list[Any]) -> Any:

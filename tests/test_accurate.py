@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
+import dualsvd as ds
 from dualsvd.kernels import cpu, householder, jacobi
 from dualsvd.kernels.protocol import Buffer, like, real
 
@@ -140,6 +141,16 @@ def test_values_of_graded_matrices_are_right_relative_to_themselves(m, n, digits
         expected = [float(x) for x in mpmath.svd_r(mpmath.matrix(a.tolist()), compute_uv=False)]
     S = cpu.svd_accurate(a[None])[1][0]
     np.testing.assert_allclose(S, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("across", [160, 180, 200])
+def test_directions_have_zeros_where_columns_are_raised_beyond_the_range(across):
+    """A column of 1e-180 beside one of 1e180 is raised by more than any number is; the slopes are those of A^T."""
+    a, d = np.array([[1.0, 2.0], [3.0, 1.0]]) * [10.0**across, 10.0**-across], np.array([[1.0, 0.0], [0.0, 0.0]])
+    with ds.options(algorithm="jacobi"):
+        slopes, transposed = (ds.jvp(ds.svdvals, (x,), (y,))[1] for x, y in ((a, d), (a.T, d.T)))
+    np.testing.assert_allclose(slopes, transposed, rtol=1e-13)
+    np.testing.assert_allclose(slopes[0], 1 / np.sqrt(10), rtol=1e-13)
 
 
 @pytest.mark.parametrize("m, n, rank", [(20, 20, 3), (40, 30, 17), (30, 64, 29), (64, 64, 1)], ids=lambda k: str(k))

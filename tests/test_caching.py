@@ -8,6 +8,8 @@ import sys
 import textwrap
 import time
 
+import pytest
+
 PROCESSES = 6
 
 MODULE = """
@@ -56,3 +58,35 @@ def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
     expected = [float(k * (k + 1)) for k in range(PROCESSES)]
     assert run(time.time() + 4) == [f"{x} 0" for x in expected]
     assert run(0.0) == [f"{x} 1" for x in expected]
+
+
+#: what may stand in the way of a lock, or of a file in the cache
+OBSTACLES = {
+    "no locks on this file system": """
+        import fcntl
+        def flock(*arguments): raise OSError(38, "Function not implemented")
+        fcntl.flock = flock
+    """,
+    "the lock belongs to another user": """
+        import pathlib
+        def open_it(self, *arguments): raise PermissionError(13, "Permission denied")
+        pathlib.Path.open = open_it
+    """,
+    "a full disk": """
+        from numba.core.caching import IndexDataCacheFile
+        def save(*arguments): raise OSError(28, "No space left on device")
+        IndexDataCacheFile._save_data = save
+    """,
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_what_cannot_be_kept_is_compiled_all_the_same(tmp_path, obstacle):
+    (tmp_path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+    }
+    code = textwrap.dedent(OBSTACLES[obstacle]) + "\nfrom a_kernel import kernel; print(kernel((1.0, 2.0)))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["3.0"], done.stderr

@@ -753,7 +753,7 @@ def test_bench_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 #: what users call, on shapes that warming up did not see; kernels that were compiled for it are counted
 AFTER_WARMUP = """
 import numpy as np, dualsvd as ds
-from dualsvd.kernels import accurate, banded, compiled, memory_bound
+from dualsvd.kernels import accurate, banded, compiled, krylov, memory_bound
 rng = np.random.default_rng(0)
 for shape in (20, 2, 2), (20, 3, 3), (20, 4, 4), (20, 6, 4), (5, 14, 17), (6, 6), (33, 34):
     for dtype in DTYPES:
@@ -772,7 +772,7 @@ for shape in (20, 30, 40), (20, 70, 90):
     for dtype in DTYPES:
         ds.svdvals(rng.standard_normal(shape).astype(dtype))
 ds.gradient(ds.opnorm, rng.standard_normal((300, 400)))
-modules = accurate, banded, compiled, memory_bound
+modules = accurate, banded, compiled, krylov, memory_bound
 kernels = [k for module in modules for k in vars(module).values() if hasattr(k, "stats")]
 print(sum(sum(k.stats.cache_hits.values()) for k in kernels), sum(sum(k.stats.cache_misses.values()) for k in kernels))
 """

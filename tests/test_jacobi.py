@@ -51,7 +51,7 @@ def python_svd(a):
     b, k = scaled(a)
     A = columns(b)
     V, S, info = identity(n, A[0]), Buffer.zeros(n, 1.0), Buffer.zeros(2, 1.0)
-    jacobi.svd(A, V, S, info, m, n, jacobi.MAX_SWEEPS)
+    jacobi.svd(A, V, S, info, m, n, n, jacobi.MAX_SWEEPS)
     return matrix(A, m, n), np.ldexp(np.array(list(S)), -k), matrix(V, n, n), info[0]
 
 

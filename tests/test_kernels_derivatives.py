@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
-from dualsvd.kernels import cpu
+from dualsvd.kernels import cpu, derivatives
+from dualsvd.kernels.jacobi import tie_tolerance
+from dualsvd.kernels.protocol import Buffer
+from dualsvd.linalg.degeneracy import inverse_gaps, inverse_sums, inverse_values, spectrum
+from dualsvd.settings import get
 
 DTYPES = pytest.mark.parametrize("dtype", cases.DTYPES)
 SHAPES = pytest.mark.parametrize("m, n", [(1, 1), (1, 4), (4, 1), (2, 2), (5, 3), (3, 5), (4, 4), (7, 7)], ids=str)
@@ -77,6 +81,49 @@ def test_adjoint_identity(m, n, dtype):
         only = [bar if i == k else None for i, bar in enumerate(bars)]
         got = inner([cpu.svd_pullback(U, S, Vh, *only)[0]], [da[0]])
         assert abs(got - inner([bars[k]], [tangents[k]])) <= 100 * cases.eps(dtype) * size
+
+
+TIE = tie_tolerance(cases.eps("float64"), 4)  # of four values, the largest of which is 1
+
+SPECTRA = {
+    "apart": (1.0, 0.5, 0.25, 0.125),
+    "tied": (1.0, 1.0, 0.5, 0.25),
+    "a zero": (1.0, 0.5, 0.25, 0.0),
+    "a value just above the tie": (1.0, 0.5, 0.25, 1.5 * TIE),
+    "two zeros": (1.0, 0.5, 0.0, 0.0),
+    "two values of noise whose sum is above the tie": (1.0, 0.5, 0.8 * TIE, 0.7 * TIE),
+    "three of them, one tie": (1.0, TIE, 0.6 * TIE, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_coefficients_are_those_of_the_rules(name):
+    S = np.array(SPECTRA[name])
+    F, at = Buffer([0.0] * 16), spectrum(S, get())
+    derivatives.coefficients(Buffer(S.tolist()), F, 4)
+    got = np.array([F[k] for k in range(16)]).reshape(4, 4)  # F[j * 4 + i] in row j
+    # both quotients are one here, times the other factor: two roundings more than by a division each
+    np.testing.assert_allclose(np.triu(got.T, 1), np.triu(inverse_gaps(S, at), 1), rtol=4 * cases.eps("float64"))
+    sums = np.tril(inverse_sums(S, at), -1) + np.diag(inverse_values(S, at)) / 2
+    np.testing.assert_allclose(np.tril(got.T), sums, rtol=4 * cases.eps("float64"))
+
+
+@pytest.mark.parametrize("n", [4, 8])
+def test_noise_below_the_tie_counts_as_zero_in_batches_too(n):
+    """The cotangent of a projector on the vectors of two zeros: their sum is above the tie, and yet nothing to divide
+    by. Eight matrices, for in some of them what it would divide is exactly zero."""
+    S = np.linspace(2.0, 1.0, n)
+    S[-2:] = 1.6 * tie_tolerance(cases.eps("float64"), n), 1.4 * tie_tolerance(cases.eps("float64"), n)
+    a = np.stack([cases.spectrum(n, n, S, seed=k) for k in range(8)])
+    C = cases.normal(8, n, n, seed=9)
+    with ds.options(ties="subspace"):
+        U, S, Vh = ds.linalg.svd(a)
+        U_bar = np.zeros_like(a)
+        U_bar[..., -2:] = (C + C.swapaxes(1, 2)) @ U[..., -2:]
+        together = ds.linalg.svd_pullback(U, S, Vh, U_bar, None, None)
+        alone = [ds.linalg.svd_pullback(*x, None, None) for x in zip(U, S, Vh, U_bar)]
+    # rounding, over gaps between values that are 1 / n at least
+    np.testing.assert_allclose(together, alone, rtol=0, atol=100 * n * cases.eps("float64") * np.abs(C).max())
 
 
 @DTYPES

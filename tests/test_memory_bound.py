@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
-from dualsvd.kernels import memory_bound
+from dualsvd.kernels import caching, krylov, memory_bound
 from dualsvd.linalg.kernel_rules import MANY
 from dualsvd.rules import elementwise
 from dualsvd.spectral import top_singular_triplet
@@ -138,6 +138,19 @@ def test_without_a_compiler_numpy_does_it() -> None:
     assert done.stdout.split() == ["80000.0", "80.0", "27.0", "300.0"], done.stderr
 
 
+@pytest.mark.parametrize(
+    "call",
+    ["ds.svd(np.eye(3), algorithm='jacobi')", "svd_small(np.eye(2))", "svdvals_small(np.eye(2))"],
+)
+def test_what_needs_a_compiler_says_so(call: str) -> None:
+    code = "import numpy as np, dualsvd as ds; from dualsvd.kernels import svd_small, svdvals_small"
+    code += f"\ntry: {call}\nexcept ds.BackendError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
+    )
+    assert "unset that variable" in done.stdout, done.stderr
+
+
 def test_what_lapack_does_alone_loads_no_compiler() -> None:
     code = "import sys, numpy as np, dualsvd as ds; a = np.random.default_rng(0).standard_normal((31, 40))"
     code += "; ds.jacobian(ds.svdvals, a); ds.jacobian(lambda x: ds.svdvals(x, algorithm='lapack'), np.eye(33))"
@@ -152,7 +165,7 @@ def test_two_vectors_at_a_time_are_multiplied_as_one_by_one(rows: int, columns: 
     """V X^T X to some roundings."""
     X, V = rng.standard_normal((rows, columns)), rng.standard_normal((2, columns))
     exact = (V.astype(np.longdouble) @ X.T.astype(np.longdouble)) @ X
-    error = np.abs(memory_bound.gram_of_two(X, V) - exact).max()
+    error = np.abs(krylov.gram_of_two(X, V) - exact).max()
     assert error <= np.finfo(float).eps * np.sqrt(rows + columns) * np.linalg.norm(X) ** 2 * np.linalg.norm(V)
 
 
@@ -165,7 +178,7 @@ def test_a_basis_is_extended_by_two_rows(size: int, within: float, rng: np.rando
     V[:size] = np.linalg.qr(rng.standard_normal((n, size)))[0].T
     W += within * rng.standard_normal((2, size)) @ V[:size]
     given, beta = W.copy(), np.zeros((2, 2))
-    H, done = memory_bound.extend_basis(W, V, size, beta, 2.0, 0.1)
+    H, done = krylov.extend_basis(W, V, size, beta, 2.0, 0.1)
     assert done and beta[1, 0] == 0
     np.testing.assert_allclose(V @ V.T, np.eye(size + 2), atol=4e-15)
     np.testing.assert_allclose(H @ V[:size] + beta.T @ V[size:], given, atol=1e-14 * np.abs(given).max())
@@ -178,7 +191,7 @@ def test_a_basis_is_not_extended_by_rows_that_depend_on_each_other(second: float
     V[:size] = np.linalg.qr(rng.standard_normal((n, size)))[0].T
     W[1] = second * W[0] + (second % 1) * W[1]
     given = W.copy()
-    H, done = memory_bound.extend_basis(W, V, size, beta, 2.0, 0.1)
+    H, done = krylov.extend_basis(W, V, size, beta, 2.0, 0.1)
     assert not done
     np.testing.assert_allclose(W + H @ V[:size], given, atol=1e-14)
 
@@ -190,10 +203,10 @@ def test_the_spectral_norm_with_kernels_and_without(
 ) -> None:
     a = np.asarray(rng.standard_normal(shape), order=order)
     s, (u, v) = np.linalg.norm(a, 2), top_singular_triplet(a)[1:3]
-    called, multiply = [], memory_bound.gram_of_two
-    monkeypatch.setattr(memory_bound, "gram_of_two", lambda *args: called.append(args) or multiply(*args))
+    called, multiply = [], krylov.gram_of_two
+    monkeypatch.setattr(krylov, "gram_of_two", lambda *args: called.append(args) or multiply(*args))
     assert abs(ds.opnorm(a) - s) <= 1e-14 * s and len(called) > 5
-    monkeypatch.setattr(memory_bound, "compiles", lambda: False)
+    monkeypatch.setattr(caching, "compiles", lambda: False)
     called.clear()
     without = top_singular_triplet(a)
     assert not called

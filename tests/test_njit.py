@@ -1173,3 +1173,26 @@ def test_the_type_of_an_array_is_found_once():
     x = normal(3)
     assert arrays.array_type(x) is arrays.array_type(x) is x.numba_type
     assert boxing.type_of(X2) is boxing.type_of(Dual(3.0, (0.0, 1.0)))
+
+
+def test_parts_that_were_replaced_are_seen():
+    """Strides, the number of directions, and whether memory may be written to are parts of the type."""
+
+    @njit
+    def twice(x):
+        return x * 2
+
+    @njit
+    def write(x):
+        x[0] = 5.0
+
+    d = DualArray(np.ones(3), np.ones((2, 3)))
+    twice(d)
+    d.value = np.arange(6.0)[::2]
+    np.testing.assert_array_equal(twice(d).value, [0, 4, 8])
+    d.value, d.partials = np.ones(3), np.full((1, 3), 3.0)
+    np.testing.assert_array_equal(twice(d).partials, [[6, 6, 6]])
+    write(d)
+    d.value.flags.writeable = False
+    with pytest.raises(DTypeError, match="read-only"):
+        write(d)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import cases
 import numpy as np
 import pytest
@@ -147,3 +151,20 @@ def test_what_is_fetched_ahead_changes_no_bit(rng):
             np.testing.assert_array_equal(x[half], y)
         near = cpu.svd_pullback(*(x[half] for x in (*factors, *bars)))[0]
         np.testing.assert_array_equal(a_bar[half], near)
+
+
+@pytest.mark.parametrize("batch", [50, 200_000], ids=["one thread", "both"])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_threads_that_outlive_the_main_one_go_on(batch, warm):
+    """Python's pools take no work by then; NumPy's SVD and Numba's functions work."""
+    code = f"""
+        import threading, numpy as np, dualsvd as ds
+        def work():
+            threading.main_thread().join()
+            with ds.options(threads=2):
+                print(ds.svdvals(np.ones(({batch}, 3, 3))).sum().round(6))
+        {"ds.svdvals(np.ones((9, 3, 3)))" if warm else ""}
+        threading.Thread(target=work).start()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.stdout.split() == [f"{3.0 * batch}"], done.stderr

@@ -8,7 +8,7 @@
     buffers, lanes                        numbers of any kind in memory; packs from matrices and back
     texts, caching                        the texts made known to Numba; code on disk that notices edited rules
     transfer, compiled, accurate          the kernels, and how matrices come to them and leave
-    memory_bound, banded                  products, dyads and Krylov steps in one pass; the top of a band matrix
+    memory_bound, krylov, banded          products and dyads in one pass; Krylov steps; the top of a band matrix
     verdicts                              what a kernel tells of a matrix
     cpu, memory                           batches over threads; freed memory kept
     cuda                                  the same texts by threads and teams of threads of a device

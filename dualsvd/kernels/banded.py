@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .caching import jit
-from .memory_bound import dot, entry_of
+from .caching import compiled_for, jit
+from .krylov import dot
 from .texts import called
 
 #: Halvings of what lies between a Rayleigh quotient and the largest sum of a row, before the vector is iterated. What
@@ -153,13 +153,13 @@ def top_pair(T: np.ndarray, b: int, guess: np.ndarray, both: bool) -> tuple[floa
     smaller number, and the vector of the first. Not `both`: the first value twice, and perhaps a mixture of the vectors
     of values next to it. NaN where they are not found."""
     v, w = guess.copy(), np.empty(len(guess) if both else 0)
-    kind, entry = entry_of(top, T.dtype, (2, 1, 1), (int,))
+    kind, entry = compiled_for(top, T.dtype, (2, 1, 1), (int,))
     first, second = entry(kind, T, v, w, b)
     return first, second, v
 
 
 def rows_of_resolvent(T: np.ndarray, b: int, x: float) -> np.ndarray:
     """The first b rows of (x - T)^-1."""
-    Z, (kind, entry) = np.empty((b, len(T))), entry_of(resolvent, T.dtype, (2, 2), (int, float))
+    Z, (kind, entry) = np.empty((b, len(T))), compiled_for(resolvent, T.dtype, (2, 2), (int, float))
     entry(kind, T, Z, b, x)
     return Z

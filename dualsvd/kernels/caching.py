@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..errors import BackendError
+
 _PACKAGE = Path(__file__).parent.parent
 _RULES = ("dual.py", "elementary.py", "kernels/*.py", "kernels/arrays/*.py")
 
@@ -45,6 +47,15 @@ def compiles() -> bool:
     return not getattr(config, "DISABLE_JIT")  # noqa: B009, numba sets it as it runs
 
 
+def need_compiler() -> None:
+    """BackendError where Numba is told not to compile."""
+    if not compiles():
+        raise BackendError(
+            "kernels are compiled by Numba, and NUMBA_DISABLE_JIT tells it not to: unset that variable, or do without "
+            "svd_small, algorithm='jacobi' and tangents='sweeps'"
+        )
+
+
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with a cache on disk where one can be written, and division by zero as in NumPy."""
     import numba
@@ -60,6 +71,19 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+@functools.cache
+def compiled_for(kernel: Any, dtype: Any, axes: tuple[int, ...], numbers: tuple[type, ...] = ()) -> tuple[Any, Any]:
+    """The kind that a kernel takes, and its entry point for arrays of dtype with so many axes each and numbers after
+    them. Numba's dispatcher would take some microseconds to find it, and Numba's types, if they were the key, one or
+    two to compare."""
+    from numba import from_dtype, typeof, types
+
+    from .buffers import Kind
+
+    kind, arrays = Kind(dtype, (1,)), (types.Array(from_dtype(dtype), n, "C") for n in axes)
+    return kind, kernel.compile((kind.numba_type, *arrays, *(typeof(number()) for number in numbers)))
+
+
 def _cache_of(function: Callable[..., Any]) -> Any:
     """Numba's cache of a function, written by one process at a time.
 
@@ -70,21 +94,21 @@ def _cache_of(function: Callable[..., Any]) -> Any:
 
     class Cache(FunctionCache):
         def save_overload(self, sig: Any, data: Any) -> None:
-            self._impl.locator.ensure_cache_path()
-            with _alone(Path(self.cache_path) / "dualsvd.lock"):
-                super().save_overload(sig, data)
+            with contextlib.suppress(OSError):  # a full disk, a directory that others own: compiled again next time
+                self._impl.locator.ensure_cache_path()
+                with _alone(Path(self.cache_path) / "dualsvd.lock"):
+                    super().save_overload(sig, data)
 
     return Cache(function)
 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock on that file; where the system has none (Windows), go on without."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the lock on that file; where there is none to be had (on Windows, on some file systems, or the file is
+    another user's), go on without."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
         yield

@@ -83,10 +83,7 @@ def svd(kind, reals, lane, rows, columns, X, U, S, Vh, told, begin, end, limit):
         f, g, over_g, over_f = raising(largest, height)
         jacobi.raise_lanes(A, finite, f, g, m * n)
         identity(V, k)
-        jacobi.iterate(A, V, Sb, info, m, k, n, limit, True)
-        jacobi.normalise(A, Sb, m, n)
-        if k and any_true(Sb[n - 1] <= like(Sb[0], 0.0)):
-            jacobi.complete(A, m, n)
+        jacobi.svd(A, V, Sb, info, m, k, n, limit)
         verdict = judge(info[0], finite, limit)
         if any_true(verdict > like(verdict, 0.0)):
             anything = True
@@ -314,7 +311,7 @@ def sweeps(
             take(x, b, forms[0], scaling(S0[0], exponent), Ar, 0, stride)
             take_directions(dx, batch, b, first, some, exponents, forms[0], Ar, stride)
             identity(V, n)
-            jacobi.iterate(A, V, Sb, info, m, n, n, limit, True)
+            jacobi.converge(A, V, Sb, info, m, n, n, limit)
             if first == 0:
                 dual_svd.primal_columns(A, U0, S0, m, n)
             if turned:

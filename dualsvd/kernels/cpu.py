@@ -10,14 +10,18 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .caching import need_compiler
 from .jacobi import MAX_SWEEPS, tie_tolerance
 from .memory import keep_freed_memory
 from .verdicts import FAR, NONFINITE, UNCONVERGED, VERDICT
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 #: Batches of matrices up to this min(m, n) go lane by lane through SIMD packs, larger matrices one by one.
 PACK_LIMIT = 64
@@ -52,6 +56,10 @@ CHUNKS = (1, 4)
 #: Work for which a second thread is woken, in units of m n min(m, n): an SVD takes about 1.5 ns for each, and to wake
 #: a thread some 20 us.
 GRAIN = 1 << 16
+
+#: An SVD by way of a QR factorisation, and each direction carried through the sweeps, counts for so many plain ones. It
+#: takes 3 to 70 times as long, by size: when to wake a second thread is a question of the order of magnitude.
+COSTLY = 10
 
 #: U, S, Vh, or their tangents.
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -136,7 +144,7 @@ def _by_lanes(
     else:
         told[...] = 0
     if out is not None:
-        _empty(results, out, 0)
+        _hand_over(results, out, 0)
         results = out
     elif len(full) > batch:
         results = tuple(x[:batch] for x in results)
@@ -166,7 +174,7 @@ def svd_accurate(
     results, anything = factors(x), False
     told = np.zeros((2, len(a)), results[1].dtype)
     if results[1].size:
-        arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], 10 * _work(*a.shape[1:])
+        arrays, sizes, work = [_reals(y) for y in (x, *results, told)], a.shape[1:], COSTLY * _work(*a.shape[1:])
         kind, _, *leaves = _row_kinds(x.dtype)
         kinds = kind, *leaves, *_leaf_kinds(x.dtype, FRONT)[:2]  # and of packs of them, a tile a lane
         anything = _run("preconditioned", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
@@ -222,7 +230,7 @@ def _sweeps(a: np.ndarray, da: np.ndarray, results: Any, turns: np.ndarray | Non
     told = np.zeros((2, len(a)), results[1].dtype)
     arrays = [_reals(x) for x in (a, da, a[:0] if turns is None else turns, *results, told)]
     arguments = (*a.shape[1:], len(a), len(da), turns is not None, *arrays)
-    kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+    kinds, work = _dual_kinds(a.dtype, len(da)), COSTLY * len(da) * _work(*a.shape[1:])
     return Info(told, not _run("sweeps", kinds, arguments, len(a), work, 1, threads, limit))
 
 
@@ -231,16 +239,15 @@ def sharpen_slopes(a: np.ndarray, da: np.ndarray, dS: np.ndarray, *, limit: int 
     precision only. Those of zeros, and those far below their values, stay as they are."""
     if dS.size:
         sizes, arrays = (*a.shape[1:], len(a), len(da)), [_reals(y) for y in (a, da, dS)]
-        kinds, work = _dual_kinds(a.dtype, len(da)), 10 * len(da) * _work(*a.shape[1:])
+        kinds, work = _dual_kinds(a.dtype, len(da)), COSTLY * len(da) * _work(*a.shape[1:])
         _run("graded_slopes", kinds, (*sizes, *arrays), len(a), work, 1, threads, limit)
 
 
 def _tied(S: np.ndarray) -> np.ndarray:
     """Which matrices have a tie or a zero, as `dual_svd.tie_groups` sees them."""
     tolerance = S.dtype.type(tie_tolerance(float(np.finfo(S.dtype).eps), S.shape[1]))
-    least = S[:, :1] * tolerance
-    zero = S[:, -1:] <= least
-    return np.any(zero, axis=1) | np.any(S[:, :-1] - S[:, 1:] <= np.maximum(least, S[:, :-1] * tolerance), axis=1)
+    tie = S[:, :1] * tolerance
+    return np.any(S[:, :-1] - S[:, 1:] <= tie, axis=1) | (S[:, -1] <= tie[:, 0])
 
 
 def _adapt(U: np.ndarray, S: np.ndarray, Vh: np.ndarray, da: np.ndarray, threads: int) -> np.ndarray:
@@ -277,7 +284,7 @@ def svd_pushforward(
         arguments = (*_sizes(*da.shape[2:], lanes), len(given[0]), len(da), *(_reals(x) for x in (*given, *taken)))
         kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
         left_out = _run("pushforward", kinds, arguments, len(given[0]), work, lanes, threads)
-        _empty(taken, results, 1)
+        _hand_over(taken, results, 1)
     return results, not left_out
 
 
@@ -292,7 +299,7 @@ def svd_slopes(
         arguments = (*_sizes(*da.shape[2:], lanes), len(given[0]), len(da), *(_reals(x) for x in (*given, taken)))
         kinds, work = _leaf_kinds(U.dtype, lanes), len(da) * _work(*da.shape[2:])
         left_out = _run("slopes", kinds, arguments, len(given[0]), work, lanes, threads)
-        _empty([taken], [dS], 1)
+        _hand_over([taken], [dS], 1)
     return dS, not left_out
 
 
@@ -321,7 +328,7 @@ def svd_pullback(
         kinds, arguments = _leaf_kinds(U.dtype, lanes), (*_sizes(*sizes, lanes), *map(_reals, arrays))
         left_out = _run(kernel, kinds, arguments, len(arrays[0]), _work(*sizes), lanes, threads)
         if arrays[-1] is not a_bar:
-            _empty(arrays[-1:], [a_bar], 0)
+            _hand_over(arrays[-1:], [a_bar], 0)
     return a_bar, not left_out
 
 
@@ -374,8 +381,8 @@ def _filled(x: np.ndarray, lanes: int, axis: int = 0) -> np.ndarray:
     return np.take(x, np.minimum(np.arange(lanes), count - 1), axis=axis)
 
 
-def _empty(taken: Any, results: Any, axis: int) -> None:
-    """Bring results that went elsewhere to where they belong."""
+def _hand_over(taken: Any, results: Any, axis: int) -> None:
+    """Copy results that went elsewhere to where they belong."""
     for x, y in zip(results, taken):
         if x is not y:
             x[...] = y[(slice(None),) * axis + (slice(x.shape[axis]),)]
@@ -466,14 +473,25 @@ def _run(kernel: str, kinds: Any, arguments: Any, batch: int, work: int, lanes: 
     if parts == 1:
         return bool(entry(*kinds, *arguments, 0, batch, *limit))
     cuts = [min(packs * i // parts * lanes, batch) for i in range(parts + 1)]
-    others = [_pool(threads).submit(entry, *kinds, *arguments, *cut, *limit) for cut in itertools.pairwise(cuts[1:])]
+    others = [_begin(threads, entry, *kinds, *arguments, *cut, *limit) for cut in itertools.pairwise(cuts[1:])]
     anything = entry(*kinds, *arguments, 0, cuts[1], *limit)
-    return any([anything, *(other.result() for other in others)])
+    return any([anything, *(finish() for finish in others)])
+
+
+def _begin(threads: int, entry: Any, *arguments: Any) -> Callable[[], Any]:
+    """Give a part to another thread; what is returned waits for its result. Where the interpreter is shutting down its
+    threads take no more work, and the part is left for then."""
+    try:
+        return _pool(threads).submit(entry, *arguments).result
+    except RuntimeError:
+        return functools.partial(entry, *arguments)
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that wait for work; a forked child has none, and makes its own."""
+    from concurrent.futures import ThreadPoolExecutor  # not while the interpreter is shutting down
+
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="dualsvd")
 
 
@@ -492,6 +510,7 @@ def _entry(kernel: str, kinds: Any, arguments: Any, limit: Any) -> Any:
     if entry is None:
         from . import accurate, compiled
 
+        need_compiler()
         keep_freed_memory()
         signature = tuple(map(_type, (*kinds, *arguments, 0, 0, *limit)))
         dispatcher = getattr(compiled, kernel, None) or getattr(accurate, kernel)

@@ -4,7 +4,7 @@ With M = U^H D V, Sy and Sk its Hermitian and skew-Hermitian parts, the derivati
 
     ds_i = Re M_ii
     a_ij = Sy_ij / (s_j - s_i),  a_ii = 0                      singular only at a tie
-    b_ij = Sk_ij / (s_j + s_i)                                 singular only at two zeros
+    b_ij = Sk_ij / (s_j + s_i)                                 singular only if both are zero
     dU = U (a + b) + (D V - U M) / s,   dV = V (a - b)         the quotient by s only if m > n
 
 and the pullback is the transpose of that map: with p = sk(U^H U_bar + V^H V_bar), q = sk(U^H U_bar - V^H V_bar),
@@ -14,8 +14,9 @@ sk(Z) = (Z - Z^H)/2,
     A_bar = (U G + (U_bar - U U^H U_bar) / s) V^H.
 
 (Townsend 2016; Wan and Zhang 2019 for complex phases; here split into 1/(s_j - s_i) and 1/(s_j + s_i), so that nothing
-is squared.) The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Quotients at ties and zeros count as 0:
-the caller sees to it that the basis follows the direction there, or that the cotangent does not ask.
+is squared.) The gauge is the symmetric one, Im(u_i^H du_i + v_i^H dv_i) = 0. Singular quotients count as 0, as in
+`linalg.degeneracy`: the caller sees to it that the basis follows the direction there, or that the cotangent does not
+ask. A value below the tie is noise and counts as zero, and so does the sum of two such values.
 
 Buffers hold columns, as in `jacobi`; m >= n, a wide matrix comes as its conjugate transpose, with U and V exchanged.
 """
@@ -27,14 +28,14 @@ from .protocol import conj, eps_of, imag, inverse, like, plus_product, real, whe
 
 
 def coefficients(S, F, n):
-    """F: 1/(s_j - s_i) above the diagonal (i < j), 1/(s_j + s_i) below and on it; 0 at a tie, or at two zeros."""
+    """F: 1/(s_j - s_i) above the diagonal (i < j), 0 at a tie; 1/(s_j + s_i) below and on it, 0 if both are zero."""
     zero = like(S[0], 0.0)
     tie = S[0] * like(zero, tie_tolerance(eps_of(zero), n))
     one = like(zero, 1.0)
     for j in range(n):
         for i in range(j):
-            F[j * n + i], F[i * n + j] = reciprocals(S[i] - S[j], S[j] + S[i], tie, one)
-        F[j * n + j] = reciprocals(one, S[j] + S[j], tie + tie, one)[1]
+            F[j * n + i], F[i * n + j] = reciprocals(S[i] - S[j], S[j] + S[i], S[i], tie, one)
+        F[j * n + j] = reciprocals(one, S[j] + S[j], S[j], tie, one)[1]
 
 
 def simple(S, n):
@@ -46,9 +47,9 @@ def simple(S, n):
     return mask
 
 
-def reciprocals(gap, sum, least, one):
-    """-1 / gap and 1 / sum, 0 where they are not above `least`, by one quotient."""
-    zero, apart, alive = one - one, gap > least, sum > least
+def reciprocals(gap, sum, larger, tie, one):
+    """-1 / gap, 0 in a tie, and 1 / sum, 0 where the larger of the two values is a zero; by one quotient."""
+    zero, apart, alive = one - one, gap > tie, larger > tie
     gap, sum = where(apart, gap, one), where(alive, sum, one)
     quotient = inverse(gap * sum)
     return where(apart, -(quotient * sum), zero), where(alive, quotient * gap, zero)

@@ -75,12 +75,14 @@ def adapt(U, W, T, group, zeros, m, n, k, count):
 
 def tie_groups(S, group, n, tie):
     """group[p]: the first column of the tied group of column p. Returns the first column that is zero, or n."""
-    zeros, near = n, like(tie, tie_tolerance(eps_of(tie), n))
-    for p in range(n):
+    zeros = n
+    for p in range(n - 1, -1, -1):
+        group[p] = p
         if any_true(S[p] <= tie):
-            zeros = min(zeros, p)
-        tied = any_true(S[max(p, 1) - 1] - S[p] <= maximum(tie, S[max(p, 1) - 1] * near)) if p > 0 else False
-        group[p] = group[p - 1] if tied and p != zeros else p
+            zeros = p
+    for p in range(1, n):
+        if p != zeros and any_true(S[p - 1] - S[p] <= tie):
+            group[p] = group[p - 1]
     return zeros
 
 
@@ -188,26 +190,25 @@ def settle(A, V, S0, m, n, tie):
 
         [x, y] + [conj(t) y, -t x],     t = dg / (s_p^2 - s_q^2)
 
-    A tied pair gets no rotation. What is left in its dg belongs to a later direction than the one that settled the
-    basis: u makes the columns of U orthogonal to first order without turning either.
+    A tied pair is not turned: the basis was settled by an earlier direction. Its two columns are only made orthogonal
+    to first order, symmetrically, by u.
     """
-    near = like(tie, tie_tolerance(eps_of(tie), n))
     for p in range(n - 1):
         for q in range(p + 1, n):
-            settle_pair(A, V, S0, p, q, m, n, tie, near)
+            settle_pair(A, V, S0, p, q, m, n, tie)
 
 
-def settle_pair(A, V, S0, p, q, m, n, tie, near):
-    """One pair of the tangent sweep; values closer than `near` times the larger, or than `tie`, are tied."""
-    t, u = owed(inner(A, p, A, q, m), S0[p], S0[q], tie, near)
+def settle_pair(A, V, S0, p, q, m, n, tie):
+    """One pair of the tangent sweep; values that are no farther apart than the tie are tied."""
+    t, u = owed(inner(A, p, A, q, m), S0[p], S0[q], tie)
     shear(A, p, q, conj(t - u), t + u, m)
     shear(V, p, q, conj(t), t, n)
 
 
-def owed(g, sp, sq, tie, near):
+def owed(g, sp, sq, tie):
     """The t and u of a pair with the inner product g."""
-    one, gap, sum, least = like(tie, 1.0), sp - sq, sp + sq, maximum(tie, sp * near)
-    apart, tied = gap > least, (gap <= least) & (sq > tie)
+    one, gap, sum = like(tie, 1.0), sp - sq, sp + sq
+    apart, tied = gap > tie, (gap <= tie) & (sq > tie)
     # in two steps: a product of small values would underflow
     t = infdiv(g, gap, apart) / where(apart, sum, one)
     return t, infdiv(g, sum, tied) / where(tied, sq, one)
@@ -229,7 +230,8 @@ def settle_nested(A, V, S0, m, n, tie):
         for q in range(p + 1, n):
             alpha, beta, g = dots(A, p, q, m)
             alpha, beta = rebase(alpha, S0[p] * S0[p]), rebase(beta, S0[q] * S0[q])
-            c, s = rotation(alpha, beta, squelch(S0[p] < S0[q], g), floor)  # never true: the primal of g is noise
+            # the mask is false everywhere: the primal of g is noise, and goes
+            c, s = rotation(alpha, beta, squelch(S0[p] < S0[q], g), floor)
             rotate(A, p, q, c, s, m)
             rotate(V, p, q, c, s, n)
 
@@ -243,7 +245,7 @@ def follow(A, V, S, U0, S0, m, n, phases):
 
 
 def follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
-    """The same with a tie of one's own: 0 for graded matrices, whose small values are not noise.
+    """The same with the tie given, which `lift`'s callers know already.
 
     `phases` (for complex numbers) brings the result to the symmetric gauge, Im(u^H du + v^H dv) = 0.
     """

@@ -53,18 +53,23 @@ MAX_SWEEPS = 30
 #: noise.
 TIE = 8.0
 
-#: Rotated columns are left without their cosines while what these leave of a square is more than LEAST_SCALE; one
-#: rotation leaves half at least. So much longer columns are within what `headroom` leaves.
+#: While sweeping, columns are stored without the cosines of their rotations, and D[p] keeps the product of cos^2. When
+#: D[p] falls below this, the column is rescaled and D[p] set to 1. One rotation at most halves it, so stored columns
+#: exceed true ones by at most what `headroom` allows for.
 LEAST_SCALE = 2.0**-10
 
-#: So few columns lose less than that in a whole sweep: their scales are looked at after it, not after each rotation.
+#: Up to so many columns, D[p] cannot fall that far within one sweep if it is rescaled in time before: it is looked at
+#: after each sweep, not after each rotation.
 FEW = 10
 
-#: Squares of columns that are found by subtraction have errors of so many eps of what it was subtracted from.
+#: Squares of columns that are found by subtraction have errors of so many eps of what it was subtracted from: the
+#: roundings of a sum over rows add up like the root of their number, so this is ample for a thousand rows. Too much
+#: makes an angle too small, and the next sweep makes that good; too little loses digits of short columns.
 NOISE = 64.0
 
 #: While sweeping, a rotation whose h is below sqrt(SMOOTH) of |A| (|a_p|^2 + |a_q|^2)^(1/2) passes no tangent on: near
-#: a tie it would multiply the rounding errors by 1/h, and `settle` gives the pair its tangent at the end anyway.
+#: a tie it would multiply the rounding errors by 1/h, and `settle` gives the pair its tangent at the end anyway. So the
+#: errors grow by a factor of a thousand at most.
 SMOOTH = 1e-6
 
 
@@ -75,8 +80,8 @@ def headroom(eps: float) -> int:
     """The exponent to which the largest entry is scaled: 220, or 20 in float32.
 
     A rotation forms fourth powers of column norms, over the square of LEAST_SCALE / 2 at most: (64 2^20)^4 2^22 = 2^126
-    is just below overflow in float32, and (64 2^220)^4 2^22 = 2^926 has room to spare. Two columns then count as
-    vanished (`flush`) only below 1e-134 (float32: 1e-12) of the largest entry.
+    is just below overflow in float32, and (64 2^220)^4 2^22 = 2^926 has room to spare. A column counts as vanished
+    (`flush`) only below 3e-134 (float32: 8e-12) of the largest entry.
     """
     return 220 if eps < 1e-10 else 20
 
@@ -135,8 +140,9 @@ def norm2(A, p, m):
     return total(alpha)
 
 
-def angle(gap, g, d, g2, floor):
-    """The angle that makes a pair of columns orthogonal; gap = alpha - beta, g2 = d |g|^2 = |a_p^H a_q|^2:
+def angle(gap, g, w, g2, floor):
+    """The angle that makes a pair of columns orthogonal; gap = alpha - beta, g2 = w |g|^2 = |a_p^H a_q|^2, where w is
+    the product of the scales that g lacks:
 
         2 g / u,   sin^2 = 2 g2 / (u h),   and 2 g2 / u, what the longer column gains in square
 
@@ -144,23 +150,23 @@ def angle(gap, g, d, g2, floor):
     neighbours' sake.
     """
     if order(gap) > 0:
-        return angle_of_duals(gap, g, d, g2, floor)
+        return angle_of_duals(gap, g, w, g2, floor)
     one, twice = like(gap, 1.0), g2 + g2
     h2 = where(g2 > like(gap, 0.0), gap * gap + (twice + twice), one)
     over_u, over_uh = over_root(absolute(gap), h2)
     return (g + g) * over_u, twice * over_uh, twice * over_u
 
 
-def angle_of_duals(gap, g, d, g2, floor):
+def angle_of_duals(gap, g, w, g2, floor):
     """The values of plain numbers, and the partials by way of the tangent of the angle, which is regular where g = 0.
     They are noise where h^2 <= floor: there they are left out, and `settle` makes them good."""
     one, h2 = like(gap, 1.0), gap * gap + (g2 + g2) + (g2 + g2)
     smooth = primal(h2) > floor
     u = absolute(gap) + sqrt(where(smooth, h2, one)) + like(gap, tiny_of(gap))
     over_u = where(smooth, (one + one) / u, like(primal(gap), 0.0))
-    f, sin2, gain = angle(gap.value, g.value, d.value, g2.value, floor)
+    f, sin2, gain = angle(gap.value, g.value, w.value, g2.value, floor)
     f = setprimal(g * over_u, f)
-    tan2 = abs2(f) * d  # of that f, so that it is a rotation whatever was left out
+    tan2 = abs2(f) * w  # of that f, so that it is a rotation whatever was left out
     return f, setprimal(tan2 / (one + tan2), sin2), setprimal(g2 * over_u, gain)
 
 
@@ -213,16 +219,16 @@ def changes(alpha, beta, g, dp, dq, tol2, least):
     return (g2 > tol2 * ((a + least) * (b + least))) | (a < b)
 
 
-def solve(alpha, beta, g, dp, dq, active, tol2, floor, least):
+def pair_rotation(alpha, beta, g, dp, dq, active, tol2, floor, least):
     """The rotation of a pair, in active lanes: whether there is one, (swap, right, left) of `turned`, then alpha, beta,
     dp, dq as it leaves them. Where beta cancels it is not known below NOISE of what it was; an overestimate only makes
     the angle of another pair too small, an underestimate would mix that column into a much shorter one."""
-    a, b, d, zero = primal(alpha), primal(beta), dp * dq, like(alpha, 0.0)
+    a, b, w, zero = primal(alpha), primal(beta), dp * dq, like(alpha, 0.0)
     swap = (a < b) & active
     g = where(swap, conj(g), g)
-    g2 = abs2(g) * d
+    g2 = abs2(g) * w
     need = (primal(g2) > tol2 * ((a + least) * (b + least))) & active
-    f, sin2, gain = angle(alpha - beta, squelch(need, g), d, where(need, g2, zero), floor * (a + b))
+    f, sin2, gain = angle(alpha - beta, squelch(need, g), w, where(need, g2, zero), floor * (a + b))
     longer, shorter = where(swap, beta, alpha), where(swap, alpha, beta)
     alpha, beta = longer + gain, maximum(shorter - gain, shorter * like(shorter, NOISE * eps_of(shorter)))
     dp, dq = where(swap, dq, dp), where(swap, dp, dq)
@@ -278,7 +284,9 @@ def sweep(A, V, D, m, k, n, tol2, floor):
     """
     zero = like(primal(real(total(A[0]))), 0.0)
     least, moved = like(zero, flush(eps_of(zero))), zero > zero
-    for p in range(-(n % 2), n - 1, 2):  # rows p and p + 1; an odd number of them begins with row 0 alone
+    # rows p and p + 1; p = -1 stands for row 0 alone, if n is odd: one loop, so that `turn_pair`, which is inlined, is
+    # compiled once
+    for p in range(-(n % 2), n - 1, 2):
         for q in range(max(p, 0) + 1, n if p < 0 else p + 2):
             moved = turn_pair(A, V, D, max(p, 0), q, m, k, tol2, floor, least, moved)
             if n > FEW:
@@ -309,7 +317,7 @@ def turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved):
     alpha, beta = alpha * dp, beta * dq
     active = changes(alpha, beta, g, dp, dq, tol2, least)
     if any_true(active):
-        change, swap, right, left, _, _, dp, dq = solve(alpha, beta, g, dp, dq, active, tol2, floor, least)
+        change, swap, right, left, _, _, dp, dq = pair_rotation(alpha, beta, g, dp, dq, active, tol2, floor, least)
         moved = moved | change
         turn_columns(A, p, q, swap, right, left, m)
         turn_columns(V, p, q, swap, right, left, k)
@@ -318,30 +326,31 @@ def turn_pair(A, V, D, p, q, m, k, tol2, floor, least, moved):
 
 
 def converge(A, V, D, info, m, k, n, limit):
-    """Sweep until one sweep changes nothing in any lane. D: scratch for n reals. V, of k rows, receives the rotations,
-    `info` what `iterate` tells."""
-    iterate(A, V, D, info, m, k, n, limit, True)
-
-
-def iterate(A, V, D, info, m, k, n, limit, tiles):
-    """`converge` by tiles, or pair by pair where `tiles` is None, which a compiler knows: then loops unroll.
+    """Sweep until one sweep changes nothing in any lane. D: scratch for n reals. V, of k rows, receives the rotations.
 
     info[0]: sweeps that changed the lane; it has converged if that is below the limit. info[1]: the largest |cos|^2
-    between columns that is left, if a lane has not; NaN pair by pair: not measured. Stopping earlier, because
-    convergence is quadratic, is unsafe on clusters.
+    between columns that is left, if a lane has not.
+    """
+    iterate(A, V, D, info, m, k, n, limit, sweep)
+    info[1] = like(info[0], 0.0)
+    if any_true(info[0] >= like(info[0], limit)):
+        info[1] = largest_cosine(A, m, n)
+
+
+def iterate(A, V, D, info, m, k, n, limit, sweep):
+    """`converge` by `sweep`, or by `sweep_by_pairs`; what is left is not measured.
+
+    Stopping earlier, because convergence is quadratic, is unsafe on clusters.
     """
     zero = like(primal(real(total(A[0]))), 0.0)
     one, eps = like(zero, 1.0), eps_of(zero)
     tol2 = like(zero, squared_tolerance(eps, m))
     floor = like(zero, SMOOTH) * size2(A, m * n)
-    info[0], info[1] = zero, zero
+    info[0] = zero
     begin_scales(D, n)
     going, sweeps = True, 0
     while going and sweeps < limit:
-        if tiles is None:  # noqa: SIM108 - Numba compiles only the way that is taken
-            moved = sweep_by_pairs(A, V, D, m, k, n, tol2, floor)
-        else:
-            moved = sweep(A, V, D, m, k, n, tol2, floor)
+        moved = sweep(A, V, D, m, k, n, tol2, floor)
         info[0] = info[0] + where(moved, one, zero)
         going = any_true(moved)
         sweeps += 1
@@ -350,10 +359,6 @@ def iterate(A, V, D, info, m, k, n, limit, tiles):
             write_small_scales(A, V, D, 0, n // 2, n - n // 2, bound, m, k)
     for p in range(n):
         write_scale(A, V, D, p, zero < one, m, k)
-    if tiles is None:
-        info[1] = like(zero, math.nan)
-    elif going:
-        info[1] = largest_cosine(A, m, n)
 
 
 def largest_cosine(A, m, n):
@@ -389,7 +394,7 @@ def size2(A, size):
 #
 # Within a tile norms and products lose digits where a rotation cancels, as it does if columns are nearly parallel. The
 # next sweep takes all afresh, and a tile in which nothing moves has been tested with products of what is there; see
-# `solve` for what must not happen before.
+# `pair_rotation` for what must not happen before.
 
 
 def turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved):
@@ -398,7 +403,7 @@ def turn_tile(A, V, D, p, q, m, k, tol2, floor, least, moved):
     squares, products = tile_dots(A, p, q, m)
     active = tile_changes(squares, products, scales, tol2, least)
     if any_true(active):
-        change, rotations, scales = solve_tile(squares, products, scales, active, tol2, floor, least)
+        change, rotations, scales = tile_rotations(squares, products, scales, active, tol2, floor, least)
         moved = moved | change
         finish_tile(A, V, D, p, q, rotations, scales, m, k)
     return moved
@@ -431,22 +436,22 @@ def tile_changes(squares, products, scales, tol2, least):
     return upper | (abs2(primal(bx)) > bb * xx) | (abs2(primal(by)) > bb * yy) | (shorter < longer)
 
 
-def solve_tile(squares, products, scales, active, tol2, floor, least):
+def tile_rotations(squares, products, scales, active, tol2, floor, least):
     """In active lanes: whether anything moves, the rotations as (swap, right, left), and the new scales."""
     da, db, dx, dy = scales
     aa, bb, xx, yy = squares[0] * da, squares[1] * db, squares[2] * dx, squares[3] * dy
     xa, ya, ba, bx, by, yx = products
-    change, s1, r1, l1, aa, xx, da, dx = solve(aa, xx, conj(xa), da, dx, active, tol2, floor, least)
+    change, s1, r1, l1, aa, xx, da, dx = pair_rotation(aa, xx, conj(xa), da, dx, active, tol2, floor, least)
     ya, yx = turned(ya, yx, s1, r1, l1)
     ba, bx = turned(ba, bx, s1, r1, l1)
-    moved, s2, r2, l2, aa, yy, da, dy = solve(aa, yy, conj(ya), da, dy, active, tol2, floor, least)
+    moved, s2, r2, l2, aa, yy, da, dy = pair_rotation(aa, yy, conj(ya), da, dy, active, tol2, floor, least)
     change = change | moved
     ba, by = turned(ba, by, s2, r2, l2)
     _, xy = turned(like(xa, 0.0), conj(yx), s2, r2, l2)  # x^H a = 0 since the first
-    moved, s3, r3, l3, bb, xx, db, dx = solve(bb, xx, bx, db, dx, active, tol2, floor, least)
+    moved, s3, r3, l3, bb, xx, db, dx = pair_rotation(bb, xx, bx, db, dx, active, tol2, floor, least)
     change = change | moved
     yb, _ = turned(conj(by), conj(xy), s3, r3, l3)
-    moved, s4, r4, l4, bb, yy, db, dy = solve(bb, yy, conj(yb), db, dy, active, tol2, floor, least)
+    moved, s4, r4, l4, bb, yy, db, dy = pair_rotation(bb, yy, conj(yb), db, dy, active, tol2, floor, least)
     return change | moved, ((s1, r1, l1), (s2, r2, l2), (s3, r3, l3), (s4, r4, l4)), (da, db, dx, dy)
 
 
@@ -537,7 +542,7 @@ def turn_front(A, V, D, R, C, low, high, front, m, k, tol2, floor, least, moved)
     products = (C[0], C[1], C[2], C[3], C[4], C[5])
     active = tile_changes(squares, products, scales, tol2, least)
     if any_true(active):
-        change, rotations, scales = solve_tile(squares, products, scales, active, tol2, floor, least)
+        change, rotations, scales = tile_rotations(squares, products, scales, active, tol2, floor, least)
         (s0, C[0], C[1]), (s1, C[2], C[3]), (s2, C[4], C[5]), (s3, C[6], C[7]) = rotations
         R[0], R[1], R[2], R[3] = where(s0, one, zero), where(s1, one, zero), where(s2, one, zero), where(s3, one, zero)
         R[4], R[5], R[6], R[7] = scales
@@ -601,18 +606,13 @@ def raise_lanes(A, finite, f, g, size):
         A[i] = where(finite, A[i] * f * g, zero)
 
 
-def svd(A, V, S, info, m, n, limit):
-    """A = U S V^H: A becomes U, and V, the identity on entry, the right singular vectors as columns."""
-    converge(A, V, S, info, m, n, n, limit)
+def svd(A, V, S, info, m, k, n, limit):
+    """A = U S V^H: A becomes U, and V, the identity on entry, the right singular vectors as columns of k = n rows; or,
+    with k = 0, S alone."""
+    converge(A, V, S, info, m, k, n, limit)
     normalise(A, S, m, n)
-    if any_true(S[n - 1] <= like(S[n - 1], 0.0)):
+    if k and any_true(S[n - 1] <= like(S[n - 1], 0.0)):
         complete(A, m, n)
-
-
-def svdvals(A, S, info, m, n, limit):
-    """The values only."""
-    converge(A, A, S, info, m, 0, n, limit)
-    normalise(A, S, m, n)
 
 
 def normalise(A, S, m, n):

@@ -140,7 +140,8 @@ NUMBA: dict[str, Callable[..., Any]] = {
     "floor_divide": operator.floordiv,
 }
 
-# these in NumPy's loops: power of a whole exponent by logarithms, signs of zeros and quotients of infinity otherwise
+# NumPy's ufuncs differ here from Numba's operators: whole powers go by logarithms, and signs of zeros and quotients of
+# infinity are others
 OTHER_IN_NUMPY = ("power", "remainder", "floor_divide")
 
 # CUDA has operators for these, which round a / b: 1.0 % 0.1 would be 0

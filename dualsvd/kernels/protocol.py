@@ -80,7 +80,7 @@ def total(x: Any) -> Any:
     own. So a text sums over rows: over the numbers of a column, and then by this."""
     if isinstance(x, Dual):
         return Dual(total(x.value), map(total, x.partials), x.tag)
-    return x.emitter.total(x) if isinstance(x, Staged) and hasattr(x, "emitter") else x
+    return x.emitter.total(x) if isinstance(x, Staged) else x
 
 
 def plus_product(x: Any, y: Any, z: Any) -> Any:

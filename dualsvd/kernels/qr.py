@@ -34,6 +34,15 @@ TOP = 960
 #: The exponent of zero.
 NOTHING = -(1 << 30)
 
+#: A difference of exponents that decides alone which of two columns is longer: columns are brought to about 1 before a
+#: sweep, so 4^40 exceeds any quotient of their squares, and it does not overflow. A column that rotations have
+#: shortened since finds its place in the next sweep.
+DECISIVE = 40
+
+#: The exponent from which on a tangent beside numbers of about 1 has all its digits: it is 62 binary digits above the
+#: least normal number, 2^-1022, and has 53 of them.
+WHOLE = -960
+
 
 def shift(x, exponent):
     """x 2^exponent: in two steps, for one power alone may overflow."""
@@ -42,7 +51,7 @@ def shift(x, exponent):
 
 
 def exponent_of(x):
-    """e with |x| < 2^e, tight up to a factor 4 for complex x; NOTHING for zero."""
+    """e with 2^(e-1) <= max(|Re x|, |Im x|) < 2^e; NOTHING for zero."""
     x = primal(x)
     top = maximum(absolute(real(x)), absolute(imag(x)))
     return math.frexp(top)[1] if top > 0.0 else NOTHING
@@ -275,7 +284,7 @@ def graded_sweep(L, Y, f, n, tol2):
 
 def longer(beta, alpha, exponent):
     """beta 4^exponent > alpha; zero is never longer."""
-    near = max(-40, min(exponent, 40))
+    near = max(-DECISIVE, min(exponent, DECISIVE))
     return any_true(beta * like(beta, math.ldexp(1.0, 2 * near)) > alpha)
 
 
@@ -343,11 +352,15 @@ def seed(A, B, columns, m, n):
 
 
 def seed_direction(A, unit, D, c0, rows, columns, exponent, m, n):
-    """Add the direction D 2^-exponent, raised and sorted as `seed` is, to the partial that `unit` has."""
+    """Add the direction D 2^-exponent, raised and sorted as `seed` is, to the partial that `unit` has.
+
+    Its zeros stay zero: the column of the matrix may be raised by more than any number is.
+    """
     for j in range(n):
         for i in range(m):
-            x = shift(D[columns[j] * m + rows[i]], c0[columns[j]] - exponent)
-            A[j * m + i] = A[j * m + i] + unit * x
+            x = D[columns[j] * m + rows[i]]
+            if exponent_of(x) != NOTHING:
+                A[j * m + i] = A[j * m + i] + unit * shift(x, c0[columns[j]] - exponent)
 
 
 # ---- out of the triangle
@@ -394,9 +407,10 @@ def slope(L, z, X, p, n, k):
 def resolved(size, f, grade):
     """Whether a direction of exponent `size`, graded by `grade`, has kept its digits beside a value of exponent f.
 
-    Where not, it lies far below that value, and no cancellation hides it: u^H D v is accurate then.
+    It stands in L beside columns of about 1, with this exponent. Where it has not kept them, it lies far below that
+    value, and no cancellation hides it: u^H D v is accurate then.
     """
-    return size - f - grade > -960
+    return size - f - grade > WHOLE
 
 
 def apart(S, f, p, n):

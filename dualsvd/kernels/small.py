@@ -8,9 +8,10 @@ A is a float or complex array or a DualArray, nested or not, of any layout. Dual
 values are swept until they are orthogonal, at ties the basis turns to follow the directions, and one sweep more gives
 the tangents what they are owed.
 
-What is compiled with the user's function is a call. Tangents are compiled once for each kind of plain number, and kept
-on disk, whatever the layout of A, the number of partials and the level of the derivative. The texts work on blocks of
-memory, one for the values and one for each direction, that hold U, V, S and two numbers more, see `block`.
+What is compiled with the user's function is a call. First derivatives are compiled once for each kind of plain number,
+whatever the layout of A, the number of partials and the level of the derivative; nested ones once for each choice of
+numbers of partials. Both are kept on disk. The texts work on blocks of memory, one for the values and one for each
+direction, that hold U, V, S and two numbers more, see `block`.
 
 Imported on first use, for it imports Numba.
 """
@@ -25,12 +26,12 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from ..errors import ConvergenceError, DegenerateError, DTypeError, NonFiniteError, ShapeError
-from . import dual_svd, jacobi
+from . import derivatives, dual_svd, jacobi
 from .arrays import DualArrayType, allocator, element_type, from_source
 from .buffers import Kind, buffer, components, leaf_kind, order_of
-from .caching import jit
+from .caching import jit, need_compiler
 from .number_types import DualType, precision, real_type
-from .protocol import any_true, conj, eps_of, like, maximum, raising
+from .protocol import any_true, conj, eps_of, like, raising
 from .scalars import refusal
 from .texts import OPTIONS, TEXT, called
 from .transfer import identity
@@ -61,16 +62,19 @@ def svd_small(A: Any) -> Any:
     array([[ 0., -1.],
            [ 1.,  0.]])
     """
+    need_compiler()
     return _svd_small(A)
 
 
 def svdvals_small(A: Any) -> Any:
     """The singular values of one matrix, descending; see `svd_small`."""
+    need_compiler()
     return _svdvals_small(A)
 
 
 def jacobi_svd_inplace(A: Any, V: Any, S: Any) -> None:
     """A = U S V^H for A (m, n), m >= n: A becomes U, V (n, n) and S (n,) are filled; see `svd_small`."""
+    need_compiler()
     _jacobi_svd_inplace(A, V, S)
 
 
@@ -84,11 +88,9 @@ def plain(kind, real, memory, m, n, vectors):
     largest, finite = jacobi.extent(reals_of(kind, real, memory, 0, m, n), m * n * components(kind))
     f, g, over_g, over_f = raising(largest, jacobi.headroom(np.finfo(memory.dtype).eps))
     jacobi.raise_lanes(A, finite, f, g, m * n)
-    if vectors:
-        identity(V, n)
-        jacobi.svd(A, V, S, info, m, n, jacobi.MAX_SWEEPS)
-    else:
-        jacobi.svdvals(A, S, info, m, n, jacobi.MAX_SWEEPS)
+    k = n if vectors else 0
+    identity(V, k)
+    jacobi.svd(A, V, S, info, m, k, n, jacobi.MAX_SWEEPS)
     for p in range(n):
         S[p] = S[p] * over_g * over_f
     verdict = 0 if any_true(finite) else NONFINITE
@@ -118,7 +120,7 @@ def values(leaf, real, memory, m, n):
     for p in range(n):
         S0[p] = S0[p] * scale[0] * scale[1]
     tie = S0[0] * like(S0[0], jacobi.tie_tolerance(eps_of(S0[0]), n))
-    return verdict, scale, tie, tied(S0, n, tie)
+    return verdict, scale, tie, not any_true(derivatives.simple(S0, n))
 
 
 @text
@@ -170,16 +172,6 @@ def bring_to_one(reals, size):
     return over_g, over_f
 
 
-@text
-def tied(S0, n, tie):
-    """Whether two neighbouring values are tied or the last is zero, as `dual_svd.tie_groups` sees them."""
-    near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
-    for p in range(1, n):
-        if S0[p - 1] - S0[p] <= maximum(tie, S0[p - 1] * near):
-            return True
-    return S0[n - 1] <= tie
-
-
 @jit(nogil=True, **OPTIONS)
 def higher_order(kind, reals, leaf, real, memory, m, n):
     """The SVD of the nested duals in a block. Behind it there is room for a row, and for a block of values."""
@@ -188,7 +180,7 @@ def higher_order(kind, reals, leaf, real, memory, m, n):
 
 @text
 def nested(kind, reals, leaf, real, memory, m, n):
-    """`higher_order`, written out."""
+    """The work of `higher_order`, in a function that counts no references to its buffers (`text`)."""
     A, V, S, _ = block(kind, reals, memory, 0, m, n)
     r = block_size(kind, reals, m, n)
     row, behind = buffer(memory[r : r + n * components(kind)], kind), memory[r + n * components(kind) :]

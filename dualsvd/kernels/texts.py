@@ -24,7 +24,7 @@ FAST = {"contract"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
 
-class _Left(Lower):
+class _OptimisedByCallers(Lower):
     """Code for its callers to optimise, who know how long its loops are: LLVM would unroll loops of unknown length, and
     once the length is known, what is left of that stays in pieces."""
 
@@ -34,62 +34,90 @@ class _Left(Lower):
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _LeftLowering(BaseNativeLowering):
-    _name = "dualsvd_left_lowering"  # type: ignore[assignment]
+class _LaterLowering(BaseNativeLowering):
+    _name = "dualsvd_later_lowering"  # type: ignore[assignment]
 
     @property
     def lowering_class(self) -> type[Lower]:
-        return _Left
+        return _OptimisedByCallers
 
 
-class _LeftToCallers(CompilerBase):
+class _OptimisedLater(CompilerBase):
     def define_pipelines(self) -> list[Any]:
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [(_LeftLowering if x is NativeLowering else x, name) for x, name in manager.passes]
+        manager.passes = [(_LaterLowering if x is NativeLowering else x, name) for x, name in manager.passes]
         return [manager]
 
 
-def _written_in(text: Any, module: Any) -> bool:
-    """Whether that is a function of the module, not one it imports."""
-    return isinstance(text, FunctionType) and text.__module__ == module.__name__
+def _own(module: Any) -> list[Any]:
+    """The functions of a module, not those that it imports."""
+    return [x for x in vars(module).values() if isinstance(x, FunctionType) and x.__module__ == module.__name__]
 
 
 #: Functions of numbers alone: they are run while what calls them is compiled, for a third of the time.
-STAGED = {"rotation", "angle", "angle_of_duals", "rebase", "reciprocals"}
-STAGED |= {"annul", "sheared", "turned", "changes", "solve", "tile_changes", "solve_tile"}
+STAGED = {
+    jacobi.rotation,
+    jacobi.angle,
+    jacobi.angle_of_duals,
+    jacobi.sheared,
+    jacobi.turned,
+    jacobi.changes,
+    jacobi.pair_rotation,
+    jacobi.tile_changes,
+    jacobi.tile_rotations,
+    dual_svd.rebase,
+    derivatives.reciprocals,
+    bidiagonal.annul,
+}
 
 #: What runs once an entry or a pair is inlined, so that packs stay in registers. So are the closed forms, whole: for a
 #: fixed size their loops unroll, which halves their time. What runs once a sweep or less is not: it would only make the
 #: compiler work.
-HOT = {"dots", "inner", "norm2", "rotate", "settle_pair", "shear", "shift", "exponent_of"}
-HOT |= {"turn_pair", "turn_columns", "write_small_scales", "turn_tile", "tile_dots", "rotate_tile", "finish_tile"}
-HOT |= {"gather", "turn_one"}
-HOT |= {  # these stand in a kernel once
-    "converge",
-    "iterate",
-    "sweep",
-    "sweep_by_pairs",
-    "converge_in_fronts",
-    "sweep_in_fronts",
-    "turn_front",
-    "normalise",
-    "extent",
-    "raise_lanes",
+HOT = {
+    jacobi.dots,
+    jacobi.inner,
+    jacobi.norm2,
+    jacobi.rotate,
+    jacobi.turn_pair,
+    jacobi.turn_columns,
+    jacobi.write_small_scales,
+    jacobi.turn_tile,
+    jacobi.tile_dots,
+    jacobi.rotate_tile,
+    jacobi.finish_tile,
+    jacobi.gather,
+    jacobi.turn_one,
+    dual_svd.settle_pair,
+    dual_svd.shear,
+    qr.shift,
+    qr.exponent_of,
+    *_own(derivatives),
 }
-HOT |= {name for name, text in vars(derivatives).items() if _written_in(text, derivatives)}
+HOT |= {  # these stand in a kernel once
+    jacobi.svd,
+    jacobi.converge,
+    jacobi.iterate,
+    jacobi.sweep,
+    jacobi.sweep_by_pairs,
+    jacobi.converge_in_fronts,
+    jacobi.sweep_in_fronts,
+    jacobi.turn_front,
+    jacobi.normalise,
+    jacobi.extent,
+    jacobi.raise_lanes,
+}
 
 # The texts allocate nothing, so they need not count who holds a buffer: to count costs more than a small rotation.
 TEXT: Any = OPTIONS | {"_nrt": False, "no_cfunc_wrapper": True}
 
-INLINED: Any = {"forceinline": True, "pipeline_class": _LeftToCallers}
+INLINED: Any = {"forceinline": True, "pipeline_class": _OptimisedLater}
 
-for _text in (jacobi, dual_svd, derivatives, qr, householder, bidiagonal):
-    for _name, _function in vars(_text).items():
-        if _written_in(_function, _text):
-            if _name in STAGED:
-                compile_rule(_function)
-            elif _name != "follow_beyond":
-                register_jitable(**TEXT, **(INLINED if _name in HOT else {}))(_function)
+for _module in (jacobi, dual_svd, derivatives, qr, householder, bidiagonal):
+    for _function in _own(_module):
+        if _function in STAGED:
+            compile_rule(_function)
+        elif _function is not dual_svd.follow_beyond:
+            register_jitable(**TEXT, **(INLINED if _function in HOT else {}))(_function)
 
 
 @overload(dual_svd.follow_beyond, jit_options=TEXT, strict=False)

@@ -141,8 +141,8 @@ def largest(x, start, size):
 
 @called
 def powers(exponent):
-    """Two powers of two whose product is 2^exponent; one alone may overflow. Beyond both bounds every result is 0 or
-    inf."""
+    """Two powers of two whose product is 2^exponent; one alone may overflow. Beyond the bounds results are 0 or inf,
+    except those of subnormal numbers beyond the upper one."""
     exponent = max(-2200, min(exponent, 2046))
     half = exponent // 2
     return POWERS[half + 1100], POWERS[exponent - half + 1100]

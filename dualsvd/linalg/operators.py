@@ -132,10 +132,10 @@ class Operator:
             return
         if X.size >= BY_KERNEL.stop and threads(get()) > 1:
             return
-        from ..kernels import memory_bound  # brings in Numba
+        from ..kernels import caching, krylov  # brings in Numba
 
-        if memory_bound.compiles():
-            self.X, self.by_two = np.ascontiguousarray(X), memory_bound
+        if caching.compiles():
+            self.X, self.by_two = np.ascontiguousarray(X), krylov
 
     def gram(self, V: Array) -> Array:
         """M v for every row v of V.

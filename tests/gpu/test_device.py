@@ -220,6 +220,25 @@ def test_ties_speak_as_on_the_cpu(device):
         ds.cuda.svd_vjp(np.diag([2.0, 1.0j])[None], np.full((1, 2, 2), 1j), None, None)
 
 
+@pytest.mark.parametrize("size", [4, 8])  # a thread's matrix and a team's
+def test_noise_below_the_tie_counts_as_zero(size, device):
+    """The cotangent of a projector on the vectors of two zeros: their sum is above the tie, and yet nothing to divide
+    by. Eight matrices, for in some of them what it would divide is exactly zero."""
+    rng, S = np.random.default_rng(0), np.linspace(2.0, 1.0, size)
+    S[-2:] = np.array([1.6, 1.4]) * 8 * size * np.finfo(float).eps  # of a tie of 2
+    U, V = (np.linalg.qr(rng.standard_normal((8, size, size)))[0] for _ in range(2))
+    a, C = (U * S) @ V.swapaxes(1, 2), rng.standard_normal((8, size, size))
+    C += C.swapaxes(1, 2)
+    with ds.options(ties="subspace"):
+        y = ds.cuda.svd(a)
+        U_bar = np.zeros_like(a)
+        U_bar[..., -2:] = 2 * C @ y.U[..., -2:]
+        expected = [ds.linalg.svd_pullback(*x, None, None) for x in zip(*y, U_bar)]  # by the rule, not by kernels
+        # rounding of the vectors times the cotangent, over the gaps between the values, 1 / size at least
+        bound = 1e3 * size * np.finfo(float).eps * np.abs(C).max()
+        np.testing.assert_allclose(ds.cuda.svd_vjp(a, U_bar, None, None), expected, rtol=0, atol=bound)
+
+
 def test_every_call_tells_of_matrices_that_are_not_finite(device):
     a = np.stack([np.eye(3), np.full((3, 3), np.nan)])
     calls = (

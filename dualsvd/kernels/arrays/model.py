@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -147,14 +147,30 @@ def array_type(x: DualArray) -> types.Type:
     """
     level = depth_of(x.tag)  # also refuses a number of a derivative that is over
     known = getattr(x, "numba_type", None)
-    if known is not None:
-        return known
+    if known is not None and known.value is x.value and known.partials is x.partials and known.flags == _flags(x):
+        return known.type
     if not x.value.shape:
         return _number_type(x, level)
     x.views(own=True)
     value, partials = (array_type(p) if isinstance(p, DualArray) else numba.typeof(p) for p in (x.value, x.partials))
-    x.numba_type = DualArrayType(value, partials, x.directions, level)
-    return x.numba_type
+    t = DualArrayType(value, partials, x.directions, level)
+    x.numba_type = Known(x.value, x.partials, _flags(x), t)
+    return t
+
+
+class Known(NamedTuple):
+    """Numba's type of a DualArray, as long as it has these parts with these flags."""
+
+    value: Any
+    partials: Any
+    flags: Any
+    type: DualArrayType
+
+
+def _flags(x: DualArray) -> tuple[bool, ...]:
+    """Which of the arrays in x may be written to."""
+    parts = (x.value, x.partials)
+    return tuple(f for p in parts for f in (_flags(p) if isinstance(p, DualArray) else (p.flags.writeable,)))
 
 
 _NUMBER_TYPES: dict[Any, DualType] = {}

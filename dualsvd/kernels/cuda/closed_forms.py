@@ -130,7 +130,7 @@ def load_values(s, over, values, start, exponent, cols, t, threads):
     tie = values[start] * f * g * like(one, tie_tolerance(eps_of(one), cols))
     for i in range(t, cols, threads):
         s[i] = values[start + i] * f * g
-        half = derivatives.reciprocals(one, s[i] + s[i], tie + tie, one)[1]
+        half = derivatives.reciprocals(one, s[i] + s[i], s[i], tie, one)[1]
         over[i] = half + half
     return tie, one
 
@@ -184,7 +184,7 @@ def block_pushforward(
                         d_values[c * cols + i] = real(M[above]) * f * g
                     derivatives.generator_value(M, Y, above, half * half * over[i], over_i)
                 elif new:
-                    x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
+                    x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], s[i], tie, one)
                     derivatives.generator_pair(M, Y, above, below, half * x, half * y, over_i, over_j)
             cuda.syncthreads()
             product(tile, plain(Ub, lead), plain(M, distance), plain(T, lead), rows, cols, cols, residual, *crew)
@@ -241,7 +241,7 @@ def block_pullback(
                     s_bar = values_bar[b * cols + i] * f * g
                     derivatives.join_value(X, Y, above, half * half * over[i], over_i, s_bar)
                 elif new:
-                    x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], tie, one)
+                    x, y = derivatives.reciprocals(s[i] - s[j], s[j] + s[i], s[i], tie, one)
                     derivatives.join_pair(X, Y, above, below, x, y, half, over_i, over_j)
             cuda.syncthreads()
             product(tile, plain(Ub, lead), plain(X, distance), plain(T, lead), rows, cols, cols, residual, *crew)

@@ -6,10 +6,10 @@ import math
 
 from numba.extending import register_jitable
 
-from .. import jacobi
+from .. import derivatives, jacobi
 from ..buffers import buffer, components
 from ..derivatives import conjugate_if
-from ..protocol import absolute, any_true, eps_of, imag, like, real, where
+from ..protocol import absolute, any_true, imag, like, real, where
 from ..texts import OPTIONS
 from ..verdicts import NONFINITE, TIED, UNCONVERGED
 
@@ -116,11 +116,7 @@ def exponent_for(top, height):
 @inline
 def verdict(S, info, finite, n, limit):
     """The flags of a finished matrix."""
-    tie = S[0] * like(S[0], jacobi.tie_tolerance(eps_of(S[0]), n))
-    tied = any_true(S[n - 1] <= tie)
-    for p in range(1, n):
-        tied = tied or any_true(S[p - 1] - S[p] <= tie)
-    flags = TIED if tied else 0
+    flags = 0 if any_true(derivatives.simple(S, n)) else TIED
     if not finite:
         flags |= NONFINITE
     if any_true(info[0] >= like(info[0], limit)):

@@ -228,7 +228,7 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
                 alpha, beta = alpha * dp, beta * dq
                 active = jacobi.changes(alpha, beta, g, dp, dq, tol2, least)
                 if any_true(active):
-                    change, swap, right, left, _, _, dp, dq = jacobi.solve(
+                    change, swap, right, left, _, _, dp, dq = jacobi.pair_rotation(
                         alpha, beta, g, dp, dq, active, tol2, floor, least
                     )
                     moved, before = moved or (any_true(change) and not later), before or (any_true(change) and later)
@@ -265,7 +265,6 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
 @inline
 def block_settle(A, V, S0, products, m, n, tie, t, lanes, lead, distance):
     """`dual_svd.settle` at first order by a block."""
-    near = like(tie, jacobi.tie_tolerance(eps_of(tie), n))
     lane, j, some, few = t % lanes, t // lanes, (m + lanes - 1) // lanes, (n + lanes - 1) // lanes
     for front in range(1, 2 * n - 2):
         p = max(0, front - n + 1) + j
@@ -281,7 +280,7 @@ def block_settle(A, V, S0, products, m, n, tie, t, lanes, lead, distance):
             if p < q:
                 g = gathered(products, t, lane, lanes)
         if p < q:
-            step, tied = dual_svd.owed(g, S0[p], S0[q], tie, near)
+            step, tied = dual_svd.owed(g, S0[p], S0[q], tie)
             shear_rows(A, P, Q, conj(step - tied), step + tied, lanes, some)
             P, Q = p * distance + lane, q * distance + lane
             shear_rows(V, P, Q, conj(step), step, lanes, few)

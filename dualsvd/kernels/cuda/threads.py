@@ -127,7 +127,8 @@ def thread_svd(kind: Kind, real_kind: Kind, real_type: Any, m: int, n: int, vect
         if not finite:
             fill(A, rows * cols, like(A[0], 0.0), 0, 1)
         identity(V, k, 0, 1)
-        jacobi.iterate(A, V, s, info, rows, k, cols, limit, None)
+        jacobi.iterate(A, V, s, info, rows, k, cols, limit, jacobi.sweep_by_pairs)
+        info[1] = like(info[0], math.nan)  # what is left is not measured: that would be as much code as a sweep
         jacobi.normalise(A, s, rows, cols)
         tell(told, seat(), info, verdict(s, info, finite, cols, limit))
         deliver(told, TOLD, DOUBLE, report, 0, TOLD, B)
@@ -248,7 +249,8 @@ def thread_dual(kind: Kind, leaf: Kind, real_type: Any, m: int, n: int, count: i
         if not finite:
             fill(A, size, like(A[0], 0.0), 0, 1)
         identity(V, cols, 0, 1)
-        jacobi.iterate(A, V, s, info, rows, cols, cols, limit, None)
+        jacobi.iterate(A, V, s, info, rows, cols, cols, limit, jacobi.sweep_by_pairs)
+        info[1] = like(info[0], math.nan)
         dual_svd.primal_columns(A, U0, s0, rows, cols)
         dual_svd.follow(A, V, s, U0, s0, rows, cols, False)
         tell(told, seat(), info, verdict(s0, info, finite, cols, limit))
