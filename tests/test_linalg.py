@@ -984,6 +984,29 @@ def test_refinement_leaves_what_is_zero_alone(steps, is_complex, rng):
         assert (S >= 0).all()
 
 
+@pytest.mark.parametrize(("dtype", "exponent"), [("d", 0), ("d", 331), ("d", 500), ("d", -700), ("f", 38), ("f", -60)])
+def test_refined_derivatives_know_no_scale(dtype, exponent, rng):
+    """c A and c D, c a power of two: what the values have below rounding is in their units."""
+    Q, P, d, W = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(4))
+    a, d, W = (((Q * [1, 0.8, 0.3]) @ P).astype(dtype), d.astype(dtype), W.astype(dtype))
+    c = np.ldexp(np.dtype(dtype).type(1), exponent)
+
+    def dyad(x):
+        U, _, Vh = ds.svd(x)
+        return U[:, :1] @ Vh[:1]
+
+    expected = along(dyad, a, d)
+    with ds.options(refine=1):
+        slopes = along(dyad, c * a, c * d)
+        U, S, Vh = ds.svd(c * a)
+        dU, _, dVh = ds.svd_pushforward(U, S, Vh, c * d)
+        A_bar = ds.gradient(lambda x: np.sum(W * dyad(x)), c * a, mode="reverse")
+    bound = 100 * cases.eps(dtype)  # gaps of 0.2 and more
+    np.testing.assert_allclose(slopes, expected, rtol=0, atol=bound)
+    np.testing.assert_allclose(dU[:, :1] @ Vh[:1] + U[:, :1] @ dVh[:1], expected, rtol=0, atol=bound)
+    assert np.sum(c * A_bar * d) == pytest.approx(np.sum(W * expected), abs=bound)
+
+
 @pytest.mark.parametrize("neighbour", [1, 0, np.nan], ids=["alike", "zero", "NaN"])
 def test_refinement_of_a_matrix_does_not_look_at_its_neighbours(neighbour, rng):
     Q, P, d = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(3))

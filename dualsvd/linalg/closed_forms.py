@@ -55,9 +55,16 @@ def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
 
 def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
     """The same with S and dA brought to order one by powers of two, which is exact."""
-    e, f = largest_exponent(S[..., None]), largest_exponent(dA)
-    dU, dS, dVh = push_in_range(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
+    (S, at, e), f = order_one(S, at), largest_exponent(dA)
+    dU, dS, dVh = push_in_range(U, S, Vh, scaled(dA, -f), at)
     return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
+
+
+def order_one(S: Any, at: Spectrum) -> tuple[Any, Spectrum, Any]:
+    """S 2^-e of order one, what is known of it in the same units, and e (..., 1, 1)."""
+    e = largest_exponent(S[..., None])
+    noise, tail = (None if x is None else scaled(x, -e[..., 0]) for x in (at.noise, at.tail))
+    return scaled(S, -e[..., 0]), at._replace(noise=noise, tail=tail), e
 
 
 def push_in_range(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
@@ -114,9 +121,9 @@ def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: 
 
 def pull_scaled(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
     """The same with S brought to order one by a power of two, which is exact. S_bar has the units of A_bar."""
-    e = largest_exponent(S[..., None])
+    S, at, e = order_one(S, at)
     U_bar, Vh_bar = (None if bar is None else scaled(bar, -e) for bar in (U_bar, Vh_bar))
-    return pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at)
+    return pull_in_range(U, S, Vh, U_bar, S_bar, Vh_bar, at)
 
 
 def pull_in_range(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
