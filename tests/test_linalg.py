@@ -1251,6 +1251,23 @@ def test_cotangents_of_the_size_of_a_very_small_or_large_matrix(name, dtype, exp
             np.testing.assert_allclose(one, other, rtol=0, atol=3e4 * cases.eps(dtype) * np.abs(other).max())
 
 
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+@pytest.mark.parametrize(
+    ("dtype", "size", "tiny"), [("d", 2.0**565, 1e-200), ("d", 2.0**565, 1e-250), ("f", 2.0**66, 1e-30)]
+)
+def test_a_tiny_entry_changes_nothing_in_a_huge_matrix(name, dtype, size, tiny):
+    """Whether an entry far below the rounding of the others is a zero, or not quite."""
+    f = HOMOGENEOUS[name][0]
+    b, d, size = cases.normal(4, 3), cases.direction((4, 3), 1), np.dtype(dtype).type(size)
+    b[0, 2] = 0
+    a, d = (size * x.astype(dtype) for x in (b, d))
+    almost = a.copy()
+    almost[0, 2] = tiny
+    np.testing.assert_array_equal(along(f, almost, d), along(f, a, d))
+    twice = (along(lambda x: along(f, x, d), x, d) for x in (almost, a))
+    np.testing.assert_array_equal(*twice)
+
+
 @pytest.mark.parametrize("n", [3, 40])
 def test_the_pullback_of_huge_factors_leaves_the_cotangent_of_the_values_its_units(rng, n):
     (U, S, Vh), S_bar = ds.svd(rng.standard_normal((n, n))), rng.standard_normal(n)

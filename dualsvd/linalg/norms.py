@@ -207,7 +207,7 @@ def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
         with np.errstate(all="ignore"):  # of what may be thrown away
             y = rule(a, **params)
     if y is None or not values_in_range(primal(y)):
-        a, e = in_range(a)
+        a, e = in_range(a, options=params["options"])
         y = rule(a, **params) if y is None or e is not None else y
         y = from_range(y, e, 1)
     return y if isinstance(y, Tracer) else y[()]

@@ -524,7 +524,7 @@ def svd(
         check_outputs(out, factor_shapes(a, full_matrices))
         return SVDResult(*deliver(svd_factors(a, chosen, full_matrices, out), out))
     refuse_outputs(out)
-    a, e = in_range(a)
+    a, e = in_range(a, options=chosen)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
     return SVDResult(from_range(U, e, 0), from_range(S, e, 1), from_range(Vh, e, 0))
 
@@ -564,7 +564,7 @@ def svdvals(
     refuse_outputs(out)
     e = None
     if chosen.algorithm != "jacobi" or not is_plain(a.value):  # first slopes divide by nothing, and graded ones lose
-        a, e = in_range(a)
+        a, e = in_range(a, options=chosen)
     S = SVDVALS(a, options=chosen)
     return from_range(S, e, 1)
 
