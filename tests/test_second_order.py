@@ -68,6 +68,11 @@ SMOOTH = pytest.mark.parametrize(
         for name in FUSED
         for where, a in MATRICES.items()
         if smooth_at(name, a)
+    ]
+    + [  # smooth there: what grows as 1 / s_r is to cancel without rounding
+        pytest.param(name, cases.spectrum(3, 3, [1.7, 1.2, smallest]), id=f"{name} at {smallest}")
+        for name in ("polar", "positive factor")
+        for smallest in (1e-3, 1e-9, 1e-13)
     ],
 )
 
