@@ -266,6 +266,20 @@ def test_second_derivatives_of_graded_matrices_are_of_the_size_of_each_value(dig
     np.testing.assert_allclose(actual, expected, rtol=bound)
 
 
+@pytest.mark.parametrize("values", [[2, 1 + 1e-9, 1], [1 + 1e-11, 1, 0.5]], ids=str)
+def test_second_derivatives_of_refined_values_close_to_each_other(values):
+    """The digits that the gap costs come back: in both terms, the vectors and the gap itself."""
+    a, d = cases.spectrum(4, 3, values), cases.direction((4, 3), 1)
+    with ds.options(refine=2):
+        actual = ds.linalg.svdvals_second(a, d)
+    with mpmath.workdps(120):
+        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
+        h = mpmath.mpf(10) ** -40
+        low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
+        expected = [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
+    np.testing.assert_allclose(actual, expected, rtol=1e-13)
+
+
 def test_second_derivatives_of_a_stack_are_one_by_one(rng):
     stack = np.stack([rng.standard_normal((3, 3)), np.eye(3), np.diag([2.0, 2, 0]), np.zeros((3, 3))])
     d = rng.standard_normal(stack.shape)
