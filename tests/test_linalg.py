@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 import warnings
@@ -280,6 +281,58 @@ def test_gradient_of_the_determinant_is_the_matrix_of_cofactors_at_any_rank(rng,
     hessian = ds.hessian(np.linalg.det, a)
     assert hessian[0, 0, 1, 1] == pytest.approx(a[2, 2], abs=1e-12)
     assert hessian[0, 1, 1, 0] == pytest.approx(-a[2, 2], abs=1e-12)
+
+
+#: matrices and the units of their rows and columns
+DETERMINANTS = {
+    "almost singular": (cases.spectrum(3, 3, [2, 1, 1e-13]), 1),
+    "almost of rank one": (cases.spectrum(3, 3, [2, 1e-9, 1e-13]), 1),
+    "two by two": (np.array([[1.0, 1.0], [1.0, 1.0 + 1e-13]]), 1),
+    "badly scaled": (cases.normal(4, 4), np.outer([1e12, 1e4, 1e-4, 1e-12], [1e-12, 1e-4, 1e4, 1e12])),
+    "huge and tiny": (cases.normal(4, 4), np.outer([1e90, 1e-90, 1, 1], [1, 1, 1e-60, 1e60])),
+    "complex": (cases.spectrum(4, 4, [2, 1, 1e-7, 1e-9], dtype="complex128"), 1),
+}
+
+
+@pytest.mark.parametrize("name", DETERMINANTS)
+def test_derivatives_of_determinants_agree_with_many_digits(name):
+    """Of three orders, along directions in the units of the matrix; by finite sums, as the determinant is a polynomial
+    of degree one in each row. What rounds are products of n entries: the bound is the sum of their sizes."""
+    a, units = DETERMINANTS[name]
+    n, dtype = len(a), a.dtype.name
+    a, *directions = (units * x for x in (a, *(cases.direction((n, n), seed, dtype) for seed in (1, 2, 3))))
+    f: Any = np.linalg.det
+    for order, d in enumerate(directions, 1):
+        inner_f = f
+        f = lambda x, g=inner_f, d=d: along(g, x, d)  # noqa: E731
+        expected, size = mp.mpf(0), mp.mpf(0)
+        with mp.workdps(50):
+            for rows in itertools.permutations(range(n), order):
+                mixed = a.copy()
+                for row, direction in zip(rows, directions):
+                    mixed[row] = direction[row]
+                for columns in itertools.permutations(range(n)):
+                    term = mp.fprod(mixed[range(n), columns].tolist())
+                    odd = sum(i > k for i, k in itertools.combinations(columns, 2)) % 2
+                    expected, size = expected - term if odd else expected + term, size + abs(term)
+        ways = {"forward": f(a)}
+        if dtype == "float64":
+            ways["reverse"] = np.sum(d * ds.gradient(inner_f, a, mode="reverse"))
+        for way, value in ways.items():
+            assert abs(value - expected) <= 4 * cases.eps(a) * size, (order, way)
+
+
+def test_directions_that_are_not_graded_like_the_matrix():
+    """All that is known of a second derivative is relative to the largest that directions of their size have."""
+    a, (d, e) = cases.spectrum(3, 3, [2, 1, 0.5]) * [1, 1, 1e-8], (cases.direction((3, 3), seed) for seed in (1, 2))
+    minors = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+    columns = lambda x, y, z: np.linalg.det(np.stack([x, y, z], axis=-1))  # noqa: E731
+    expected = sum(
+        columns(*(pair[1][:, k] if k == i else pair[0][:, k] if k == j else a[:, k] for k in range(3)))
+        for i, j, _ in minors
+        for pair in ((d, e), (e, d))
+    )
+    assert along(lambda x: along(np.linalg.det, x, d), a, e) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3)], ids=str)
