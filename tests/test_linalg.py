@@ -1280,6 +1280,9 @@ HOMOGENEOUS: dict[str, tuple[Any, int]] = {
     "pinv": (ds.pinv, -1),
     "cond": (ds.linalg.cond, 0),
     "normalized": (ds.spectral.spectral_normalize, 0),
+    "eigenvalues": (lambda a: ds.linalg.eigvalsh(a[..., :3, :]), 1),
+    "values of eigh": (lambda a: ds.linalg.eigh(a[..., :3, :]).eigenvalues, 1),
+    "vectors of eigh": (lambda a: np.abs(ds.linalg.eigh(a[..., :3, :]).eigenvectors) ** 2, 0),
 }
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..rules.registry import Rule, primal
-from ..settings import Options, get
+from ..settings import Options
 from .degeneracy import SAFE_RANGE, largest_part, out_of_range, scaled
 from .ties import Unresolved
 
@@ -48,14 +48,14 @@ DILATE = Rule(
 )
 
 
-def in_range(a: Any, *, order_one: bool = False, options: Options | None = None) -> tuple[Any, Any]:
+def in_range(a: Any, options: Options | None = None, *, order_one: bool = False) -> tuple[Any, Any]:
     """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...).
 
     All that is made of it must come back by `from_range`. It is brought no further than to the nearer end of the range,
     as tangents go with it and may be of any size, unless `order_one` asks for it: where it will be multiplied by
     cotangents. Entries that underflow on the way lie far below the rounding of the largest, and do not count. Only
-    algorithm="jacobi" knows values to their own rounding: there a matrix whose entries would underflow stays as it is
-    (e = 0).
+    singular values that `options` have by algorithm="jacobi" are right to their own rounding: there a matrix whose
+    entries would underflow stays as it is (e = 0).
     """
     if all_in_range(primal(a)):
         return a, None
@@ -66,7 +66,7 @@ def in_range(a: Any, *, order_one: bool = False, options: Options | None = None)
     e = np.frexp(np.where(np.isfinite(top) & (top > 0), top, 1.0))[1]
     ends = (0, 0) if order_one else (low + 1, high - 1)
     e = np.where(e <= low, e - ends[0], np.where(e >= high, e - ends[1], 0))
-    if (options or get()).algorithm == "jacobi":
+    if options is not None and options.algorithm == "jacobi":
         size = np.abs(primal(a))
         bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
         smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e

@@ -122,7 +122,7 @@ def balance(parts: Any, sizes: Any) -> tuple[Any, Any]:
     entries = functools.reduce(np.maximum, [exponents(x) - e for x, e in zip(parts, sizes)])
     rows = np.max(entries, axis=-1, keepdims=True, initial=NOTHING)
     columns = np.max(np.where(entries > NOTHING, entries - rows, NOTHING), axis=-2, keepdims=True, initial=NOTHING)
-    return tuple(np.where(x > NOTHING, x, 0) for x in (rows, columns))
+    return np.where(rows > NOTHING, rows, 0), np.where(columns > NOTHING, columns, 0)
 
 
 def exponents(x: Any) -> Any:
