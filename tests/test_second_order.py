@@ -740,6 +740,35 @@ def test_smooth_functions_of_eigenvalues_have_their_hessian_by_every_nesting(nam
     check_nestings(lambda x: g(ds.linalg.eigh(x).eigenvalues), (a + adjoint(a)) / 2, expected, BY_FACTORS)
 
 
+@pytest.mark.parametrize("exponent", [-1010, -600, 600, 1010])
+@pytest.mark.parametrize("values", [[1, 1, 1], [2, 1, 1], [2, 1, 0], [2, 2, 0], [2, 0, 0]], ids=str)
+@pytest.mark.parametrize(
+    "f",
+    [
+        pytest.param(ds.svdvals, id="svdvals"),
+        pytest.param(lambda x: ds.svd(x).S, id="svd"),
+        pytest.param(ds.linalg.eigvalsh, id="eigvalsh"),
+        pytest.param(lambda x: ds.linalg.eigh(x).eigenvalues, id="eigh"),
+    ],
+)
+def test_functions_of_values_in_their_own_units_have_the_same_hessian_at_any_scale(f, values, exponent):
+    """g(S / c), smooth at ties and zeros, at c A along c D: c its gradient, and the Hessian times c D and c, are those
+    at A along D."""
+    Q = cases.orthogonal(3, seed=1)
+    a, c = (Q * np.array(values, float)) @ Q.T, 2.0**exponent
+    a, (d, e) = (a + a.T) / 2, (cases.normal(3, 3, seed=seed) for seed in (1, 2))
+    ways, large = (nestings(lambda x, u=u: np.sum(np.cos(f(x) / u)), u * a, u * d, u * e) for u in (1.0, c))
+    for way, run in ways.items():
+        try:
+            expected = run()
+        except (ds.DegenerateError, ds.GaugeError):
+            assert way in BY_FACTORS, way
+            continue
+        actual, units = large[way](), 1 if way == "forward over forward" else c
+        bound = 1e4 * cases.eps(a) * max(np.abs(expected).max(), 1)  # as above
+        np.testing.assert_allclose(units * actual, expected, rtol=0, atol=bound, err_msg=way)
+
+
 @pytest.mark.parametrize("gap", [1e-5, 1e-7, 1e-9])
 def test_second_derivatives_close_to_a_tie_lose_no_more_than_the_gap_takes(gap):
     """eps / gap, as the vectors do: what grows as 1 / gap cancels to its own rounding, not to that over the gap."""
