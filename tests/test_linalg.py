@@ -882,6 +882,31 @@ def test_the_report_of_a_spectrum_reads_aloud():
     assert again["rank"] == 3 and again["condition"]["svd"] is None and again["clusters"] == [[[0, 1], [2], [3]]]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(4, 4), (5, 4)], ids=str)
+def test_conditions_are_what_derivatives_make_of_an_error_in_the_matrix(shape, dtype):
+    """Observed: the change of the gradient, or of derivatives along some directions, relative to their size, as the
+    matrix moves by 1e-11 of its own. Random directions and changes meet what is worst by a part, or add a few times."""
+    a, change = cases.spectrum(*shape, [3, 2, 1, 1e-4], dtype=dtype), cases.normal(*shape, dtype=dtype)
+    there = a + 1e-11 * 3 * change / np.linalg.norm(change, 2)
+    condition = ds.linalg.diagnose(a).condition
+    functions = {
+        "opnorm": ds.opnorm,
+        "nuclear_norm": ds.nuclear_norm,
+        "polar": lambda x: ds.polar(x)[0],
+        "pinv, keeping the rank": ds.pinv,
+        "low_rank, k = 3": lambda x: ds.low_rank(x, 3),
+    }
+    directions = np.stack([cases.direction(shape, seed, dtype) for seed in range(8)])
+    for name, f in functions.items():
+        if np.ndim(f(a)):
+            here, moved = (np.stack([along(f, x, d) for d in directions]) for x in (a, there))
+        else:
+            here, moved = (ds.gradient(f, x, mode="reverse") for x in (a, there))
+        observed = np.max(np.abs(moved - here)) / np.max(np.abs(here)) / 1e-11
+        assert condition[name] / 30 <= observed <= 3 * condition[name], (name, observed, condition[name])
+
+
 def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
     stack = np.stack([np.diag([3.0, 1.0]), np.eye(2), np.diag([1.0, 1 - 1e-10]), np.diag([1.0, 0.0])])
     report = ds.linalg.diagnose(stack)
@@ -894,7 +919,7 @@ def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
     ]
     assert str(report).count("*") >= 2
     with ds.options(algorithm="jacobi"):
-        assert np.isinf(ds.linalg.diagnose(np.diag([1e100, 1e-100])).condition["pinv, keeping the rank"])
+        assert np.isinf(ds.linalg.diagnose(np.diag([1e200, 1e-200])).condition["pinv, keeping the rank"])
     with ds.options(nonfinite="propagate"):
         report = ds.linalg.diagnose(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
     assert report.mask.tolist() == [True, True]
