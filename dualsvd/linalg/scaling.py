@@ -54,8 +54,8 @@ def in_range(a: Any, options: Options | None = None, *, order_one: bool = False)
     All that is made of it must come back by `from_range`. It is brought no further than to the nearer end of the range,
     as tangents go with it and may be of any size, unless `order_one` asks for it: where it will be multiplied by
     cotangents. Entries that underflow on the way lie far below the rounding of the largest, and do not count. Only
-    singular values that `options` have by algorithm="jacobi" are right to their own rounding: there a matrix whose
-    entries would underflow stays as it is (e = 0).
+    singular values that `options` have by algorithm="jacobi" are right to their own rounding: there it goes as far as
+    no entry underflows.
     """
     if all_in_range(primal(a)):
         return a, None
@@ -69,8 +69,8 @@ def in_range(a: Any, options: Options | None = None, *, order_one: bool = False)
     if options is not None and options.algorithm == "jacobi":
         size = np.abs(primal(a))
         bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
-        smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e
-        e = np.where(smallest > np.finfo(size.dtype).minexp, e, 0)
+        smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1]
+        e = np.minimum(e, np.maximum(smallest - np.finfo(size.dtype).minexp - 1, 0))
     return DILATE(a, e=-e[..., None, None], degree=1), e
 
 
