@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 import warnings
@@ -307,6 +308,58 @@ def test_gradient_of_the_determinant_is_the_matrix_of_cofactors_at_any_rank(rng,
     hessian = ds.hessian(np.linalg.det, a)
     assert hessian[0, 0, 1, 1] == pytest.approx(a[2, 2], abs=1e-12)
     assert hessian[0, 1, 1, 0] == pytest.approx(-a[2, 2], abs=1e-12)
+
+
+#: matrices and the units of their rows and columns
+DETERMINANTS = {
+    "almost singular": (cases.spectrum(3, 3, [2, 1, 1e-13]), 1),
+    "almost of rank one": (cases.spectrum(3, 3, [2, 1e-9, 1e-13]), 1),
+    "two by two": (np.array([[1.0, 1.0], [1.0, 1.0 + 1e-13]]), 1),
+    "badly scaled": (cases.normal(4, 4), np.outer([1e12, 1e4, 1e-4, 1e-12], [1e-12, 1e-4, 1e4, 1e12])),
+    "huge and tiny": (cases.normal(4, 4), np.outer([1e90, 1e-90, 1, 1], [1, 1, 1e-60, 1e60])),
+    "complex": (cases.spectrum(4, 4, [2, 1, 1e-7, 1e-9], dtype="complex128"), 1),
+}
+
+
+@pytest.mark.parametrize("name", DETERMINANTS)
+def test_derivatives_of_determinants_agree_with_many_digits(name):
+    """Of three orders, along directions in the units of the matrix; by finite sums, as the determinant is a polynomial
+    of degree one in each row. What rounds are products of n entries: the bound is the sum of their sizes."""
+    a, units = DETERMINANTS[name]
+    n, dtype = len(a), a.dtype.name
+    a, *directions = (units * x for x in (a, *(cases.direction((n, n), seed, dtype) for seed in (1, 2, 3))))
+    f: Any = np.linalg.det
+    for order, d in enumerate(directions, 1):
+        inner_f = f
+        f = lambda x, g=inner_f, d=d: along(g, x, d)  # noqa: E731
+        expected, size = mp.mpf(0), mp.mpf(0)
+        with mp.workdps(50):
+            for rows in itertools.permutations(range(n), order):
+                mixed = a.copy()
+                for row, direction in zip(rows, directions):
+                    mixed[row] = direction[row]
+                for columns in itertools.permutations(range(n)):
+                    term = mp.fprod(mixed[range(n), columns].tolist())
+                    odd = sum(i > k for i, k in itertools.combinations(columns, 2)) % 2
+                    expected, size = expected - term if odd else expected + term, size + abs(term)
+        ways = {"forward": f(a)}
+        if dtype == "float64":
+            ways["reverse"] = np.sum(d * ds.gradient(inner_f, a, mode="reverse"))
+        for way, value in ways.items():
+            assert abs(value - expected) <= 4 * cases.eps(a) * size, (order, way)
+
+
+def test_directions_that_are_not_graded_like_the_matrix():
+    """All that is known of a second derivative is relative to the largest that directions of their size have."""
+    a, (d, e) = cases.spectrum(3, 3, [2, 1, 0.5]) * [1, 1, 1e-8], (cases.direction((3, 3), seed) for seed in (1, 2))
+    minors = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+    columns = lambda x, y, z: np.linalg.det(np.stack([x, y, z], axis=-1))  # noqa: E731
+    expected = sum(
+        columns(*(pair[1][:, k] if k == i else pair[0][:, k] if k == j else a[:, k] for k in range(3)))
+        for i, j, _ in minors
+        for pair in ((d, e), (e, d))
+    )
+    assert along(lambda x: along(np.linalg.det, x, d), a, e) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3)], ids=str)
@@ -829,6 +882,31 @@ def test_the_report_of_a_spectrum_reads_aloud():
     assert again["rank"] == 3 and again["condition"]["svd"] is None and again["clusters"] == [[[0, 1], [2], [3]]]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(4, 4), (5, 4)], ids=str)
+def test_conditions_are_what_derivatives_make_of_an_error_in_the_matrix(shape, dtype):
+    """Observed: the change of the gradient, or of derivatives along some directions, relative to their size, as the
+    matrix moves by 1e-11 of its own. Random directions and changes meet what is worst by a part, or add a few times."""
+    a, change = cases.spectrum(*shape, [3, 2, 1, 1e-4], dtype=dtype), cases.normal(*shape, dtype=dtype)
+    there = a + 1e-11 * 3 * change / np.linalg.norm(change, 2)
+    condition = ds.linalg.diagnose(a).condition
+    functions = {
+        "opnorm": ds.opnorm,
+        "nuclear_norm": ds.nuclear_norm,
+        "polar": lambda x: ds.polar(x)[0],
+        "pinv, keeping the rank": ds.pinv,
+        "low_rank, k = 3": lambda x: ds.low_rank(x, 3),
+    }
+    directions = np.stack([cases.direction(shape, seed, dtype) for seed in range(8)])
+    for name, f in functions.items():
+        if np.ndim(f(a)):
+            here, moved = (np.stack([along(f, x, d) for d in directions]) for x in (a, there))
+        else:
+            here, moved = (ds.gradient(f, x, mode="reverse") for x in (a, there))
+        observed = np.max(np.abs(moved - here)) / np.max(np.abs(here)) / 1e-11
+        assert condition[name] / 30 <= observed <= 3 * condition[name], (name, observed, condition[name])
+
+
 def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
     stack = np.stack([np.diag([3.0, 1.0]), np.eye(2), np.diag([1.0, 1 - 1e-10]), np.diag([1.0, 0.0])])
     report = ds.linalg.diagnose(stack)
@@ -841,7 +919,7 @@ def test_the_report_of_a_stack_marks_the_matrices_to_mistrust():
     ]
     assert str(report).count("*") >= 2
     with ds.options(algorithm="jacobi"):
-        assert np.isinf(ds.linalg.diagnose(np.diag([1e100, 1e-100])).condition["pinv, keeping the rank"])
+        assert np.isinf(ds.linalg.diagnose(np.diag([1e200, 1e-200])).condition["pinv, keeping the rank"])
     with ds.options(nonfinite="propagate"):
         report = ds.linalg.diagnose(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
     assert report.mask.tolist() == [True, True]
@@ -1009,6 +1087,29 @@ def test_refinement_leaves_what_is_zero_alone(steps, is_complex, rng):
         assert np.abs((U * S) @ Vh - a).max() < 4 * EPS * S[0]
         np.testing.assert_allclose(S, np.linalg.svd(a)[1], rtol=0, atol=16 * EPS * S[0])
         assert (S >= 0).all()
+
+
+@pytest.mark.parametrize(("dtype", "exponent"), [("d", 0), ("d", 331), ("d", 500), ("d", -700), ("f", 38), ("f", -60)])
+def test_refined_derivatives_know_no_scale(dtype, exponent, rng):
+    """c A and c D, c a power of two: what the values have below rounding is in their units."""
+    Q, P, d, W = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(4))
+    a, d, W = (((Q * [1, 0.8, 0.3]) @ P).astype(dtype), d.astype(dtype), W.astype(dtype))
+    c = np.ldexp(np.dtype(dtype).type(1), exponent)
+
+    def dyad(x):
+        U, _, Vh = ds.svd(x)
+        return U[:, :1] @ Vh[:1]
+
+    expected = along(dyad, a, d)
+    with ds.options(refine=1):
+        slopes = along(dyad, c * a, c * d)
+        U, S, Vh = ds.svd(c * a)
+        dU, _, dVh = ds.svd_pushforward(U, S, Vh, c * d)
+        A_bar = ds.gradient(lambda x: np.sum(W * dyad(x)), c * a, mode="reverse")
+    bound = 100 * cases.eps(dtype)  # gaps of 0.2 and more
+    np.testing.assert_allclose(slopes, expected, rtol=0, atol=bound)
+    np.testing.assert_allclose(dU[:, :1] @ Vh[:1] + U[:, :1] @ dVh[:1], expected, rtol=0, atol=bound)
+    assert np.sum(c * A_bar * d) == pytest.approx(np.sum(W * expected), abs=bound)
 
 
 @pytest.mark.parametrize("neighbour", [1, 0, np.nan], ids=["alike", "zero", "NaN"])
@@ -1204,6 +1305,9 @@ HOMOGENEOUS: dict[str, tuple[Any, int]] = {
     "pinv": (ds.pinv, -1),
     "cond": (ds.linalg.cond, 0),
     "normalized": (ds.spectral.spectral_normalize, 0),
+    "eigenvalues": (lambda a: ds.linalg.eigvalsh(a[..., :3, :]), 1),
+    "values of eigh": (lambda a: ds.linalg.eigh(a[..., :3, :]).eigenvalues, 1),
+    "vectors of eigh": (lambda a: np.abs(ds.linalg.eigh(a[..., :3, :]).eigenvectors) ** 2, 0),
 }
 
 
@@ -1253,6 +1357,31 @@ def test_cotangents_of_the_size_of_a_very_small_or_large_matrix(name, dtype, exp
     for actual, expected, power in found:
         for one, other in zip(actual, times(expected, power)):
             np.testing.assert_allclose(one, other, rtol=0, atol=3e4 * cases.eps(dtype) * np.abs(other).max())
+
+
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+@pytest.mark.parametrize(
+    ("dtype", "size", "tiny", "algorithm"),
+    [
+        ("d", 2.0**565, 1e-200, "lapack"),
+        ("d", 2.0**565, 1e-250, "lapack"),
+        ("f", 2.0**66, 1e-30, "lapack"),
+        ("d", 2.0**565, 1e-200, "jacobi"),  # which keeps tiny entries, and brings the others as far as that allows
+    ],
+)
+def test_a_tiny_entry_changes_nothing_in_a_huge_matrix(name, dtype, size, tiny, algorithm):
+    """Whether an entry far below the rounding of the others is a zero, or not quite."""
+    f = HOMOGENEOUS[name][0]
+    b, d, size = cases.normal(4, 3), cases.direction((4, 3), 1), np.dtype(dtype).type(size)
+    b[0, 2] = 0
+    a, d = (size * x.astype(dtype) for x in (b, d))
+    almost = a.copy()
+    almost[0, 2] = tiny
+    with ds.options(algorithm=algorithm):
+        for g in (f, lambda x: along(f, x, d)):
+            expected = along(g, a, d)
+            bound = 1e3 * cases.eps(dtype) * np.abs(expected).max()  # where scales differ, sums round otherwise
+            np.testing.assert_allclose(along(g, almost, d), expected, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("n", [3, 40])

@@ -68,6 +68,11 @@ SMOOTH = pytest.mark.parametrize(
         for name in FUSED
         for where, a in MATRICES.items()
         if smooth_at(name, a)
+    ]
+    + [  # smooth there: what grows as 1 / s_r is to cancel without rounding
+        pytest.param(name, cases.spectrum(3, 3, [1.7, 1.2, smallest]), id=f"{name} at {smallest}")
+        for name in ("polar", "positive factor")
+        for smallest in (1e-3, 1e-9, 1e-13)
     ],
 )
 
@@ -259,6 +264,20 @@ def test_second_derivatives_of_graded_matrices_are_of_the_size_of_each_value(dig
         low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
         expected = [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
     np.testing.assert_allclose(actual, expected, rtol=bound)
+
+
+@pytest.mark.parametrize("values", [[2, 1 + 1e-9, 1], [1 + 1e-11, 1, 0.5]], ids=str)
+def test_second_derivatives_of_refined_values_close_to_each_other(values):
+    """The digits that the gap costs come back: in both terms, the vectors and the gap itself."""
+    a, d = cases.spectrum(4, 3, values), cases.direction((4, 3), 1)
+    with ds.options(refine=2):
+        actual = ds.linalg.svdvals_second(a, d)
+    with mpmath.workdps(120):
+        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
+        h = mpmath.mpf(10) ** -40
+        low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
+        expected = [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
+    np.testing.assert_allclose(actual, expected, rtol=1e-13)
 
 
 def test_second_derivatives_of_a_stack_are_one_by_one(rng):
@@ -719,6 +738,35 @@ def test_smooth_functions_of_eigenvalues_have_their_hessian_by_every_nesting(nam
     expected = lambda a, d: hessian_times(a, (d + adjoint(d)) / 2)  # noqa: E731  # functions of the Hermitian part
     check_nestings(lambda x: g(ds.linalg.eigvalsh(x)), (a + adjoint(a)) / 2, expected)
     check_nestings(lambda x: g(ds.linalg.eigh(x).eigenvalues), (a + adjoint(a)) / 2, expected, BY_FACTORS)
+
+
+@pytest.mark.parametrize("exponent", [-1010, -600, 600, 1010])
+@pytest.mark.parametrize("values", [[1, 1, 1], [2, 1, 1], [2, 1, 0], [2, 2, 0], [2, 0, 0]], ids=str)
+@pytest.mark.parametrize(
+    "f",
+    [
+        pytest.param(ds.svdvals, id="svdvals"),
+        pytest.param(lambda x: ds.svd(x).S, id="svd"),
+        pytest.param(ds.linalg.eigvalsh, id="eigvalsh"),
+        pytest.param(lambda x: ds.linalg.eigh(x).eigenvalues, id="eigh"),
+    ],
+)
+def test_functions_of_values_in_their_own_units_have_the_same_hessian_at_any_scale(f, values, exponent):
+    """g(S / c), smooth at ties and zeros, at c A along c D: c its gradient, and the Hessian times c D and c, are those
+    at A along D."""
+    Q = cases.orthogonal(3, seed=1)
+    a, c = (Q * np.array(values, float)) @ Q.T, 2.0**exponent
+    a, (d, e) = (a + a.T) / 2, (cases.normal(3, 3, seed=seed) for seed in (1, 2))
+    ways, large = (nestings(lambda x, u=u: np.sum(np.cos(f(x) / u)), u * a, u * d, u * e) for u in (1.0, c))
+    for way, run in ways.items():
+        try:
+            expected = run()
+        except (ds.DegenerateError, ds.GaugeError):
+            assert way in BY_FACTORS, way
+            continue
+        actual, units = large[way](), 1 if way == "forward over forward" else c
+        bound = 1e4 * cases.eps(a) * max(np.abs(expected).max(), 1)  # as above
+        np.testing.assert_allclose(units * actual, expected, rtol=0, atol=bound, err_msg=way)
 
 
 @pytest.mark.parametrize("gap", [1e-5, 1e-7, 1e-9])

@@ -146,11 +146,18 @@ def push_full(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any,
     Where reciprocals may fail, S and dA are brought to order one by powers of two, which is exact.
     """
     if out_of_range(S):
-        e, f = largest_exponent(S[..., None]), largest_exponent(dA)
-        dU, dS, dVh = push_full(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
+        (S, at, e), f = order_one(S, at), largest_exponent(dA)
+        dU, dS, dVh = push_full(U, S, Vh, scaled(dA, -f), at)
         return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
     thin_U, _, thin_Vh, _ = split(U, S, Vh)
     return push_free(U, S, Vh, push_thin(thin_U, S, thin_Vh, dA, at), dA, at)
+
+
+def order_one(S: Any, at: Spectrum) -> tuple[Any, Spectrum, Any]:
+    """S 2^-e of order one, what is known of it in the same units, and e (..., 1, 1)."""
+    e = largest_exponent(S[..., None])
+    noise, tail = (None if x is None else scaled(x, -e[..., 0]) for x in (at.noise, at.tail))
+    return scaled(S, -e[..., 0]), at._replace(noise=noise, tail=tail), e
 
 
 def push_free(U: Any, S: Any, Vh: Any, thin: tuple[Any, Any, Any], dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
@@ -170,9 +177,9 @@ def push_free(U: Any, S: Any, Vh: Any, thin: tuple[Any, Any, Any], dA: Any, at: 
 def pull_full(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
     """A_bar, the transpose of `push_full`. S_bar has the units of A_bar."""
     if out_of_range(S) and not (U_bar is None and Vh_bar is None):
-        e = largest_exponent(S[..., None])
+        S, at, e = order_one(S, at)
         U_bar, Vh_bar = (None if bar is None else scaled(bar, -e) for bar in (U_bar, Vh_bar))
-        return pull_full(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at)
+        return pull_full(U, S, Vh, U_bar, S_bar, Vh_bar, at)
     r = np.shape(S)[-1]
     U, U_perp, Vh, Vh_perp = split(U, S, Vh)
     thin_U_bar = None if U_bar is None else U_bar[..., :, :r]

@@ -174,12 +174,13 @@ def diagnose(a: Any) -> SpectrumReport:
         if r:
             first, last = S[..., 0], np.where(at.null[..., -1], 0.0, S[..., -1])
             least = np.take_along_axis(S, np.maximum(rank - 1, 0)[..., None], axis=-1)[..., 0]
+        polar = ratio(first, nearest_polar(S, at, last, m != n or np.iscomplexobj(a)))
         condition = {
             "svd": ratio(first, gap.min(axis=-1, initial=np.inf)),
             "opnorm": ratio(first, gap[..., 0]) if r else np.ones(batch),
-            "nuclear_norm": ratio(first, last),
-            "polar": ratio(first, nearest_polar(S, at, last, m != n or np.iscomplexobj(a))),
-            "pinv, keeping the rank": ratio(first, least) ** 2,
+            "nuclear_norm": np.where(deficient, np.inf, polar)[()],  # its gradient is the polar factor, but for kinks
+            "polar": polar,
+            "pinv, keeping the rank": ratio(first, least),
         }
         for k in range(1, r):
             cut = np.where(at.group[..., k - 1] == at.group[..., k], 0.0, S[..., k - 1] - S[..., k])

@@ -50,6 +50,7 @@ from .matrices import (
     on_tape,
     with_diagonal,
 )
+from .scaling import from_range, in_range
 from .svd import values_along
 from .tied_values import (
     change_by,
@@ -339,7 +340,8 @@ def eigen_dyads(a: Any, y: Any, y_bar: Any, options: Options) -> Any:
         return None
     y_bar = y_bar[..., ::-1]
     weights = least_weights(y_bar, at, change=change_by(y_bar, a, y))
-    return smooth_dyads(b, y[..., ::-1] + shift, weights, None if c is None else c[..., ::-1], at, factors, options)
+    c = None if c is None else c._replace(x=c.x[..., ::-1])
+    return smooth_dyads(b, y[..., ::-1] + shift, weights, c, at, factors, options)
 
 
 def shifted(a: Any, options: Options) -> tuple[Any, Any, SVDResult, Options]:
@@ -402,7 +404,12 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
     >>> ds.linalg.eigh(np.array([[2.0, 0.0], [0.0, 1.0]])).eigenvalues
     array([1., 2.])
     """
-    return EighResult(*EIGH(as_square(a), options=resolve(algorithm=algorithm, ties=ties)))
+    a, chosen = as_square(a), resolve(algorithm=algorithm, ties=ties)
+    if not isinstance(a, Tracer):
+        return eigh_function(a, options=chosen)
+    a, e = in_range(a)
+    w, Q = EIGH(a, options=chosen)
+    return EighResult(from_range(w, e, 1), from_range(Q, e, 0))
 
 
 def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Any:
@@ -419,7 +426,11 @@ def eigvalsh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -
     >>> ds.jvp(ds.linalg.eigvalsh, (np.eye(2),), (swap,))[1]
     array([-1.,  1.])
     """
-    return EIGVALSH(as_square(a), options=resolve(algorithm=algorithm, ties=ties))
+    a, chosen = as_square(a), resolve(algorithm=algorithm, ties=ties)
+    if not isinstance(a, Tracer):
+        return eigh_function(a, options=chosen).eigenvalues
+    a, e = in_range(a)
+    return from_range(EIGVALSH(a, options=chosen), e, 1)
 
 
 @implements(np.linalg.eigh)

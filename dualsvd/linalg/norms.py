@@ -207,7 +207,7 @@ def norm_in_range(rule: Rule, a: Any, **params: Any) -> Any:
         with np.errstate(all="ignore"):  # of what may be thrown away
             y = rule(a, **params)
     if y is None or not values_in_range(primal(y)):
-        a, e = in_range(a)
+        a, e = in_range(a, params["options"])
         y = rule(a, **params) if y is None or e is not None else y
         y = from_range(y, e, 1)
     return y if isinstance(y, Tracer) else y[()]
@@ -410,7 +410,7 @@ def cond_by_values(a: Any, inverted: bool) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = S[..., -1] / S[..., 0] if inverted else S[..., 0] / S[..., -1]
         return np.where(np.isnan(ratio) & ~np.isnan(S[..., 0]), np.inf, ratio)[()]  # 0 / 0 of zero matrices
-    a, e = in_range(a)
+    a, e = in_range(a, get())
     top, bottom = opnorm(a), smallest_singular_value(a)
     s1, sr = np.asarray(primal(top))[..., None], np.asarray(primal(bottom))[..., None]
     r = min(np.shape(a)[-2:])

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..rules.registry import Rule, primal
+from ..settings import Options
 from .degeneracy import SAFE_RANGE, largest_part, out_of_range, scaled
 from .ties import Unresolved
 
@@ -47,12 +48,14 @@ DILATE = Rule(
 )
 
 
-def in_range(a: Any, *, order_one: bool = False) -> tuple[Any, Any]:
+def in_range(a: Any, options: Options | None = None, *, order_one: bool = False) -> tuple[Any, Any]:
     """a, and None; or, where singular values are so small or large that reciprocals fail, a 2^-e and e (...).
 
     All that is made of it must come back by `from_range`. It is brought no further than to the nearer end of the range,
     as tangents go with it and may be of any size, unless `order_one` asks for it: where it will be multiplied by
-    cotangents. A matrix that spans more than one power of two can bring into range stays as it is (e = 0).
+    cotangents. Entries that underflow on the way lie far below the rounding of the largest, and do not count. Only
+    singular values that `options` have by algorithm="jacobi" are right to their own rounding: there it goes as far as
+    no entry underflows.
     """
     if all_in_range(primal(a)):
         return a, None
@@ -63,10 +66,11 @@ def in_range(a: Any, *, order_one: bool = False) -> tuple[Any, Any]:
     e = np.frexp(np.where(np.isfinite(top) & (top > 0), top, 1.0))[1]
     ends = (0, 0) if order_one else (low + 1, high - 1)
     e = np.where(e <= low, e - ends[0], np.where(e >= high, e - ends[1], 0))
-    size = np.abs(primal(a))
-    bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
-    smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1] - e
-    e = np.where(smallest > np.finfo(size.dtype).minexp, e, 0)  # what would underflow
+    if options is not None and options.algorithm == "jacobi":
+        size = np.abs(primal(a))
+        bottom = np.min(np.where(size > 0, size, np.inf), axis=(-2, -1), initial=np.inf)
+        smallest = np.frexp(np.where(np.isfinite(bottom), bottom, 1.0))[1]
+        e = np.minimum(e, np.maximum(smallest - np.finfo(size.dtype).minexp - 1, 0))
     return DILATE(a, e=-e[..., None, None], degree=1), e
 
 

@@ -29,7 +29,7 @@ from ..errors import MissingRuleError, ShapeError
 from ..rules.registry import missing
 from ..settings import get
 from .degeneracy import Spectrum, groups_of, largest_exponent, scaled, slope_noise, spectrum
-from .factorise import SVDResult, finite_part, spoil, svd_factors
+from .factorise import SVDResult, finite_part, spoil, svd_factors, tail_of
 from .matrices import adjoint, as_matrix, is_plain
 
 
@@ -57,7 +57,7 @@ def svdvals_second(a: Any, da: Any) -> Any:
     finite, bad = finite_part(a, options)
     e, f = largest_exponent(finite), largest_exponent(da)
     factors = svd_factors(scaled(finite, -e), options)
-    at = spectrum(factors.S, options)
+    at = spectrum(factors.S, options, tail_of(factors.S, options))
     D = scaled(da, -f)
     result = np.full_like(factors.S, np.nan)  # what is left along directions that are not finite
     for index in np.argwhere(np.isfinite(D).all(axis=(-2, -1))).tolist():
@@ -82,8 +82,11 @@ def second_of_one(factors: SVDResult, D: Any, at: Spectrum) -> Any:
         s = S[g].mean()
         o = np.ones(len(S), dtype=bool)
         o[g] = False
+        gap = s - S[o]
+        if at.tail is not None:
+            gap = gap + (at.tail[g].mean() - at.tail[o])
         crossed = M[g][:, o] / (s + S[o]) @ M[o][:, g]
-        N = 4 * s * (Sy[g][:, o] / (s - S[o]) / (s + S[o])) @ Sy[o][:, g] - crossed - adjoint(crossed)
+        N = 4 * s * (Sy[g][:, o] / gap / (s + S[o])) @ Sy[o][:, g] - crossed - adjoint(crossed)
         N = N + Sk[g, g] @ adjoint(Sk[g, g]) / s
         if len(U) > len(S):
             N = N + adjoint(R[:, g]) @ R[:, g] / s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -12,9 +14,9 @@ from ..errors import DegenerateError, DTypeError, ShapeError
 from ..rules.registry import Rule, as_inexact, implements, primal
 from ..rules.structural import align
 from ..settings import get
-from .degeneracy import spectrum
+from .degeneracy import largest_exponent, scaled
 from .factorise import finite_part, spoil, svd_factors
-from .matrices import adjoint, as_square, from_triangle, hermitian_part, is_plain
+from .matrices import adjoint, as_square, from_triangle, hermitian_part
 
 
 class SlogdetResult(NamedTuple):
@@ -80,43 +82,117 @@ def solve_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any, Any]:
     return lambda: -b_bar @ adjoint(y), b_bar
 
 
-# -- d det A = tr(adj(A) dA), adj the matrix of cofactors transposed: it exists where A is singular too
+# -- d det A = tr(adj(A) dA), adj the matrix of cofactors transposed: a polynomial, which exists where A is singular too
+#
+# With A = U S V^H, d = det(U V^H), X = U^H D_0 V and M_l = U^H D_l V, Leibniz' formula gives
+#
+#     tr(D_0 D^k adj(A)[D_1 ... D_k]) = d sum_p sgn(p) sum_i P(i_0 ... i_k) X(i_0, p i_0) M_1(i_1, p i_1) ... M_k(...)
+#
+# over the permutations p of 0 ... k and all k + 1 different indices i, P the product of all other singular values: no
+# quotient is needed. The sum is symmetric in D_0 ... D_k, so that ONE rule has all derivatives of det in both modes:
+#
+#     ADJUGATE(A, D_1 ... D_k) = D^k adj(A)[D_1 ... D_k]
+#     along dA, dD_l:   ADJUGATE(A, D_1 ... D_k, dA) + sum_l ADJUGATE(A, D_1 .. dD_l .. D_k)
+#     transposed, W:    A_bar = ADJUGATE(A, D_1 ... D_k, W^H)^H,   D_l_bar = ADJUGATE(A, D_1 .. W^H .. D_k)^H
+
+NOTHING = -(2**20)  #: in place of the exponent of 0: below all that numbers have, and their differences
 
 
-def adjugate(a: Any, y: Any) -> Any:
-    """adj(A) = det(A) A^-1, by the SVD: det(U V^H) V diag(prod_{j != i} s_j) U^H, so that no quotient is needed, with
-    the exponents of the values summed beside, so that no part of a product leaves the range."""
-    if not is_plain(a):
-        factors = svd_factors(finite_part(primal(a), get())[0], get())
-        if not np.any(spectrum(factors.S, get()).null):
-            return y[..., None, None] * INV(a)
-        return adjugate_by_minors(a)
-    U, S, Vh = svd_factors(a, get())
-    one, (x, e) = np.ones_like(S[..., :1]), np.frexp(S)
-    before = np.cumprod(np.concatenate([one, x[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([one, x[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    others = np.ldexp(before * after, np.sum(e, axis=-1, keepdims=True) - e)
+def adjugate_function(a: Any, *directions: Any) -> Any:
+    """D^k adj(A)[D_1 ... D_k] for plain arrays: rows and columns are brought to one size by powers of two, and back, so
+    that each entry is right relative to itself where they differ in size."""
+    n, parts = a.shape[-1], (a, *directions)
+    sizes = [largest_exponent(x) for x in parts]
+    rows, columns = balance(parts, sizes)
+    B, *moved = (scaled(x, -e - rows - columns) for x, e in zip(parts, sizes))
+    U, S, Vh = svd_factors(B, get())
+    P, e = products_of_others(S, len(parts))
+    G = sum_over_permutations(P, [adjoint(U) @ D @ adjoint(Vh) for D in moved])
     phase = np.linalg.det(U) * np.linalg.det(Vh)
-    return phase[..., None, None] * (adjoint(Vh) * others[..., None, :] @ adjoint(U))
+    G = phase[..., None, None] * (adjoint(Vh) @ G @ adjoint(U))
+    e = e[..., None, None] + (n - len(parts)) * sizes[0] + sum(sizes[1:])
+    e = e + np.sum(rows, axis=-2, keepdims=True) + np.sum(columns, axis=-1, keepdims=True)
+    return scaled(G, e - np.swapaxes(rows, -1, -2) - np.swapaxes(columns, -1, -2))
 
 
-def adjugate_by_minors(a: Any) -> Any:
-    """adj(A) by the determinants that define it: what an outer derivative at a singular matrix needs."""
-    n = np.shape(a)[-1]
-    keep = [[k for k in range(n) if k != i] for i in range(n)]
+def balance(parts: Any, sizes: Any) -> tuple[Any, Any]:
+    """Exponents of rows (..., n, 1) and columns (..., 1, n) to divide all by, beside those of the matrices as a whole.
+    The directions count too: along one that is not graded like the matrix all is known to the rounding of the largest.
+    """
+    entries = functools.reduce(np.maximum, [exponents(x) - e for x, e in zip(parts, sizes)])
+    rows = np.max(entries, axis=-1, keepdims=True, initial=NOTHING)
+    columns = np.max(np.where(entries > NOTHING, entries - rows, NOTHING), axis=-2, keepdims=True, initial=NOTHING)
+    return np.where(rows > NOTHING, rows, 0), np.where(columns > NOTHING, columns, 0)
 
-    def minor(i: int, j: int) -> Any:
-        return (-1) ** (i + j) * DET(a[..., keep[i], :][..., :, keep[j]])
 
-    return np.stack([np.stack([minor(j, i) for j in range(n)], axis=-1) for i in range(n)], axis=-2)
+def exponents(x: Any) -> Any:
+    """Those of the entries, or what stands for nothing."""
+    size = np.abs(x)
+    there = np.isfinite(size) & (size > 0)
+    return np.where(there, np.frexp(np.where(there, size, 1))[1], 2 * NOTHING)
+
+
+def products_of_others(S: Any, count: int) -> tuple[Any, Any]:
+    """P (..., r, ..., r) with `count` indices, the products of all values but these, 0 where two are the same; as
+    P 2^e, e (...), with the exponents summed beside, so that no part of a product leaves the range."""
+    r, (x, e) = S.shape[-1], np.frexp(S)
+    others, left, different = x, e, np.ones((1,) * count, dtype=bool)
+    eye = np.eye(r, dtype=bool)
+    for _ in range(1, count):  # the k-th index: its value becomes 1
+        others, left = np.where(eye, 1, others[..., None, :]), np.where(eye, 0, left[..., None, :])
+    for i, k in itertools.combinations(range(count), 2):
+        different = different & ~np.expand_dims(eye, tuple(j for j in range(count) if j not in (i, k)))
+    one = np.ones_like(others[..., :1])
+    before = np.cumprod(np.concatenate([one, others[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([one, others[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    products, exponent = np.frexp(np.where(different, before * after, 0))
+    exponent = exponent + np.sum(left, axis=-1, keepdims=True) - left
+    axes = tuple(range(-count, 0))
+    top = np.max(np.where(products == 0, -np.inf, exponent), axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(int)
+    return np.ldexp(products, np.where(products == 0, 0, exponent - top)), np.squeeze(top, axes)
+
+
+def sum_over_permutations(P: Any, M: list[Any]) -> Any:
+    """(..., n, n): the factor of X in Leibniz' formula."""
+    letters, total = "abcdefghij"[: len(M) + 1], 0.0
+    for order in itertools.permutations(range(len(M) + 1)):
+        inputs = [letters, *(letters[k] + letters[order[k]] for k in range(1, len(M) + 1))]
+        odd = sum(i > k for i, k in itertools.combinations(order, 2)) % 2
+        entry = "..." + (letters[order[0]] if order[0] else "") + "a"
+        term = np.einsum(",".join("..." + x for x in inputs) + "->" + entry, P, *M)
+        term = term if order[0] else term[..., None] * np.eye(P.shape[-1], dtype=P.dtype)
+        total = total - term if odd else total + term
+    return total
+
+
+def adjugate_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
+    a, *directions = operands
+    dA, *slopes = (None if t is None else align(t, np.ndim(y)) for t in tangents)
+    dy = None if dA is None else ADJUGATE(a, *directions, dA)
+    for i, dD in enumerate(slopes):
+        if dD is not None:
+            term = ADJUGATE(a, *directions[:i], dD, *directions[i + 1 :])
+            dy = term if dy is None else dy + term
+    return dy
+
+
+def adjugate_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any, ...]:
+    a, *directions = operands
+    W = adjoint(y_bar)
+
+    def in_place_of(i: int) -> Any:
+        return lambda: adjoint(ADJUGATE(a, *directions[:i], W, *directions[i + 1 :]))
+
+    return (lambda: adjoint(ADJUGATE(a, *directions, W))), *(in_place_of(i) for i in range(len(directions)))
 
 
 def det_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
-    return trace_product(adjugate(operands[0], y), tangents[0])
+    return trace_product(ADJUGATE(operands[0]), tangents[0])
 
 
 def det_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
-    return (y_bar[..., None, None] * adjoint(adjugate(operands[0], y)),)
+    return (y_bar[..., None, None] * adjoint(ADJUGATE(operands[0])),)
 
 
 # -- d log|det A| = Re tr(A^-1 dA),  d sign = i sign Im tr(A^-1 dA)
@@ -183,6 +259,15 @@ def solve_examples(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.standard_normal((2, 3, 3)) + 2 * np.eye(3), rng.standard_normal((3, 1))), {}
 
 
+def adjugate_examples(rng: np.random.Generator) -> Iterator[Any]:
+    for (a,), _ in square_examples(rng):
+        yield (a,), {}
+        if a.dtype.itemsize > 4:
+            yield (a, rng.standard_normal(a.shape) * a), {}
+    a, *directions = rng.standard_normal((3, 3, 3))
+    yield (a * [1, 1, 0], *directions), {}
+
+
 def positive_examples(rng: np.random.Generator) -> Iterator[Any]:
     for (a,), _ in square_examples(rng):
         yield (a @ adjoint(a) + np.eye(a.shape[-1], dtype=a.dtype),), {}
@@ -191,6 +276,7 @@ def positive_examples(rng: np.random.Generator) -> Iterator[Any]:
 INV = Rule("inv", of_finite(np.linalg.inv), inv_pushforward, inv_pullback, square_examples)
 SOLVE = Rule("solve", solve_function, solve_pushforward, solve_pullback, solve_examples)
 DET = Rule("det", of_finite(np.linalg.det), det_pushforward, det_pullback, square_examples)
+ADJUGATE = Rule("adjugate", adjugate_function, adjugate_pushforward, adjugate_pullback, adjugate_examples)
 SLOGDET = Rule(
     "slogdet",
     of_finite(lambda a: SlogdetResult(*np.linalg.slogdet(a))),

@@ -32,7 +32,7 @@ class PolarResult(NamedTuple):
 
 def spectral_in_range(a: Any, family: Family, degree: int) -> Any:
     """F(A) with F(c A) = c^degree F(A), brought to range first."""
-    a, e = in_range(a)
+    a, e = in_range(a, get())
     return from_range(SPECTRAL(a, family=family, options=get()), e, degree)
 
 
@@ -72,8 +72,8 @@ def polar(a: Any) -> PolarResult:
            [ 1.,  0.]]), positive=array([[2., 0.],
            [0., 2.]]))
     """
-    a, e = in_range(as_matrix(a), order_one=True)
     options = get()
+    a, e = in_range(as_matrix(a), options, order_one=True)
     W = SPECTRAL(a, family=Kept("one", "all"), options=options)
     return PolarResult(from_range(W, e, 0), from_range(hermitian_part(adjoint(determined(W, a, options)) @ a), e, 1))
 
@@ -174,7 +174,7 @@ def singular_value_threshold(a: Any, tau: float) -> Any:
     a, tau = as_matrix(a), float(tau)
     if math.isnan(tau):
         raise ValueError("tau must be a number, got nan")
-    scaled_a, e = in_range(a)
+    scaled_a, e = in_range(a, get())
     if e is None:
         return SPECTRAL(a, family=Kept("identity", "above", level=tau), options=get())
     if np.ndim(a) > 2:  # each matrix has its own scale

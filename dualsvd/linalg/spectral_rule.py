@@ -123,7 +123,8 @@ def sum_over_paths(factors: SVDResult, nodes: Nodes, directions: Any, family: Fa
                 G = G + sum_over_path(path, edges, both, family)
         plus, minus = (slice(None, r), slice(r, None))
         if first == last:
-            block = G[..., plus, plus] - G[..., plus, minus] + G[..., minus, plus] - G[..., minus, minus]
+            crossed = G[..., plus, minus]  # G[..., minus, plus] is its adjoint: what grows as 1 / s_r cancels exactly
+            block = G[..., plus, plus] - G[..., minus, minus] + (adjoint(crossed) - crossed)
             total = total + 0.5 * (U @ block @ Vh)
         elif first == "p":
             total = total + np.sqrt(0.5) * (G[..., :, plus] - G[..., :, minus]) @ Vh

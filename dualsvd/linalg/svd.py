@@ -530,7 +530,7 @@ def svd(
     refuse_outputs(out)
     e = None
     if not graded_once(a, chosen) or np.any(largest_part(primal(a)) < 1):  # tiny values have few digits for vectors
-        a, e = in_range(a)
+        a, e = in_range(a, chosen)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
     return SVDResult(from_range(U, e, 0), from_range(S, e, 1), from_range(Vh, e, 0))
 
@@ -570,7 +570,7 @@ def svdvals(
     refuse_outputs(out)
     e = None
     if not graded_once(a, chosen):
-        a, e = in_range(a)
+        a, e = in_range(a, chosen)
     S = SVDVALS(a, options=chosen)
     return from_range(S, e, 1)
 

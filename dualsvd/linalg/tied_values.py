@@ -21,14 +21,14 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DegenerateError
 from ..rules.registry import Rule, Tracer, of_dtype, primal
 from ..settings import Options
-from .degeneracy import GAUGE, Spectrum, refine_groups, same_group, slope_noise, tolerance, where_tied
+from .degeneracy import GAUGE, Spectrum, refine_groups, same_group, scaled, slope_noise, tolerance, where_tied
 from .divided_differences import Family, Kept, Weighted
 from .factorise import SVDResult, Table, recall, remember, svd_factors
 from .matrices import adjoint, diagonal, dyads, is_plain, on_tape
@@ -108,7 +108,8 @@ def change_by(x: Any, a: Any, S: Any) -> Any:
 def per_norm(size: Any, dA: Any, top: Any) -> Any:
     """A size (..., 1) along dA (N, ..., m, n) as that along a direction of norm `top`."""
     norm = size_of(dA, (0, -2, -1))
-    return np.where(norm > 0, size / np.where(norm > 0, norm, 1), 0) * top
+    k, j = exponent_below(norm), exponent_below(top)  # size / norm alone may leave the range
+    return scaled(np.where(norm > 0, size, 0) * scaled(top, -j) / np.where(norm > 0, scaled(norm, -k), 1), j - k)
 
 
 def least_weights(S_bar: Any, at: Spectrum, *, change: Any = 0.0, fixed: bool = False) -> Any:
@@ -142,7 +143,9 @@ def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Family], Any], fact
     simple, zero = ~at.shared & ~at.null, primal(weights).dtype.type(0)
     if factors is not None:
         fixed = np.where(simple, primal(weights), zero)
-        total = term(Weighted(fixed)) if fixed.any() else total
+        if fixed.any():
+            k = exponent_below(size_of(fixed, -1))  # weights of order one: they will be divided by gaps
+            total = scaled(term(Weighted(scaled(fixed, -k))), k[..., None])
         rest = np.where(simple, weights - primal(weights), zero)
         total = total if vanishes(rest) else total + dyads(factors.U, rest, factors.Vh)
         simple = np.zeros_like(simple)
@@ -159,6 +162,14 @@ def of_first_order(*operands: Any) -> bool:
     return all(is_plain(x) or is_plain(x.value, getattr(x, "partials", None)) for x in operands)
 
 
+class Curvature(NamedTuple):
+    """c = x 2^e of (1), x (..., r) of the size of weights and e (..., 1), so that weights like 1e-300 of values like
+    1e300 leave the range of the numbers no more than they do themselves; c is 0 at simple values."""
+
+    x: Any
+    e: Any
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Reverse over reverse
 
@@ -172,30 +183,37 @@ def no_averages() -> Iterator[None]:
         _strict.reset(token)
 
 
-def curvature(y: Any, weights: Any, at: Spectrum) -> Any:
-    """c (..., r) of (1) for values y and weights on one tape, 0 at simple values; None where the weights are variables
-    of their own there. DegenerateError where the second derivatives by y are not of that form.
+def curvature(y: Any, weights: Any, at: Spectrum) -> Curvature | None:
+    """c of (1) for values y and weights on one tape; None where the weights are variables of their own there.
+    DegenerateError where the second derivatives by y are not of that form.
 
     One pull of a cotangent q of the weights, with zero sum over each tie, tells: of that form, and only then (for
-    numbers q without any relation), c q comes back. Another, without cancellation, tells what is noise.
+    numbers q without any relation), c q comes back. Another, without cancellation, tells what is noise. The cotangents
+    have the size 2^k of the values, so that what comes back has that of weights.
     """
     plain, top, same = primal(weights), size_of(primal(y), -1), same_group(at)
-    dtype = plain.dtype
+    dtype, k = plain.dtype, exponent_below(top)
+    top = scaled(top, -k)
     numbers = (0.5 + 0.618034 * np.arange(plain.size) % 1).reshape(plain.shape).astype(dtype)  # neighbours lie apart
     with no_averages():
-        other = pulled_to(y, weights, numbers * (at.shared | at.null))[0]
+        other = pulled_to(y, weights, scaled(numbers * (at.shared | at.null), k))[0]
         slope = 0.0 if other is None else size_of(primal(other), -1)
         smooth = agreeing(plain, at, slope * top)
         q = np.where(smooth, numbers - tie_mean(numbers, at), dtype.type(0))
-        back, elsewhere = pulled_to(y, weights, q)
+        back, elsewhere = pulled_to(y, weights, scaled(q, k))
     if back is None:
-        return None if elsewhere else np.zeros_like(plain)
+        return None if elsewhere else Curvature(np.zeros_like(plain), -k)
     size = group_sum(q * q, same)
-    c = group_sum(back * q, same) / (size + (size == 0))
+    x = group_sum(back * q, same) / (size + (size == 0))
     scale = np.maximum(slope, size_of(plain, -1) / np.where(top > 0, top, 1))
-    if np.any(np.abs(primal(back - c * q)) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
+    if np.any(np.abs(primal(back - x * q)) > tolerance(GAUGE, q.shape[-1], dtype) * scale):
         raise DegenerateError(ASYMMETRIC)
-    return of_dtype(c, dtype)
+    return Curvature(of_dtype(x, dtype), -k)
+
+
+def exponent_below(size: Any) -> Any:
+    """k with 2^k <= size < 2^(k + 1), 0 for zero."""
+    return np.frexp(np.where((size > 0) & np.isfinite(size), size, 1))[1] - 1
 
 
 def pulled_to(y: Any, x: Any, x_bar: Any) -> tuple[Any, bool]:
@@ -216,43 +234,46 @@ def pulled_to(y: Any, x: Any, x_bar: Any) -> tuple[Any, bool]:
 # Forward over reverse, and what both have in common
 
 
-def curvature_along(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
-    """c (..., r) of (1) from the tangents that values and weights have along the directions of a; None where they are
+def curvature_along(S: Any, weights: Any, a: Any, at: Spectrum) -> Curvature | None:
+    """c of (1) from the tangents that values and weights have along the directions of a; None where they are
     not of that form."""
     if getattr(weights, "tag", None) != a.tag or not is_plain(weights.value, weights.partials, S.partials):
         return None
     return quotient(S.partials, weights.partials, a.partials, S.value, weights.value, at)
 
 
-def quotient(ds: Any, dw: Any, dA: Any, S: Any, weights: Any, at: Spectrum) -> Any:
-    """c (..., r) from plain tangents of values and weights along dA (N, ..., m, n), or None."""
+def quotient(ds: Any, dw: Any, dA: Any, S: Any, weights: Any, at: Spectrum) -> Curvature | None:
+    """c from plain tangents of values and weights along dA (N, ..., m, n), or None."""
     same, (r, dtype), top, norm = same_group(at), (S.shape[-1], S.dtype), size_of(S, -1), size_of(dA, (0, -2, -1))
     smooth = agreeing(weights, at, per_norm(size_of(dw, (0, -1)), dA, top))
     ds, dw = (np.where(smooth, x - tie_mean(x, at), dtype.type(0)) for x in (ds, dw))
     ds = np.where(np.abs(ds) > np.max(slope_noise(dA, r), axis=0, initial=0.0)[..., None], ds, dtype.type(0))
+    k = exponent_below(size_of(ds, (0, -1)))
+    ds = scaled(ds, -k)
     along, size = (group_sum(np.sum(x, axis=0), same) for x in (dw * ds, ds * ds))
-    c = along / (size + (size == 0))
-    scale = size_of(dw, (0, -1)) + size_of(weights, -1) * norm / np.where(top > 0, top, 1)
-    if np.any(np.abs(dw - c * ds) > tolerance(GAUGE, r, dtype) * scale):
+    x = along / (size + (size == 0))
+    scale = size_of(dw, (0, -1)) + size_of(weights, -1) * (norm / np.where(top > 0, top, 1))
+    if np.any(np.abs(dw - x * ds) > tolerance(GAUGE, r, dtype) * scale):
         return None
-    return of_dtype(c, dtype)
+    return Curvature(of_dtype(x, dtype), -k)
 
 
-def known_curvature(S: Any, weights: Any, a: Any, at: Spectrum) -> Any:
+def known_curvature(S: Any, weights: Any, a: Any, at: Spectrum) -> Curvature | None:
     """c of (1) for a traced a, or None where it is not known here."""
+    none = Curvature(np.zeros_like(primal(weights)), 0)
     if is_plain(weights):
-        return np.zeros_like(weights)
+        return none
     if isinstance(a.value, Tracer) or (hasattr(a, "partials") and not is_plain(a.partials)):
         if not on_tape(a):
             return None
         raise DegenerateError(NO_THIRD)
     if hasattr(a, "partials"):
         return curvature_along(S, weights, a, at)
-    return curvature(S, weights, at) if getattr(weights, "tape", None) is a.tape else np.zeros_like(primal(weights))
+    return curvature(S, weights, at) if getattr(weights, "tape", None) is a.tape else none
 
 
 def smooth_dyads(
-    a: Any, S: Any, weights: Any, c: Any, at: Spectrum, factors: SVDResult | None, options: Options
+    a: Any, S: Any, weights: Any, c: Curvature | None, at: Spectrum, factors: SVDResult | None, options: Options
 ) -> Any:
     """(1) for a traced a with the values S, weights those of `least_weights`; c None where these are variables beside a
     on its tape."""
@@ -265,18 +286,18 @@ def smooth_dyads(
     total = np.zeros(np.shape(a), dtype=primal(a).dtype) + sum_of_dyads(weights, at, term, factors if once else None)
     if c is None:
         return total + DEVIATION(a, weights, factors=factors, at=at, options=options)
-    return total if vanishes(c) else total + apart(a, S, c, at, term)
+    return total if vanishes(c.x) else total + apart(a, S, c, at, term)
 
 
-def apart(a: Any, S: Any, c: Any, at: Spectrum, term: Callable[[Family], Any]) -> Any:
+def apart(a: Any, S: Any, c: Curvature, at: Spectrum, term: Callable[[Family], Any]) -> Any:
     """The terms with c of (1)."""
     total: Any = 0.0
-    s = tie_mean(S, at)
+    s, e = tie_mean(S, at), np.asarray(c.e)[..., None]
     for i in firsts(at):
         tie = term(Kept("identity", "tie", k=i)) - s[..., i, None, None] * term(Kept("one", "tie", k=i))
-        total = total + c[..., i, None, None] * tie
+        total = total + c.x[..., i, None, None] * scaled(tie, e)
     if np.any(at.null):
-        total = total + (c * at.null)[..., -1, None, None] * (a - term(Kept("identity")))
+        total = total + (c.x * at.null)[..., -1, None, None] * scaled(a - term(Kept("identity")), e)
     return total
 
 
@@ -322,7 +343,7 @@ def deviation_pushforward(
     turned = apart(dA, factors.S, c, at, term)
     for i in firsts(at):
         E = SPECTRAL(a, family=Kept("one", "tie", k=i), factors=factors, options=options)
-        turned = turned - (c[..., i] * tie_mean(ds, at)[..., i])[..., None, None] * E
+        turned = turned - (c.x * scaled(tie_mean(ds, at), c.e))[..., i, None, None] * E
     return turned
 
 
