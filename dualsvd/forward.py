@@ -8,7 +8,7 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.levels import check_open
+from .rules.levels import check_open, innermost, within
 from .rules.registry import Operands, Rule, Tracer, as_inexact, of_dtype, primal, spread
 from .rules.structural import VIEWS, axes_in_memory, behind_directions, in_slot, plain_index, set_item
 from .structure import tuple_like
@@ -114,7 +114,9 @@ class DualArray(Tracer):
 
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
-        check_open(tag)
+        level = check_open(tag)
+        if level.partial and level is not innermost.get():  # its ties start it again, also in threads not told of it
+            return within(level, cls.apply, rule, operands, params, tag)
         values: list[Any] = []
         tangents: list[Any] = []
         directions, plain, fresh = None, True, rule.fresh

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
+import itertools
+import pickle
 import sys
+import threading
 from collections import OrderedDict, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+from dualsvd.rules import levels
 
 MODES = ("forward", "reverse", "auto")
 
@@ -548,6 +553,8 @@ def _catching_errors(a):
 TIES_OUT_OF_SIGHT = {
     "in a thread": lambda a: _in_a_thread(ds.svdvals, a),
     "in a thread that was told": lambda a: _in_a_thread(contextvars.copy_context().run, ds.svdvals, a),
+    "of a direction, in a thread": lambda a: _in_a_thread(lambda a: ds.jvp(ds.svdvals, (np.eye(2),), (a,))[1], a),
+    "of a direction, by linearize": lambda a: _in_a_thread(ds.linearize(ds.svdvals, np.eye(2))[1], a),
     "where errors are caught": _catching_errors,
     "inside another jacobian": lambda a: ds.jacobian(lambda y: y * ds.svdvals(a), 1.0, mode="forward"),
 }
@@ -558,6 +565,67 @@ def test_a_chunk_meets_a_tie_wherever_it_is(f):
     whole = ds.jacobian(ds.svdvals, np.eye(2), mode="forward")
     for chunk in (1, 2, 3):
         assert np.array_equal(ds.jacobian(f, np.eye(2), mode="forward", chunk=chunk), whole)
+
+
+def test_a_tie_of_numbers_made_by_hand_is_none_of_a_chunk_in_another_thread():
+    by_hand = ds.DualArray(np.eye(2), np.stack([np.eye(2), np.ones((2, 2))]))
+    started, met = threading.Event(), threading.Event()
+
+    def f(x):
+        started.set()
+        met.wait(60)
+        return np.sin(x)
+
+    with ThreadPoolExecutor(1) as pool:
+        J = pool.submit(ds.jacobian, f, ones, mode="forward", chunk=1)
+        started.wait(60)
+        try:
+            S = ds.svdvals(by_hand)
+        finally:
+            met.set()
+    np.testing.assert_allclose(S.partials, [[1, 1], [2, 0]], atol=1e-15)  # rounding of the eigenvalues of ones
+    np.testing.assert_array_equal(J.result(), np.diag(np.cos(ones)))
+
+
+INTERRUPTED = {
+    "chunks": lambda: ds.jacobian(np.sin, ones, mode="forward", chunk=1),
+    "nested": lambda: ds.jacobian(lambda x: ds.jvp(np.sin, (x,), (x,))[1], ones, mode="forward", chunk=1),
+    "reverse": lambda: ds.gradient(np.prod, ones, mode="reverse"),
+    "tie in a thread": lambda: ds.jacobian(TIES_OUT_OF_SIGHT["in a thread"], np.eye(2), mode="forward", chunk=3),
+}
+
+
+@pytest.mark.parametrize("call", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_an_interrupt_at_any_moment_leaves_no_level_behind(call):
+    """Where functions begin and end: there, among others, Python raises KeyboardInterrupt after Ctrl-C."""
+    tracing, done = sys.gettrace(), False
+    for moments in itertools.count():
+
+        def trace(frame, event, arg):
+            nonlocal moments
+            of_dualsvd = frame.f_globals.get("__name__", "").startswith("dualsvd")
+            if not of_dualsvd or frame.f_code.co_flags & inspect.CO_GENERATOR:  # one that is dropped raises nothing
+                return None
+            frame.f_trace_lines = False
+            if event in ("call", "return"):
+                moments -= 1
+                if moments < 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        try:
+            sys.settrace(trace)
+            call()
+            done = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(tracing)
+        np.testing.assert_allclose(ds.jvp(ds.svdvals, (np.eye(2),), (np.ones((2, 2)),))[1], [2, 0], atol=1e-15)
+        assert set(levels._open) == {0}
+        if done:
+            break
 
 
 SWEEPING = {
