@@ -1003,6 +1003,34 @@ def test_a_large_constant_that_was_overwritten_is_told():
     np.testing.assert_array_equal(pull(y)[0], w)
 
 
+def test_what_is_written_into_partials_is_in_no_other_array():
+    """x + 1 has the partials of x, and keeps them in the same memory until someone asks for them."""
+    x = ds.DualArray(np.ones(3), np.eye(3))
+    y = 2 * x
+    z = y + 1
+    z.partials[0] = 0
+    np.testing.assert_array_equal(y.partials, np.diag([2, 2, 2]))
+    w, kept = y + 1, y.partials
+    kept[1] = 0
+    np.testing.assert_array_equal(y.partials, np.diag([2, 0, 2]))
+    np.testing.assert_array_equal(z.partials, np.diag([0, 2, 2]))
+    np.testing.assert_array_equal(w.partials, np.diag([2, 2, 2]))
+    v = np.arange(1.0, 4)
+    ds.jvp(lambda x: (x.partials.fill(0), x)[1], (x.value,), (v,))
+    np.testing.assert_array_equal(v, [1, 2, 3])
+
+
+def test_partials_can_be_given_anew():
+    x = ds.DualArray(np.ones(3), np.eye(3))
+    y = x + 1
+    y.partials *= 2
+    x.partials = np.ones((1, 3))
+    np.testing.assert_array_equal((x * x).partials, [[2, 2, 2]])
+    np.testing.assert_array_equal((y * y).partials, 8 * np.eye(3))
+    with pytest.raises(ds.ShapeError, match=r"\(N, 3\), got \(3,\)"):
+        x.partials = np.ones(3)
+
+
 def test_fortran_order_is_kept_by_tangents():
     def f(x):
         row = x.reshape(-1)  # a copy
