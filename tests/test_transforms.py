@@ -433,6 +433,9 @@ BAD = {
         ds.TagError,
         "already been computed",
     ),
+    "pickled": (lambda: ds.jvp(pickle.dumps, (ones,), (ones,)), ds.TagError, r"pickled.*x\.value.*threads"),
+    "pickled in reverse": (lambda: ds.vjp(pickle.dumps, ones), ds.TagError, "cannot be pickled"),
+    "in a set": (lambda: ds.gradient(lambda x: sum(set(x)), ones), TypeError, "unhashable"),
     "unknown mode": (lambda: ds.gradient(np.sum, ones, mode="backward"), ValueError, "mode"),
     "zero chunk": (lambda: ds.jacobian(np.sin, ones, mode="forward", chunk=0), ValueError, "chunk"),
     "zero chunk in reverse": (lambda: ds.gradient(np.sum, ones, mode="reverse", chunk=0), ValueError, "chunk"),
@@ -458,6 +461,15 @@ def test_bad_input_gets_its_own_clear_error(name):
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_arrays_made_by_hand_can_be_pickled():
+    x = ds.DualArray(np.ones(3), np.eye(3)) + 1
+    copy = pickle.loads(pickle.dumps(x))
+    copy[0] = 5.0
+    np.testing.assert_array_equal(copy.value, [5, 2, 2])
+    np.testing.assert_array_equal(copy.partials, np.diag([0, 1, 1]))
+    np.testing.assert_array_equal(x.partials, np.eye(3))
 
 
 def test_integers_of_numpy_are_integers():
