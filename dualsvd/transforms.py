@@ -8,6 +8,7 @@ derivatives themselves are in the rules.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -199,7 +200,7 @@ def _chunks(leaves: Sequence[Any], chunk: int | None) -> Iterator[tuple[int, int
 
 
 def _with_progress(items: Sequence[Any], progress: bool) -> Any:
-    if not progress:
+    if not progress or sys.stderr is None:  # pythonw and services have none
         return items
     try:
         from tqdm import tqdm

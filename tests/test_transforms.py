@@ -360,6 +360,13 @@ def test_out_is_written():
         assert np.array_equal(out, np.diag([2.0, 4.0]))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_progress_without_a_place_to_show_it(mode, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a service
+    J = ds.jacobian(np.sin, ones, mode=mode, progress=True)
+    np.testing.assert_array_equal(J, np.diag(np.cos(ones)))
+
+
 def _kept_after_the_end():
     kept = []
     ds.gradient(lambda x: (kept.append(x), np.sum(x))[1], np.ones(2))
@@ -443,6 +450,7 @@ BAD = {
     "True for an argnum": (lambda: ds.gradient(np.dot, ones, ones, argnum=True), ds.ShapeError, "argnum"),
     "fraction of a thread": (lambda: ds.options(threads=1.5).__enter__(), ValueError, "threads"),
     "wrong out": (lambda: ds.jacobian(np.sin, ones, out=np.zeros(2)), ds.ShapeError, "out"),
+    "out in a tuple": (lambda: ds.jacobian(np.sin, ones, out=(np.eye(2),)), ds.DTypeError, "got tuple for the Jac"),
     "wrong argnum": (lambda: ds.gradient(np.sum, ones, argnum=1), ds.ShapeError, "argnum"),
     "nothing to differentiate": (lambda: ds.gradient(lambda p: 1.0, {}), ds.ShapeError, "no array"),
     "unknown option": (lambda: ds.options(algoritm="jacobi").__enter__(), ValueError, "algorithm"),
