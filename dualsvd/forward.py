@@ -8,15 +8,15 @@ import numpy as np
 
 from .dual import Dual
 from .errors import DTypeError, MissingRuleError, ShapeError
-from .rules.levels import check_open
+from .rules.levels import check_open, innermost, within
 from .rules.registry import Operands, Rule, Tracer, as_inexact, of_dtype, primal, spread
 from .rules.structural import VIEWS, axes_in_memory, behind_directions, in_slot, plain_index, set_item
 from .structure import tuple_like
 
 # Who else knows the memory of an array.
-# OWN: nobody. VIEWED: a view, or what it looks into, which must see each other's writes; never lent. LENT: several
-# arrays, as if each had a copy (x + 1 has the partials of x); it is copied before anything is written there, or a view
-# taken that would have to see what is written later.
+# OWN: nobody. VIEWED: a view, what it looks into, or someone who asked for the partials, who must see each other's
+# writes; never lent. LENT: several arrays, as if each had a copy (x + 1 has the partials of x); it is copied before
+# anything is written there, or a view taken that would have to see what is written later.
 OWN, VIEWED, LENT = range(3)
 
 
@@ -38,8 +38,8 @@ class DualArray(Tracer):
     DualArray(5.0, partials=[2. 4.])
     """
 
-    __slots__ = ("hold", "numba_type", "partials")
-    partials: Any
+    __slots__ = ("_partials", "hold", "numba_type")
+    _partials: Any  # the partials, which other arrays may share
     hold: int  # OWN, VIEWED or LENT
     numba_type: Any  # what Numba takes it for, remembered by `kernels.arrays`; None: to be found again
 
@@ -54,13 +54,13 @@ class DualArray(Tracer):
         if np.iscomplexobj(partials) and not np.iscomplexobj(value):
             raise DTypeError("partials are complex but the value is real; give the value a complex dtype")
         check_open(tag)
-        self.value, self.partials, self.tag, self.hold = value, of_dtype(partials, value.dtype), tag, VIEWED
+        self.value, self._partials, self.tag, self.hold = value, of_dtype(partials, value.dtype), tag, VIEWED
 
     @classmethod
     def wrap(cls, value: Any, partials: Any, tag: int, hold: int = OWN) -> DualArray:
         """A DualArray of parts that are known to fit."""
         self = object.__new__(cls)
-        self.value, self.partials, self.tag, self.hold = value, partials, tag, hold
+        self.value, self._partials, self.tag, self.hold = value, partials, tag, hold
         return self
 
     @classmethod
@@ -75,7 +75,7 @@ class DualArray(Tracer):
     def settle(self) -> DualArray:
         """Stand on memory of its own."""
         if self.hold == LENT:
-            self.partials = self.partials.copy("K")  # as it lies: what factorises it rounds as it would have
+            self._partials = self._partials.copy("K")  # as it lies: what factorises it rounds as it would have
             if not self.value.flags.writeable:
                 self.value = self.value.copy("K")
             self.hold = OWN
@@ -86,13 +86,13 @@ class DualArray(Tracer):
         room for all that may be written there, numbers of an outer derivative among them."""
         self.settle().hold = VIEWED
         if own and isinstance(self.value, Tracer):
-            self._replace(self.value, _roomy(self.value, self.partials))
+            self._replace(self.value, _roomy(self.value, self._partials))
         return self
 
     def _replace(self, value: Any, partials: Any) -> None:
         """Take other parts, which Numba may take for something else."""
-        if value is not self.value or partials is not self.partials:
-            self.value, self.partials, self.numba_type = value, partials, None
+        if value is not self.value or partials is not self._partials:
+            self.value, self._partials, self.numba_type = value, partials, None
 
     @classmethod
     def from_number(cls, number: Dual) -> DualArray:
@@ -101,20 +101,33 @@ class DualArray(Tracer):
         return cls.wrap(as_inexact(value), np.stack([as_inexact(p) for p in partials]), number.tag)
 
     @property
+    def partials(self) -> Any:
+        """The partial derivatives, in memory that no other array shares: whoever asks may write there."""
+        return self.views()._partials
+
+    @partials.setter
+    def partials(self, partials: Any) -> None:
+        changed = DualArray(self.value, partials, self.tag)
+        self._replace(changed.value, changed._partials)
+        self.hold = VIEWED
+
+    @property
     def directions(self) -> int:
         """N, the number of directions carried."""
-        return np.shape(self.partials)[0]
+        return np.shape(self._partials)[0]
 
     def __repr__(self) -> str:
         gap = "\n" if self.ndim > 1 else " "
         tag = f", tag={self.tag}" if self.tag else ""
-        return f"DualArray({self.value},{gap}partials={self.partials}{tag})"
+        return f"DualArray({self.value},{gap}partials={self._partials}{tag})"
 
     # -- what forward mode does with a rule
 
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
-        check_open(tag)
+        level = check_open(tag)
+        if level.partial and level is not innermost.get():  # its ties start it again, also in threads not told of it
+            return within(level, cls.apply, rule, operands, params, tag)
         values: list[Any] = []
         tangents: list[Any] = []
         directions, plain, fresh = None, True, rule.fresh
@@ -125,7 +138,7 @@ class DualArray(Tracer):
             if type(operand) is cls and operand.tag == tag:
                 if not fresh:
                     operand.views(rule in VIEWS)
-                operand, tangent = operand.value, operand.partials
+                operand, tangent = operand.value, operand._partials
                 if directions is None:
                     directions = len(tangent)
                 elif directions != len(tangent):
@@ -159,7 +172,7 @@ class DualArray(Tracer):
     def borrow(cls, y: Any, dy: Any, operands: Operands, directions: int | None, tag: int) -> Any:
         """y with the partials of an operand, lent if they may be."""
         if _is_as_usual(y, dy, directions) and laid_as(y, dy) is dy:
-            lenders = [x for x in operands if isinstance(x, DualArray) and x.partials is dy]
+            lenders = [x for x in operands if isinstance(x, DualArray) and x._partials is dy]
             if all(x.hold != VIEWED for x in lenders):
                 for x in lenders:
                     x.hold = LENT
@@ -191,7 +204,7 @@ class DualArray(Tracer):
         if isinstance(x, DualArray) and x.tag == self.tag:
             if x.directions != self.directions:
                 raise ShapeError(f"cannot write {x.directions} directions into an array of {self.directions}")
-            value, partials = x.value, in_slot(x.partials, np.ndim(primal(self.value)[index]))
+            value, partials = x.value, in_slot(x._partials, np.ndim(primal(self.value)[index]))
         elif isinstance(x, Tracer) and x.tag > self.tag:
             raise ShapeError(
                 "cannot write a number of an inner derivative into an array of an outer one; "
@@ -200,9 +213,9 @@ class DualArray(Tracer):
         else:
             value, partials = x, 0.0
         if not isinstance(primal(self.value), np.ndarray):
-            self.value, self.partials = np.zeros_like(self.value) + value, np.zeros_like(self.partials) + partials
+            self.value, self._partials = np.zeros_like(self.value) + value, np.zeros_like(self._partials) + partials
             return
-        self._replace(_written(self.value, index, value), _written(self.partials, rows, partials))
+        self._replace(_written(self.value, index, value), _written(self._partials, rows, partials))
 
 
 def _written(x: Any, index: Any, v: Any) -> Any:

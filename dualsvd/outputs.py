@@ -14,7 +14,7 @@ def check_outputs(out: Any, results: dict[str, tuple[tuple[int, ...], Any]]) -> 
     """Refuse what cannot take the results, a shape and a dtype for each name: all arrays, or none, are written."""
     if out is None:
         return
-    given = out if isinstance(out, tuple) else (out,)
+    given = out if isinstance(out, tuple) and len(results) > 1 else (out,)
     if len(given) != len(results):
         raise ShapeError(f"out must be a tuple of {len(results)} arrays ({', '.join(results)}), got {len(given)}")
     for x, (name, (shape, dtype)) in zip(given, results.items()):

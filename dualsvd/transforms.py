@@ -8,6 +8,7 @@ derivatives themselves are in the rules.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from .forward import DualArray, laid_as
 from .kernels.memory import PAGES, keep_freed_memory
 from .outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
-from .rules.levels import NeedsAllDirections, check_open, level
+from .rules.levels import NeedsAllDirections, at_new_level, check_open
 from .rules.registry import Tracer, as_inexact, as_numbers, of_dtype, primal
 from .structure import Rebuild, describe, flatten, leaves_like
 
@@ -154,9 +155,9 @@ def _push(
     """
     lent = lent or any(isinstance(x, Tracer) for x in (*values, *tangents))  # an outer derivative's own
     make = DualArray.lent if lent else DualArray.wrap
-    with level(partial) as tag:
-        y = _call(f, [make(v, dv, tag) for v, dv in zip(values, tangents)])
-        leaves, rebuild = flatten(y)
+
+    def along(tag: int) -> tuple[list[Any], list[Any], Rebuild]:
+        leaves, rebuild = flatten(_call(f, [make(v, dv, tag) for v, dv in zip(values, tangents)]))
         directions = np.shape(tangents[0])[:1]
         primals, dots = [], []
         for leaf in leaves:
@@ -168,7 +169,9 @@ def _push(
                 leaf = _result(leaf)
                 primals.append(leaf)
                 dots.append(np.zeros(directions + np.shape(leaf), dtype=primal(leaf).dtype))
-    return primals, dots, rebuild
+        return primals, dots, rebuild
+
+    return at_new_level(along, partial)
 
 
 def _seeds(leaves: Sequence[Any], start: int, stop: int, scale: complex = 1.0 + 0.0j) -> list[Any]:
@@ -197,7 +200,7 @@ def _chunks(leaves: Sequence[Any], chunk: int | None) -> Iterator[tuple[int, int
 
 
 def _with_progress(items: Sequence[Any], progress: bool) -> Any:
-    if not progress:
+    if not progress or sys.stderr is None:  # pythonw and services have none
         return items
     try:
         from tqdm import tqdm
@@ -260,22 +263,24 @@ class _Recording:
     """One call of f on a tape."""
 
     def __init__(self, f: Callable[..., Any], values: Sequence[Any]) -> None:
-        with level() as tag:
-            self.tape = Tape(tag)
-            variables = [self.tape.input(value) for value in values]
-            self.inputs: list[Slot] = [variable.slot for variable in variables]
-            self.values = values
-            leaves, self.rebuild = flatten(_call(f, variables))
-            self.y: list[Any] = []
-            self.slots: list[Slot | None] = []
-            for leaf in leaves:
-                if isinstance(leaf, TapeArray) and leaf.tag == tag:
-                    leaf.refresh()
-                    self.y.append(leaf.value)
-                    self.slots.append(leaf.slot)
-                else:
-                    self.y.append(_result(leaf))
-                    self.slots.append(None)
+        self.values = values
+        at_new_level(lambda tag: self._record(f, Tape(tag)))
+
+    def _record(self, f: Callable[..., Any], tape: Tape) -> None:
+        self.tape = tape
+        variables = [tape.input(value) for value in self.values]
+        self.inputs: list[Slot] = [variable.slot for variable in variables]
+        leaves, self.rebuild = flatten(_call(f, variables))
+        self.y: list[Any] = []
+        self.slots: list[Slot | None] = []
+        for leaf in leaves:
+            if isinstance(leaf, TapeArray) and leaf.tag == tape.tag:
+                leaf.refresh()
+                self.y.append(leaf.value)
+                self.slots.append(leaf.slot)
+            else:
+                self.y.append(_result(leaf))
+                self.slots.append(None)
 
     def value(self) -> Any:
         """What f returned, for a caller who may write into it while the tape lives on."""

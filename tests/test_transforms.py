@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
+import itertools
+import pickle
 import sys
+import threading
 from collections import OrderedDict, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+from dualsvd.rules import levels
 
 MODES = ("forward", "reverse", "auto")
 
@@ -355,6 +360,13 @@ def test_out_is_written():
         assert np.array_equal(out, np.diag([2.0, 4.0]))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_progress_without_a_place_to_show_it(mode, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a service
+    J = ds.jacobian(np.sin, ones, mode=mode, progress=True)
+    np.testing.assert_array_equal(J, np.diag(np.cos(ones)))
+
+
 def _kept_after_the_end():
     kept = []
     ds.gradient(lambda x: (kept.append(x), np.sum(x))[1], np.ones(2))
@@ -428,6 +440,9 @@ BAD = {
         ds.TagError,
         "already been computed",
     ),
+    "pickled": (lambda: ds.jvp(pickle.dumps, (ones,), (ones,)), ds.TagError, r"pickled.*x\.value.*threads"),
+    "pickled in reverse": (lambda: ds.vjp(pickle.dumps, ones), ds.TagError, "cannot be pickled"),
+    "in a set": (lambda: ds.gradient(lambda x: sum(set(x)), ones), TypeError, "unhashable"),
     "unknown mode": (lambda: ds.gradient(np.sum, ones, mode="backward"), ValueError, "mode"),
     "zero chunk": (lambda: ds.jacobian(np.sin, ones, mode="forward", chunk=0), ValueError, "chunk"),
     "zero chunk in reverse": (lambda: ds.gradient(np.sum, ones, mode="reverse", chunk=0), ValueError, "chunk"),
@@ -435,6 +450,7 @@ BAD = {
     "True for an argnum": (lambda: ds.gradient(np.dot, ones, ones, argnum=True), ds.ShapeError, "argnum"),
     "fraction of a thread": (lambda: ds.options(threads=1.5).__enter__(), ValueError, "threads"),
     "wrong out": (lambda: ds.jacobian(np.sin, ones, out=np.zeros(2)), ds.ShapeError, "out"),
+    "out in a tuple": (lambda: ds.jacobian(np.sin, ones, out=(np.eye(2),)), ds.DTypeError, "got tuple for the Jac"),
     "wrong argnum": (lambda: ds.gradient(np.sum, ones, argnum=1), ds.ShapeError, "argnum"),
     "nothing to differentiate": (lambda: ds.gradient(lambda p: 1.0, {}), ds.ShapeError, "no array"),
     "unknown option": (lambda: ds.options(algoritm="jacobi").__enter__(), ValueError, "algorithm"),
@@ -453,6 +469,15 @@ def test_bad_input_gets_its_own_clear_error(name):
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_arrays_made_by_hand_can_be_pickled():
+    x = ds.DualArray(np.ones(3), np.eye(3)) + 1
+    copy = pickle.loads(pickle.dumps(x))
+    copy[0] = 5.0
+    np.testing.assert_array_equal(copy.value, [5, 2, 2])
+    np.testing.assert_array_equal(copy.partials, np.diag([0, 1, 1]))
+    np.testing.assert_array_equal(x.partials, np.eye(3))
 
 
 def test_integers_of_numpy_are_integers():
@@ -548,6 +573,8 @@ def _catching_errors(a):
 TIES_OUT_OF_SIGHT = {
     "in a thread": lambda a: _in_a_thread(ds.svdvals, a),
     "in a thread that was told": lambda a: _in_a_thread(contextvars.copy_context().run, ds.svdvals, a),
+    "of a direction, in a thread": lambda a: _in_a_thread(lambda a: ds.jvp(ds.svdvals, (np.eye(2),), (a,))[1], a),
+    "of a direction, by linearize": lambda a: _in_a_thread(ds.linearize(ds.svdvals, np.eye(2))[1], a),
     "where errors are caught": _catching_errors,
     "inside another jacobian": lambda a: ds.jacobian(lambda y: y * ds.svdvals(a), 1.0, mode="forward"),
 }
@@ -558,6 +585,67 @@ def test_a_chunk_meets_a_tie_wherever_it_is(f):
     whole = ds.jacobian(ds.svdvals, np.eye(2), mode="forward")
     for chunk in (1, 2, 3):
         assert np.array_equal(ds.jacobian(f, np.eye(2), mode="forward", chunk=chunk), whole)
+
+
+def test_a_tie_of_numbers_made_by_hand_is_none_of_a_chunk_in_another_thread():
+    by_hand = ds.DualArray(np.eye(2), np.stack([np.eye(2), np.ones((2, 2))]))
+    started, met = threading.Event(), threading.Event()
+
+    def f(x):
+        started.set()
+        met.wait(60)
+        return np.sin(x)
+
+    with ThreadPoolExecutor(1) as pool:
+        J = pool.submit(ds.jacobian, f, ones, mode="forward", chunk=1)
+        started.wait(60)
+        try:
+            S = ds.svdvals(by_hand)
+        finally:
+            met.set()
+    np.testing.assert_allclose(S.partials, [[1, 1], [2, 0]], atol=1e-15)  # rounding of the eigenvalues of ones
+    np.testing.assert_array_equal(J.result(), np.diag(np.cos(ones)))
+
+
+INTERRUPTED = {
+    "chunks": lambda: ds.jacobian(np.sin, ones, mode="forward", chunk=1),
+    "nested": lambda: ds.jacobian(lambda x: ds.jvp(np.sin, (x,), (x,))[1], ones, mode="forward", chunk=1),
+    "reverse": lambda: ds.gradient(np.prod, ones, mode="reverse"),
+    "tie in a thread": lambda: ds.jacobian(TIES_OUT_OF_SIGHT["in a thread"], np.eye(2), mode="forward", chunk=3),
+}
+
+
+@pytest.mark.parametrize("call", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_an_interrupt_at_any_moment_leaves_no_level_behind(call):
+    """Where functions begin and end: there, among others, Python raises KeyboardInterrupt after Ctrl-C."""
+    tracing, done = sys.gettrace(), False
+    for moments in itertools.count():
+
+        def trace(frame, event, arg):
+            nonlocal moments
+            of_dualsvd = frame.f_globals.get("__name__", "").startswith("dualsvd")
+            if not of_dualsvd or frame.f_code.co_flags & inspect.CO_GENERATOR:  # one that is dropped raises nothing
+                return None
+            frame.f_trace_lines = False
+            if event in ("call", "return"):
+                moments -= 1
+                if moments < 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        try:
+            sys.settrace(trace)
+            call()
+            done = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(tracing)
+        np.testing.assert_allclose(ds.jvp(ds.svdvals, (np.eye(2),), (np.ones((2, 2)),))[1], [2, 0], atol=1e-15)
+        assert set(levels._open) == {0}
+        if done:
+            break
 
 
 SWEEPING = {
@@ -933,6 +1021,34 @@ def test_a_large_constant_that_was_overwritten_is_told():
         pull(y)
     w /= 2
     np.testing.assert_array_equal(pull(y)[0], w)
+
+
+def test_what_is_written_into_partials_is_in_no_other_array():
+    """x + 1 has the partials of x, and keeps them in the same memory until someone asks for them."""
+    x = ds.DualArray(np.ones(3), np.eye(3))
+    y = 2 * x
+    z = y + 1
+    z.partials[0] = 0
+    np.testing.assert_array_equal(y.partials, np.diag([2, 2, 2]))
+    w, kept = y + 1, y.partials
+    kept[1] = 0
+    np.testing.assert_array_equal(y.partials, np.diag([2, 0, 2]))
+    np.testing.assert_array_equal(z.partials, np.diag([0, 2, 2]))
+    np.testing.assert_array_equal(w.partials, np.diag([2, 2, 2]))
+    v = np.arange(1.0, 4)
+    ds.jvp(lambda x: (x.partials.fill(0), x)[1], (x.value,), (v,))
+    np.testing.assert_array_equal(v, [1, 2, 3])
+
+
+def test_partials_can_be_given_anew():
+    x = ds.DualArray(np.ones(3), np.eye(3))
+    y = x + 1
+    y.partials *= 2
+    x.partials = np.ones((1, 3))
+    np.testing.assert_array_equal((x * x).partials, [[2, 2, 2]])
+    np.testing.assert_array_equal((y * y).partials, 8 * np.eye(3))
+    with pytest.raises(ds.ShapeError, match=r"\(N, 3\), got \(3,\)"):
+        x.partials = np.ones(3)
 
 
 def test_fortran_order_is_kept_by_tangents():

@@ -162,7 +162,7 @@ def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) ->
     if not np.any(at.tied):
         return y, eigh_push(y, dA, at)
     eigh_meet_tie(y.eigenvalues, at, options)
-    need_all_directions()
+    need_all_directions(dA)
     turned = eigh_turned(y, dA, at)
     dw, dQ = eigh_push(turned, dA, at)
     if not on_tape(a):
@@ -286,7 +286,7 @@ def eigvalsh_jvp(operands: Any, tangents: Any, *, options: Options | None = None
     if not np.any(at.tied):
         return y, eigvalsh_pushforward(y, operands, tangents, options=options)
     eigh_meet_tie(y, at, options)
-    need_all_directions()
+    need_all_directions(dA)
     return eigenvalues_along(a, hermitian_part(dA), y, options)
 
 
@@ -305,7 +305,7 @@ def eigvalsh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Optio
     at = eigh_left_tied(factors)
     if np.any(at.tied):
         eigh_meet_tie(factors.eigenvalues, at, options)
-        need_all_directions()
+        need_all_directions(dA)
         if on_tape(a):
             take_slopes(y)
             return eigenvalues_along(a, dA, y, options)[1]

@@ -78,7 +78,7 @@ def factored_slopes(a: Any, factors: SVDResult, dA: Any, which: str, options: Op
             slope = slope - primal(slope) + sharp  # with outer tangents, if it has any
         return slope
     meet_tie(factors.S, at, options)
-    need_all_directions()
+    need_all_directions(dA)
     return turned_slopes(a, factors, dA, options)[..., 0 if which == "largest" else -1]
 
 

@@ -113,7 +113,7 @@ def svd_sweeps(a: Any, dA: Any, options: Options) -> tuple[SVDResult, tuple[Any,
         dy = spoil(dy, np.broadcast_to(bad, (N, *batch)))
     if np.any(at.degenerate):
         meet_tie(y.S, at, options)
-        need_all_directions()
+        need_all_directions(dA)
         message = lost_directions(y, dA, at)
         if message is not None:
             return y, (Unresolved(dy[0], message), dy[1], Unresolved(dy[2], message))

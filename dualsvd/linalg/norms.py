@@ -51,7 +51,7 @@ def nuclear_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     if not np.any(at.null):
         return inner(SPECTRAL(a, family=Kept("one"), factors=factors, options=options), dA)
     meet_tie(factors.S, at, options)
-    need_all_directions()
+    need_all_directions(dA)
     return np.sum(turned_slopes(a, factors, dA, options), axis=-1)
 
 
@@ -152,7 +152,7 @@ def vector_pushforward(y: Any, operands: Any, tangents: Any, *, p: float = 2) ->
     g = steepest(y, x, p)
     zero = np.asarray(primal(y)) == 0
     if p > 0 and np.any(zero) and primal(dx).size:
-        need_all_directions()
+        need_all_directions(dx)
         size = vector_function(primal(dx), p=p)
         first = np.argmax(size > 0, axis=0)[None, ..., None]
         leaving = np.take_along_axis(dx, np.broadcast_to(first, (1, *dx.shape[1:])), axis=0)[0]

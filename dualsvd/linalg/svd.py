@@ -120,7 +120,7 @@ def svd_jvp(
         dU, dS, dVh = svd_push(y, da, at, options)
         return y, (dU, sharpened(y.S, a, da, dS, options), dVh)
     meet_tie(y.S, at, options)
-    need_all_directions()
+    need_all_directions(da)
     turned = follow_direction(y, da, at)
     dU, dS, dVh = svd_push(turned, da, at, options)
     if not on_tape(a):
@@ -254,7 +254,7 @@ def svdvals_jvp(operands: Any, tangents: Any, *, options: Options | None = None)
     if not np.any(at.degenerate):
         return y, svdvals_pushforward(y, operands, tangents, options=options)
     meet_tie(y, at, options)
-    need_all_directions()
+    need_all_directions(dA)
     return values_along(a, dA, recall(y) or svd_factors(primal(a), options), at, options)
 
 
@@ -279,7 +279,7 @@ def svdvals_pushforward(y: Any, operands: Any, tangents: Any, *, options: Option
     at = svd_spectrum(factors, options)
     if np.any(at.degenerate):
         meet_tie(y, at, options)
-        need_all_directions()
+        need_all_directions(dA)
         if on_tape(a):
             take_slopes(y)
             return values_along(a, dA, plain_thin(factors), at, options)[1]

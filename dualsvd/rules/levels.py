@@ -5,54 +5,85 @@ from __future__ import annotations
 import contextvars
 import itertools
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ..errors import TagError
 
+T = TypeVar("T")
+
+
+class Level:
+    """A level of differentiation: its tag, the level around it, how deep it is nested, and whether it, or one around
+    it, carries only some of the directions asked for."""
+
+    __slots__ = ("depth", "outer", "partial", "tag")
+    tag: int
+    outer: Level
+    depth: int
+    partial: bool
+
+    def __init__(self, tag: int, outer: Level | None, partial: bool = False) -> None:
+        self.tag = tag
+        self.outer = self if outer is None else outer
+        self.depth = 0 if outer is None else outer.depth + 1
+        self.partial = partial or (outer is not None and outer.partial)
+
+    def at(self, depth: int) -> Level:
+        """The level that is nested that deep, of this one and those around it; itself if it is not so deep."""
+        level = self
+        while level.depth > depth:
+            level = level.outer
+        return level
+
+
+#: around all others: that of plain numbers, and of dual numbers that users make by hand
+OUTSIDE = Level(0, None)
 _ids = itertools.count(1)
-#: of each level that is open, the tags of those around it and its own; 0 is for numbers that users make by hand
-_chains: dict[int, tuple[int, ...]] = {0: ()}
-#: the levels that carry only some of the directions asked for
-_partial: set[int] = set()
-_stack: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("dualsvd.levels", default=())
+#: the levels that are open, by their tags
+_open = {0: OUTSIDE}
+#: the innermost level that this thread knows of
+innermost: contextvars.ContextVar[Level] = contextvars.ContextVar("dualsvd.levels", default=OUTSIDE)
 
 
-class level:
-    """Open a level of differentiation; its tag is a fresh run-time id, larger than that of every level around it.
+def at_new_level(work: Callable[[int], T], partial: bool = False) -> T:
+    """work(tag) at a level of its own, whose tag is a fresh run-time id, larger than that of every level around it.
 
     partial: the directions that it carries are only some of those asked for.
     """
-
-    __slots__ = ("partial", "tag", "token")
-
-    def __init__(self, partial: bool = False) -> None:
-        self.partial = partial
-
-    def __enter__(self) -> int:
-        self.tag = next(_ids)
-        chain = _chains[self.tag] = (*_open_here(), self.tag)
-        if self.partial:
-            _partial.add(self.tag)
-        self.token = _stack.set(chain)
-        return self.tag
-
-    def __exit__(self, *error: object) -> None:
-        _stack.reset(self.token)
-        _partial.discard(self.tag)
-        del _chains[self.tag]
-
-
-def _open_here() -> tuple[int, ...]:
-    """The tags of the levels that are open here; a thread may have taken up some that have ended since."""
-    stack = _stack.get()
-    while stack and stack[-1] not in _chains:
-        stack = stack[:-1]
-    return stack
-
-
-def check_open(tag: int) -> tuple[int, ...]:
-    """The tags of the levels around the one of that tag, and its own; TagError if it is over."""
+    level = Level(next(_ids), _open_here(), partial)
     try:
-        return _chains[tag]
+        _open[level.tag] = level
+        return within(level, work, level.tag)
+    finally:
+        del _open[level.tag]
+
+
+def within(level: Level, call: Callable[..., T], *args: Any) -> T:
+    """call(*args), whose innermost level is that one, whatever this thread knows of it."""
+    # Ctrl-C may come at any time. Python raises KeyboardInterrupt only where a function written in Python begins, a
+    # loop repeats, or a call has returned: so `finally` is sure to set the level again. A class with `__exit__` is not,
+    # which may be interrupted where it begins.
+    before = innermost.get()
+    try:
+        innermost.set(level)
+        return call(*args)
+    finally:
+        innermost.set(before)
+
+
+def _open_here() -> Level:
+    """The innermost level that is open here; a thread may have taken up some that have ended since."""
+    level = innermost.get()
+    while level.tag not in _open:
+        level = level.outer
+    return level
+
+
+def check_open(tag: int) -> Level:
+    """The level of that tag; TagError if it is over."""
+    try:
+        return _open[tag]
     except KeyError:
         raise TagError(
             f"a number of derivative {tag} was used at {caller()}, but that derivative has already been computed; "
@@ -64,39 +95,39 @@ def depth_of(tag: int) -> int:
     """How deep the level of that tag is nested: 0 for numbers made by hand, 1 for the outermost transform."""
     if not tag:
         return 0
-    chain = _chains.get(tag)
-    if chain is None or chain is not _stack.get():  # nearly all numbers are of the innermost level
-        chain = _known_here(tag)
-    return len(chain)
+    level = _open.get(tag)
+    if level is None or level is not innermost.get():  # nearly all numbers are of the innermost level
+        level = _known_here(tag)
+    return level.depth
 
 
-def _known_here(tag: int) -> tuple[int, ...]:
-    """The levels around that tag, which must be those around this thread: compiled code tells levels by their depth.
+def _known_here(tag: int) -> Level:
+    """The level of that tag, which must be one of those around this thread: compiled code tells levels by their depth.
 
     A thread that knows of none takes up those of the first number that it meets.
     """
-    chain = check_open(tag)
-    if _stack.get()[: len(chain)] != chain:
+    level = check_open(tag)
+    if innermost.get().at(level.depth) is not level:
         here = _open_here()
-        if chain[: len(here)] != here:
+        if level.at(here.depth) is not here:
             raise TagError(
                 f"a compiled function called at {caller()} met a number of derivative {tag}, but its thread computes "
-                f"derivative {here[-1]} without knowing which others are around that; start what a thread has to do "
+                f"derivative {here.tag} without knowing which others are around that; start what a thread has to do "
                 "with contextvars.copy_context().run(...), which tells it"
             )
-        _stack.set(chain)
-    return chain
+        innermost.set(level)
+    return level
 
 
 def tag_at(depth: int) -> int:
     """The tag of the open level that is nested that deep: the inverse of `depth_of`."""
-    stack = _stack.get()
-    if depth > len(stack):
+    level = innermost.get()
+    if depth > level.depth:
         raise TagError(
             f"compiled code gave a number of a derivative to {caller()}, but that derivative has already been "
             "computed; do not keep its numbers in a typed container or a generator"
         )
-    return stack[depth - 1] if depth else 0
+    return level.at(depth).tag
 
 
 class NeedsAllDirections(BaseException):
@@ -106,12 +137,16 @@ class NeedsAllDirections(BaseException):
     """
 
 
-def need_all_directions() -> None:
-    """Called by a rule whose derivative at this point depends on all directions together (lexicographic, at a tie)."""
-    if _partial:
-        here = _open_here()  # nothing in a thread that was not told: it may work for any level
-        if not here or not _partial.isdisjoint(here):
-            raise NeedsAllDirections
+def need_all_directions(tangents: Any) -> None:
+    """Called by a rule whose derivative at this point depends on all directions together (lexicographic, at a tie).
+
+    The tangents may be numbers of a chunk themselves, of which a thread need not have been told.
+    """
+    partial = _open_here().partial
+    while not partial and hasattr(tangents, "tag"):
+        partial, tangents = check_open(tangents.tag).partial, tangents.value
+    if partial:
+        raise NeedsAllDirections
 
 
 def caller() -> str:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import numpy as np
 
 from ..elementary import BY_NAME, is_of_scipy
-from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError
+from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError, TagError
 from .levels import caller
 from .levels import depth_of as depth_of  # compiled code knows the levels of its numbers by these two
 from .levels import tag_at as tag_at
@@ -355,14 +355,25 @@ class Tracer:
         """A number in a format is its value, as in f"{loss:.3f}"; without a format, all of it."""
         return format(primal(self)[()], spec) if spec else str(self)
 
-    # -- comparisons decide on the primal, and so do truth and hashing by identity
+    # -- comparisons decide on the primal, and so does truth
 
     def __bool__(self) -> bool:
         return bool(primal(self))
 
-    __hash__ = object.__hash__
+    # of equal numbers a set or a dict keeps one, and the derivatives of that one would stand for all
+    __hash__ = None  # type: ignore[assignment]
 
     # -- ways out of the world of differentiation
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickling is for arrays made by hand: tags are ids within one process."""
+        if self.tag:
+            raise TagError(
+                f"an array of derivative {self.tag} cannot be pickled, because another process would take it for one "
+                "of a derivative of its own; send plain numbers (x.value), which are not differentiated, or take the "
+                "derivative in the other process, or use threads"
+            )
+        return super().__reduce_ex__(protocol)
 
     def __float__(self) -> float:
         raise MissingRuleError(

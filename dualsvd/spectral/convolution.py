@@ -253,7 +253,7 @@ def _push_largest(y: Any, operands: Operands, tangents: Operands, weights: Array
     """
     dx, d_kernel = tangents
     meet_equals(primal(y), len(weights), options)
-    need_all_directions()
+    need_all_directions(dx)
     leading = np.arange(len(weights))
     for slopes, direction in zip(primal(dx), primal(d_kernel)):
         noise = tolerance(SPLIT, 1, slopes.dtype) * np.abs(direction).sum()
@@ -407,7 +407,7 @@ def gradient_by_matrix(kernel: Any, geometry: Geometry) -> Any:
 def _push_norm(y: Any, operands: Operands, tangents: Operands, cache: TopTripletCache) -> Any:
     G = gradient(operands[0], cache)
     if primal(y) == 0:  # the slope is the norm of the direction: of several that of the first, along which the rest go
-        need_all_directions()
+        need_all_directions(tangents[0])
         first = next((D for D in tangents[0] if cache.solve(primal(D)).sigma > 0), None)
         G = G if first is None else gradient(first, cache)
     return np.sum(np.real(np.conj(G) * tangents[0]), axis=(-4, -3, -2, -1))

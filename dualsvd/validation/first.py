@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError, in_one_line
 from ..reverse import Tape
-from ..rules.levels import level
+from ..rules.levels import at_new_level
 from ..settings import options
 from ..transforms import jvp, vjp
 from .differences import Slopes, is_smooth, slopes
@@ -311,10 +311,15 @@ class FirstOrder:
 
         Perhaps: fused functions of the spectrum may have a closed form only, and some functions no tape can read.
         """
+
+        def record(tag: int) -> Tape:
+            tape = Tape(tag)
+            self.f(*(tape.input(v) for v in self.x))
+            return tape
+
         try:
-            with level() as tag, options(tangents="sweeps"):
-                tape = Tape(tag)
-                self.f(*(tape.input(v) for v in self.x))
+            with options(tangents="sweeps"):
+                tape = at_new_level(record)
         except DualSVDError:
             return "perhaps"
         nodes = [node for node in tape.nodes if node.rule is not None and "options" in node.params]
