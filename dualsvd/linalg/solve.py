@@ -17,6 +17,7 @@ from ..settings import get
 from .degeneracy import largest_exponent, scaled
 from .factorise import finite_part, spoil, svd_factors
 from .matrices import adjoint, as_square, from_triangle, hermitian_part
+from .spectral_rule import one_direction_more
 
 
 class SlogdetResult(NamedTuple):
@@ -95,7 +96,8 @@ def solve_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any, Any]:
 #     along dA, dD_l:   ADJUGATE(A, D_1 ... D_k, dA) + sum_l ADJUGATE(A, D_1 .. dD_l .. D_k)
 #     transposed, W:    A_bar = ADJUGATE(A, D_1 ... D_k, W^H)^H,   D_l_bar = ADJUGATE(A, D_1 .. W^H .. D_k)^H
 
-NOTHING = -(2**20)  #: in place of the exponent of 0: below all that numbers have, and their differences
+#: In place of the exponent of 0: below those of all numbers and their products.
+NOTHING = -(2**20)
 
 
 def adjugate_function(a: Any, *directions: Any) -> Any:
@@ -135,22 +137,20 @@ def exponents(x: Any) -> Any:
 def products_of_others(S: Any, count: int) -> tuple[Any, Any]:
     """P (..., r, ..., r) with `count` indices, the products of all values but these, 0 where two are the same; as
     P 2^e, e (...), with the exponents summed beside, so that no part of a product leaves the range."""
-    r, (x, e) = S.shape[-1], np.frexp(S)
-    others, left, different = x, e, np.ones((1,) * count, dtype=bool)
-    eye = np.eye(r, dtype=bool)
-    for _ in range(1, count):  # the k-th index: its value becomes 1
-        others, left = np.where(eye, 1, others[..., None, :]), np.where(eye, 0, left[..., None, :])
+    eye, different = np.eye(S.shape[-1], dtype=bool), np.ones((1,) * count, dtype=bool)
     for i, k in itertools.combinations(range(count), 2):
         different = different & ~np.expand_dims(eye, tuple(j for j in range(count) if j not in (i, k)))
+    others, e = np.frexp(S)
+    for _ in range(1, count):  # each index but the last puts 1 in place of its value
+        others, e = np.where(eye, 1, others[..., None, :]), np.where(eye, 0, e[..., None, :])
     one = np.ones_like(others[..., :1])
     before = np.cumprod(np.concatenate([one, others[..., :-1]], axis=-1), axis=-1)
     after = np.cumprod(np.concatenate([one, others[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    products, exponent = np.frexp(np.where(different, before * after, 0))
-    exponent = exponent + np.sum(left, axis=-1, keepdims=True) - left
+    P, exponent = np.frexp(np.where(different, before * after, 0))
+    exponent = np.where(P == 0, NOTHING, exponent + np.sum(e, axis=-1, keepdims=True) - e)
     axes = tuple(range(-count, 0))
-    top = np.max(np.where(products == 0, -np.inf, exponent), axis=axes, keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, 0).astype(int)
-    return np.ldexp(products, np.where(products == 0, 0, exponent - top)), np.squeeze(top, axes)
+    top = np.max(exponent, axis=axes, keepdims=True, initial=NOTHING)
+    return np.ldexp(P, exponent - top), np.where(top > NOTHING, top, 0).reshape(S.shape[:-1])
 
 
 def sum_over_permutations(P: Any, M: list[Any]) -> Any:
@@ -167,14 +167,7 @@ def sum_over_permutations(P: Any, M: list[Any]) -> Any:
 
 
 def adjugate_pushforward(y: Any, operands: Any, tangents: Any) -> Any:
-    a, *directions = operands
-    dA, *slopes = (None if t is None else align(t, np.ndim(y)) for t in tangents)
-    dy = None if dA is None else ADJUGATE(a, *directions, dA)
-    for i, dD in enumerate(slopes):
-        if dD is not None:
-            term = ADJUGATE(a, *directions[:i], dD, *directions[i + 1 :])
-            dy = term if dy is None else dy + term
-    return dy
+    return one_direction_more(ADJUGATE, y, operands, tangents)
 
 
 def adjugate_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any, ...]:

@@ -174,14 +174,19 @@ def sum_over_path(path: tuple[str, ...], edges: list[dict[str, Any]], nodes: Nod
 def spectral_pushforward(
     y: Any, operands: Any, tangents: Any, *, family: Family, factors: Any = None, options: Options | None = None
 ) -> Any:
-    """One derivative more along dA, and linear in each direction."""
-    a, *directions = operands
     params = {"family": family, "factors": factors or recall(y), "options": options or get()}
+    return one_direction_more(SPECTRAL, y, operands, tangents, **params)
+
+
+def one_direction_more(rule: Rule, y: Any, operands: Any, tangents: Any, **params: Any) -> Any:
+    """The pushforward of a rule whose operands are a matrix and the directions of its derivatives: one more along dA,
+    and linear in each direction."""
+    a, *directions = operands
     dA, *slopes = (None if t is None else align(t, np.ndim(y)) for t in tangents)
-    dy = None if dA is None else SPECTRAL(a, *directions, dA, **params)
+    dy = None if dA is None else rule(a, *directions, dA, **params)
     for i, dD in enumerate(slopes):
         if dD is not None:
-            term = SPECTRAL(a, *directions[:i], dD, *directions[i + 1 :], **params)
+            term = rule(a, *directions[:i], dD, *directions[i + 1 :], **params)
             dy = term if dy is None else dy + term
     return dy
 
