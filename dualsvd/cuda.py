@@ -302,7 +302,7 @@ def svd(a: Any, *, stream: Any = 0) -> SVDResult:
     """
     kernels, a = backend(), batch_of(a)
     if not min(a.shape):
-        return SVDResult(*empty(a, ()))
+        return SVDResult(*empty(a))
 
     def work(a: Any, first: int) -> tuple[Any, ...]:
         U, S, Vh, report = kernels.svd(a, stream)
@@ -319,7 +319,7 @@ def svdvals(a: Any, *, stream: Any = 0) -> Any:
     """
     kernels, a = backend(), batch_of(a)
     if not min(a.shape):
-        return empty(a, ())[1]
+        return empty(a)[1]
 
     def work(a: Any, first: int) -> tuple[Any, ...]:
         S, report = kernels.svdvals(a, stream)
@@ -329,17 +329,10 @@ def svdvals(a: Any, *, stream: Any = 0) -> Any:
     return run(work, (a,), (0,), (0,), stream)[0]
 
 
-def empty(a: Any, leading: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """U, S, Vh of matrices without rows or columns, or of no matrix."""
-    batch, m, n = a.shape
-    r, real = min(m, n), np.empty(0, a.dtype).real.dtype
-    shapes = (((*leading, batch, m, r), a.dtype), ((*leading, batch, r), real), ((*leading, batch, r, n), a.dtype))
-    U, S, Vh = (np.zeros(shape, dtype) for shape, dtype in shapes)
-    if not on_device(a):
-        return U, S, Vh
-    from numba import cuda
-
-    return cuda.to_device(U), cuda.to_device(S), cuda.to_device(Vh)
+def empty(x: Any) -> tuple[Any, ...]:
+    """U, S, Vh, or their tangents, of matrices without an entry: arrays without one."""
+    kernels = backend()
+    return kernels.factors(x, 0) if on_device(x) else tuple(np.empty(*each) for each in kernels.shapes_of_factors(x))
 
 
 # ---- derivatives
@@ -359,7 +352,7 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
     same_shape(da, tuple(a.shape) if single else (da.shape[0], *a.shape), "da")
     da = da.reshape(1, *a.shape) if single else da
     if not min(da.shape):
-        tangents = empty(a, (da.shape[0],))
+        tangents = empty(da)
     else:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:
@@ -390,14 +383,9 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
     NonFiniteError, ConvergenceError, DTypeError, ShapeError.
     """
     kernels, a = backend(), batch_of(a)
-    batch, m, n = a.shape
-    r = min(m, n)
-    real = np.empty(0, a.dtype).real.dtype
-    shapes = ((batch, m, r), (batch, r), (batch, r, n))
     bars = []
-    for name, bar, shape, dtype in zip(
-        ("U_bar", "S_bar", "Vh_bar"), (U_bar, S_bar, Vh_bar), shapes, (a.dtype, real, a.dtype)
-    ):
+    named = (("U_bar", U_bar), ("S_bar", S_bar), ("Vh_bar", Vh_bar))
+    for (name, bar), (shape, dtype) in zip(named, kernels.shapes_of_factors(a)):
         if bar is None:
             bar = kernels.zeros(shape, dtype, stream) if on_device(a) else np.zeros(shape, dtype)
         bar = plain(bar, name, (len(shape),), dtype)
@@ -440,7 +428,7 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
         raise DTypeError(f"svd_dual carries real numbers, got {a.dtype}; use svd_jvp, which takes complex ones")
     da = plain(x.partials, "the partials", (4,), a.dtype)
     if not min(da.shape):
-        parts = (*empty(a, ()), *empty(a, (da.shape[0],)))
+        parts = (*empty(a), *empty(da))
     else:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:

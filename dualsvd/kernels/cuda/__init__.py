@@ -22,12 +22,14 @@ from __future__ import annotations
 
 from .launches import compiled as compiled
 from .launches import dual as dual
+from .launches import factors as factors
 from .launches import follow_ties as follow_ties
 from .launches import joined_flags as joined_flags
 from .launches import launcher as launcher
 from .launches import pullback as pullback
 from .launches import pushforward as pushforward
 from .launches import run as run
+from .launches import shapes_of_factors as shapes_of_factors
 from .launches import shared_limit as shared_limit
 from .launches import svd as svd
 from .launches import svdvals as svdvals
