@@ -428,7 +428,7 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
         raise DTypeError(f"svd_dual carries real numbers, got {a.dtype}; use svd_jvp, which takes complex ones")
     da = plain(x.partials, "the partials", (4,), a.dtype)
     if not min(da.shape):
-        parts = (*empty(a), *empty(da))
+        parts = (*svd(a, stream=stream), *empty(da))
     else:
 
         def work(a: Any, da: Any, first: int) -> tuple[Any, ...]:

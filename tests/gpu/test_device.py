@@ -369,6 +369,16 @@ def test_nothing_to_do_needs_no_launch(device):
         assert ds.cuda.svd_vjp(np.zeros(shape), U, S, Vh).shape == shape
 
 
+def test_without_a_direction_the_factors_are_still_found(device):
+    a, _, _ = batch(3, 3, "float64", 14)
+    none = np.empty((0, *a.shape))
+    for x, expected in zip(ds.cuda.svd_dual(ds.DualArray(a, none)), ds.cuda.svd(a)):
+        np.testing.assert_array_equal(x.value, expected)
+        assert x.partials.shape == (0, *expected.shape)
+    for dx, expected in zip(ds.cuda.svd_jvp(a, none), ds.cuda.svd(a)):
+        assert dx.shape == (0, *expected.shape)
+
+
 def test_the_device_validates_itself(device):
     a, _, _ = batch(3, 3, "float64", 14)
     report = ds.cuda.cross_validate_device(a)
