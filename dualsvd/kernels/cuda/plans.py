@@ -28,8 +28,8 @@ from .threads import THREADS, thread_dual, thread_pullback, thread_pushforward, 
 #: registers spill (tests/gpu/test_resources.py holds the table).
 THREAD_BYTES = 288
 
-#: The largest matrix that a thread takes for the others, as reals of A and V with their partials: up to here the kernels
-#: were seen to stay in 255 registers without local memory.
+#: The largest matrix that a thread takes for the others, as reals of A and V with their partials: up to here the
+#: kernels were seen to stay in 255 registers without local memory.
 THREAD_NUMBERS = {"pushforward": 36, "pullback": 36, "dual": 64}
 
 #: The most rows of a matrix of duals that a thread takes. It matters for one column along one direction alone: of 29
