@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from .launches import compiled as compiled
 from .launches import dual as dual
-from .launches import factors as factors
 from .launches import follow_ties as follow_ties
 from .launches import joined_flags as joined_flags
 from .launches import launcher as launcher
