@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import warnings
 
+import cases
 import numpy as np
 import pytest
 
@@ -159,7 +160,7 @@ def ease(a, names):
 
 
 def conditions(a):
-    return validation.conditions(ds.cuda.svdvals(a), a.shape)
+    return validation.conditions(ds.cuda.svdvals(a), a.shape[1] != a.shape[2])
 
 
 def test_several_directions_equal_one_at_a_time(device):
@@ -394,6 +395,21 @@ def test_the_device_validates_itself_on_matrices_of_any_size(scale, device):
     report = ds.cuda.cross_validate_device(scale * np.random.default_rng(1).standard_normal((4, 3, 3)))
     assert report.passed, str(report)
     assert report.rows[3].name.startswith("<y_bar") and report.rows[3].error > 0  # compared, and not 0 / inf
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        cases.spectrum(3, 3, [1.0, 0.7, 1e-6]),
+        cases.spectrum(3, 3, [1.0, 1.0 - 1e-6, 0.3]),
+        np.random.default_rng(461).standard_normal((8, 8)),
+    ],
+    ids=["a small value", "two close values", "two columns close to a tie in a sweep"],
+)
+def test_the_device_validates_itself_on_ill_conditioned_matrices(a, device):
+    """Right computations differ more there, above all of tangents that went through the sweeps."""
+    report = ds.cuda.cross_validate_device(a)
+    assert report.passed, str(report)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0 + 1e-9, np.nan])
