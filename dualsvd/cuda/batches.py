@@ -32,7 +32,7 @@ def svd(a: Any, *, stream: Any = 0) -> SVDResult:
 
     def work(a: Any, first: int) -> tuple[Any, ...]:
         U, S, Vh, report = kernels.svd(a, stream)
-        examine(report, first, stream)
+        examine(report, first, stream, ties=False)
         return U, S, Vh
 
     return SVDResult(*run(work, (a,), (0,), (0, 0, 0), stream))
@@ -49,7 +49,7 @@ def svdvals(a: Any, *, stream: Any = 0) -> Any:
 
     def work(a: Any, first: int) -> tuple[Any, ...]:
         S, report = kernels.svdvals(a, stream)
-        examine(report, first, stream)
+        examine(report, first, stream, ties=False)
         return (S,)
 
     return run(work, (a,), (0,), (0,), stream)[0]
@@ -59,9 +59,12 @@ def svdvals(a: Any, *, stream: Any = 0) -> Any:
 
 
 def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
-    """dU, dS, dVh along da, in closed form: da has the shape of a, or one more leading axis, a direction each.
+    """dU, dS, dVh along da, in closed form, for matrices a (B, m, n).
 
-    At ties the tangents are those of the basis that follows the directions, as `dualsvd.jvp` gives them.
+    da has the shape of a, or one more leading axis (N, B, m, n), a direction each, which the results then have too. The
+    gauge is Im(u_i^H du_i + v_i^H dv_i) = 0. At a tie dS is the one-sided derivative of the ordered values. dU and dVh
+    have no derivative there by themselves: they belong to U and Vh turned to follow da (lexicographically, if it holds
+    several directions), which `svd_dual` returns (of reals) and this does not.
 
     Raises BackendError where there is no device, DegenerateError at ties under ties="raise"; NonFiniteError,
     ConvergenceError, DTypeError, ShapeError.
@@ -89,7 +92,10 @@ def svd_jvp(a: Any, da: Any, *, stream: Any = 0) -> tuple[Any, Any, Any]:
 
 
 def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> Any:
-    """A_bar, the cotangent of a, from those of U, S and Vh, of which any may be None.
+    """A_bar (B, m, n), the cotangent of a, from those of U, S and Vh.
+
+    U_bar (B, m, r), S_bar (B, r) and Vh_bar (B, r, n), r = min(m, n), may each be None. The inner product is
+    <X, Y> = Re tr(X^H Y).
 
     Raises GaugeError and DegenerateError as `dualsvd.linalg.svd_pullback` does; BackendError where there is no device,
     NonFiniteError, ConvergenceError, DTypeError, ShapeError.
@@ -121,6 +127,8 @@ def svd_vjp(a: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, *, stream: Any = 0) -> 
 def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
     """U, S, Vh of a DualArray (B, m, n) of reals as DualArrays: the tangents are carried through every rotation.
 
+    The partials are (N, B, m, n). At ties U and Vh are turned to follow the directions, in their order.
+
     Raises BackendError where there is no device, DTypeError for plain arrays and complex numbers, DegenerateError at
     ties under ties="raise"; NonFiniteError, ConvergenceError, ShapeError.
     """
@@ -150,12 +158,14 @@ def svd_dual(x: DualArray, *, stream: Any = 0) -> SVDResult:
 # ---- what the device tells
 
 
-def examine(report: Any, first: int, stream: Any) -> np.ndarray:
+def examine(report: Any, first: int, stream: Any, *, ties: bool = True) -> np.ndarray:
     """The indices of the finite matrices with a tie or a zero; NonFiniteError or ConvergenceError as on the CPU.
 
-    Waits for the device. Where there is nothing to tell the report stays there.
+    Waits for the device. Where there is nothing to tell the report stays there; without `ties`, which only derivatives
+    need, a tie is nothing to tell.
     """
-    if not backend().joined_flags(report, stream):
+    asked = NONFINITE | UNCONVERGED | (TIED if ties else 0)
+    if not backend().joined_flags(report, stream) & asked:
         return np.empty(0, np.int64)
     told = fetch(report, stream)
     flags = told[:, 2].astype(np.int64)

@@ -68,8 +68,10 @@ def cross_validate_device(
 ) -> ValidationReport:
     """Compare on the device: dual sweeps, closed form and adjoint with each other, and all with the CPU.
 
-    Errors are relative to the direction and to the condition s_1 / gap of each matrix. Vectors are compared where there
-    is no tie; at a tie the values' one-sided derivatives still are. `a`: a matrix or a batch, NumPy or on the device.
+    `a`: a matrix or a batch, NumPy or on the device. Vectors are compared where there is no tie; at a tie the values'
+    one-sided derivatives still are. Each row has the largest error of the batch, relative to the matrix or to the
+    direction and, for derivatives, to the condition s_1 / gap of each matrix. `tol` is the largest error that passes;
+    by default 100 max(m, n) eps, and 2000 max(m, n) eps for tangents that went through the sweeps.
 
     Raises BackendError where there is no device, ShapeError where there is nothing to compare; NonFiniteError,
     ConvergenceError, DTypeError.
