@@ -38,23 +38,20 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_SMALL = ("svd_small", "svdvals_small", "jacobi_svd_inplace")
-_BUFFERS = ("Kind", "buffer")
-_TEXTS = (
-    "rotation",
-    "rotate",
-    "dots",
-    "inner",
-    "converge",
-    "normalise",
-    "complete",
-)
-_OF_DUALS = ("primal_columns", "follow", "adapt", "lift")
+#: The texts for users' own compiled functions and kernels, and what these work on, by the module of each.
+PIECES = {
+    **dict.fromkeys(("Kind", "buffer"), "buffers"),
+    **dict.fromkeys(("dots", "inner", "rotation", "rotate", "converge", "normalise", "complete"), "jacobi"),
+    **dict.fromkeys(("primal_columns", "follow", "adapt", "lift"), "dual_svd"),
+}
+
+#: The same for one matrix, on the CPU alone.
+SMALL = dict.fromkeys(("svd_small", "svdvals_small", "jacobi_svd_inplace"), "small")
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in (("small", _SMALL), ("buffers", _BUFFERS), ("jacobi", _TEXTS), ("dual_svd", _OF_DUALS)):
-        if name in names:
-            importlib.import_module(f"{__name__}.texts")  # which lets Numba compile them
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = (PIECES | SMALL).get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module(f"{__name__}.texts")  # which lets Numba compile them
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

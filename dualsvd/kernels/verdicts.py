@@ -11,7 +11,7 @@ UNCONVERGED = 2
 #: It spans more than the kernel can hold: another one takes it.
 FAR = 4
 
-#: It has a tie or a zero, and a derivative is asked for that needs to know.
+#: It has a tie or a zero. Kernels on a device always tell; on the CPU those do whose derivatives need to know.
 TIED = 8
 
 #: On the CPU sweeps and verdict are told in one number, sweeps + VERDICT verdict, for limits are below it: two numbers

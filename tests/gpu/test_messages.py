@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+from dualsvd import kernels
+from dualsvd.kernels import PIECES
 
 
 class Driver:
@@ -32,9 +34,9 @@ def machine(
     found = ModuleType("numba.cuda")
     found.implementation, found.is_available, found.cuda_error = implementation, lambda: available, lambda: error
     monkeypatch.setattr(numba, "cuda", found, raising=False)
-    monkeypatch.setattr(ds.cuda, "find_spec", lambda name: object() if installed else None)
-    monkeypatch.setattr(ds.cuda, "driver_version", lambda: version)
-    monkeypatch.setattr(ds.cuda, "misfit", lambda: misfit)
+    monkeypatch.setattr(ds.cuda.device, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(ds.cuda.device, "driver_version", lambda: version)
+    monkeypatch.setattr(ds.cuda.device, "misfit", lambda: misfit)
 
 
 #: What is there, and what is told.
@@ -91,25 +93,41 @@ def test_the_version_of_the_driver(version, told, monkeypatch):
     from numba.cuda.cudadrv import driver
 
     monkeypatch.setattr(driver, "driver", Driver(version))
-    assert ds.cuda.driver_version() == told
+    assert ds.cuda.device.driver_version() == told
 
 
 NEWER = """
 import numpy
 numpy.row_stack = 1; del numpy.row_stack
 import dualsvd
-print(dualsvd.cuda.misfit())
+print(dualsvd.cuda.device.misfit())
 """
 
 
 def test_a_numpy_newer_than_numba_cuda_is_noticed():
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'dualsvd[cuda13]'")
-    assert ds.cuda.misfit() is None
+    assert ds.cuda.device.misfit() is None
     told = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, check=True).stdout
     assert "no attribute 'row_stack'" in told
 
 
 def test_asking_imports_nothing_heavy():
-    assert ds.cuda.svd.__module__ == "dualsvd.cuda"
-    with pytest.raises(AttributeError, match="no attribute 'rotations'"):
-        _ = ds.cuda.rotations
+    code = "import sys, dualsvd.cuda; dualsvd.cuda.svd; print('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_the_pieces_are_those_of_the_cpu(name):
+    pytest.importorskip("numba")
+    assert getattr(ds.cuda, name) is getattr(kernels, name)
+
+
+def test_dual_is_among_the_pieces():
+    pytest.importorskip("numba")
+    assert ds.cuda.Dual is ds.Dual
+
+
+@pytest.mark.parametrize("name", ["rotations", "svd_small"], ids=["of no such name", "of the CPU alone"])
+def test_what_is_no_piece_is_told(name):
+    with pytest.raises(AttributeError, match=f"module 'dualsvd.cuda' has no attribute '{name}'"):
+        getattr(ds.cuda, name)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import dualsvd as ds
+from dualsvd.cuda.arrays import LARGEST
+from dualsvd.cuda.validation import gauge_free
 
 from . import toolchain
 from .conftest import SIMULATED
@@ -21,7 +23,6 @@ pytest.importorskip("numba_cuda", reason=toolchain.missing() or "")
 
 from dualsvd.kernels.cuda import SHARED_BYTES, plan
 
-LARGEST = ds.cuda.LARGEST
 MATRICES = 2
 
 
@@ -102,7 +103,7 @@ def test_every_way_of_launching(m, n, dtype, device):
     for x, expected, unit in zip(closed, ds.linalg.svd_pushforward(U, S, Vh, da), scale):
         for j in range(len(da)):
             check(per_matrix((x - expected)[j] * unit) * ease / sized(da[j]), "ab", bound(a, 10 * FACTOR))
-    bars = ds.cuda.gauge_free((U, S, Vh), *(rng.standard_normal(x.shape).astype(x.dtype) for x in (U, S, Vh)))
+    bars = gauge_free((U, S, Vh), *(rng.standard_normal(x.shape).astype(x.dtype) for x in (U, S, Vh)))
     pulled, expected = ds.cuda.svd_vjp(a, *bars), ds.linalg.svd_pullback(U, S, Vh, *bars)
     check(per_matrix(pulled - expected) * ease * S[:, 0], "ab", bound(a, 10 * FACTOR))
     if not dtype.startswith("complex"):

@@ -28,6 +28,7 @@ from .launches import launcher as launcher
 from .launches import pullback as pullback
 from .launches import pushforward as pushforward
 from .launches import run as run
+from .launches import shapes_of_factors as shapes_of_factors
 from .launches import shared_limit as shared_limit
 from .launches import svd as svd
 from .launches import svdvals as svdvals

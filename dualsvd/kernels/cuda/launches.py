@@ -113,18 +113,22 @@ def joined_flags(report: Any, stream: Any = 0) -> int:
     return int(found[0])
 
 
-def factors(a: Any, leading: tuple[int, ...], stream: Any) -> tuple[Any, Any, Any]:
-    """Uninitialised U, S, Vh for a batch, with leading axes."""
-    batch, m, n = a.shape
+def shapes_of_factors(a: Any) -> tuple[tuple[tuple[int, ...], Any], ...]:
+    """Shape and type of U, of S and of Vh for matrices (..., m, n)."""
+    *batch, m, n = a.shape
     r, real = min(m, n), np.empty(0, a.dtype).real.dtype
-    shapes = (((batch, m, r), a.dtype), ((batch, r), real), ((batch, r, n), a.dtype))
-    return tuple(cuda.device_array((*leading, *shape), dtype, stream=stream) for shape, dtype in shapes)
+    return ((*batch, m, r), a.dtype), ((*batch, r), real), ((*batch, r, n), a.dtype)
+
+
+def factors(a: Any, stream: Any) -> tuple[Any, ...]:
+    """Uninitialised U, S, Vh, or their tangents, for matrices (..., m, n)."""
+    return tuple(cuda.device_array(shape, dtype, stream=stream) for shape, dtype in shapes_of_factors(a))
 
 
 def svd(a: Any, stream: Any = 0) -> tuple[Any, Any, Any, Any]:
     """U, S, Vh and the report (B, 3): sweeps, off-norm and flags of each matrix."""
     batch, m, n = a.shape
-    U, S, Vh = factors(a, (), stream)
+    U, S, Vh = factors(a, stream)
     report = cuda.device_array((batch, 3), np.float64, stream=stream)
     chosen = plan("svd", a.dtype.name, m, n, 0, shared_limit())
     run(chosen, batch, (a, U, S, Vh, report), (batch, MAX_SWEEPS), stream)
@@ -134,22 +138,22 @@ def svd(a: Any, stream: Any = 0) -> tuple[Any, Any, Any, Any]:
 def svdvals(a: Any, stream: Any = 0) -> tuple[Any, Any]:
     """S and the report."""
     batch, m, n = a.shape
-    real = np.empty(0, a.dtype).real.dtype
-    S = cuda.device_array((batch, min(m, n)), real, stream=stream)
+    shape, real = shapes_of_factors(a)[1]
+    S = cuda.device_array(shape, real, stream=stream)
     report = cuda.device_array((batch, 3), np.float64, stream=stream)
     chosen = plan("svdvals", a.dtype.name, m, n, 0, shared_limit())
     run(chosen, batch, (a, S, S, S, report), (batch, MAX_SWEEPS), stream)
     return S, report
 
 
-def pushforward(U: Any, S: Any, Vh: Any, da: Any, stream: Any = 0) -> tuple[Any, Any, Any]:
+def pushforward(U: Any, S: Any, Vh: Any, da: Any, stream: Any = 0) -> tuple[Any, ...]:
     """dU, dS, dVh from finished factors along da (N, B, m, n), in closed form."""
     count, batch, m, n = da.shape
-    tangents = factors(da.reshape(count * batch, m, n), (), stream)
+    tangents = factors(da, stream)
     chosen = plan("pushforward", da.dtype.name, m, n, 0, shared_limit())
     works = batch if chosen.team == 1 else count * batch  # a thread takes all directions of its matrix
     run(chosen, works, (da, U, S, Vh, *tangents), (batch, count), stream)
-    return tuple(x.reshape(count, *like.shape) for x, like in zip(tangents, (U, S, Vh)))
+    return tangents
 
 
 def pullback(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, stream: Any = 0) -> Any:
@@ -164,11 +168,8 @@ def pullback(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, strea
 def dual(a: Any, da: Any, stream: Any = 0) -> tuple[Any, ...]:
     """U, S, Vh, their tangents along da (N, B, m, n), carried through every rotation, and the report. Reals only."""
     count, batch, m, n = da.shape
-    U, S, Vh = factors(a, (), stream)
+    (U, S, Vh), tangents = factors(a, stream), factors(da, stream)
     report = cuda.device_array((batch, 3), np.float64, stream=stream)
-    tangents = tuple(
-        x.reshape(count, *y.shape) for x, y in zip(factors(da.reshape(count * batch, m, n), (), stream), (U, S, Vh))
-    )
     size = chunk(m, n)
     for first in range(0, count, size):
         some = slice(first, min(first + size, count))
@@ -181,7 +182,7 @@ def dual(a: Any, da: Any, stream: Any = 0) -> tuple[Any, ...]:
 def follow_ties(
     tied: np.ndarray, da: Any, U: Any, S: Any, Vh: Any, dU: Any, dS: Any, dVh: Any, stream: Any = 0
 ) -> None:
-    """Correct the tangents of the matrices with the numbers `tied`, and turn their U and Vh, all in place."""
+    """Correct the tangents of the matrices with the indices `tied`, and turn their U and Vh, all in place."""
     count, batch, m, n = da.shape
     dtype, real = da.dtype, S.dtype
     kernel = directional_kernel(dtype.name)

@@ -28,11 +28,13 @@ from .threads import THREADS, thread_dual, thread_pullback, thread_pushforward, 
 #: registers spill (tests/gpu/test_resources.py holds the table).
 THREAD_BYTES = 288
 
-#: The largest that a thread takes for the others, as reals of A and V with their partials, as columns, and as rows: up
-#: to here the kernels were seen to stay in 255 registers without local memory.
+#: The largest matrix that a thread takes for the others, as reals of A and V with their partials: up to here the
+#: kernels were seen to stay in 255 registers without local memory.
 THREAD_NUMBERS = {"pushforward": 36, "pullback": 36, "dual": 64}
-THREAD_COLUMNS = {"pushforward": 4, "pullback": 4, "dual": 4}
-THREAD_ROWS = {"pushforward": 36, "pullback": 36, "dual": 28}
+
+#: The most rows of a matrix of duals that a thread takes. It matters for one column along one direction alone: of 29
+#: rows 252 registers are taken, and of 30 they spill.
+DUAL_ROWS = 28
 
 #: Directions that one dual number carries at most; more are taken in turns.
 THREAD_CHUNK, TEAM_CHUNK = 3, 2
@@ -140,8 +142,8 @@ def for_threads(operation: str, rows: int, cols: int, parts: int, itemsize: int 
     """Whether a thread takes a matrix of numbers with so many real parts."""
     if operation in ("svd", "svdvals"):
         return rows * cols * parts * itemsize <= THREAD_BYTES
-    numbers = (rows + cols) * cols * parts
-    return numbers <= THREAD_NUMBERS[operation] and rows <= THREAD_ROWS[operation] and cols <= THREAD_COLUMNS[operation]
+    fits = (rows + cols) * cols * parts <= THREAD_NUMBERS[operation]
+    return fits and (operation != "dual" or rows <= DUAL_ROWS)
 
 
 def chunk(m: int, n: int) -> int:

@@ -188,6 +188,26 @@ def scale_rows(A, P, scale, lanes, count):
 
 
 @inline
+def finish_pair(A, V, D, p, q, places, rotation, scales, bound, lane, lanes, some, few):
+    """Turn columns p and q of A and V, each thread at the pair its own rows, and write their new scales to D.
+
+    places: where these rows begin in both columns of A, then of V. rotation: (swap, right, left). If a scale is below
+    the bound, both are multiplied into the columns, and D has ones.
+    """
+    (P, Q, R, T), (swap, right, left), (dp, dq) = places, rotation, scales
+    turn_rows(A, P, Q, swap, right, left, lanes, some)
+    turn_rows(V, R, T, swap, right, left, lanes, few)
+    if any_true(minimum(primal(dp), primal(dq)) < bound):
+        for X, Y, d in ((P, R, dp), (Q, T, dq)):
+            scale, _ = root(d)
+            scale_rows(A, X, scale, lanes, some)
+            scale_rows(V, Y, scale, lanes, few)
+        dp, dq = like(dp, 1.0), like(dq, 1.0)
+    if lane == 0:
+        D[p], D[q] = dp, dq
+
+
+@inline
 def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, threads, lanes, lead, distance):
     """`jacobi.converge` by a block, `lanes` threads at a pair. Columns of A, of m rows, lie `lead` numbers apart, those
     of V, of k rows, `distance`.
@@ -232,16 +252,8 @@ def block_converge(A, V, D, sums, products, info, slots, m, k, n, limit, t, thre
                         alpha, beta, g, dp, dq, active, tol2, floor, least
                     )
                     moved, before = moved or (any_true(change) and not later), before or (any_true(change) and later)
-                    turn_rows(A, P, Q, swap, right, left, lanes, some)
-                    turn_rows(V, R, T, swap, right, left, lanes, few)
-                    if any_true(minimum(primal(dp), primal(dq)) < bound):
-                        for X, Y, d in ((P, R, dp), (Q, T, dq)):
-                            scale, _ = root(d)
-                            scale_rows(A, X, scale, lanes, some)
-                            scale_rows(V, Y, scale, lanes, few)
-                        dp, dq = unit, unit
-                    if lane == 0:
-                        D[p], D[q] = dp, dq
+                    places, rotation = (P, Q, R, T), (swap, right, left)
+                    finish_pair(A, V, D, p, q, places, rotation, (dp, dq), bound, lane, lanes, some, few)
             cuda.syncthreads()
         changed = sweeps if before and sweeps > 0 else changed
         moving = cuda.syncthreads_or(int(before)) != 0  # in any matrix of the block: one at rest stays as it is
