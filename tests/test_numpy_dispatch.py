@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -640,6 +641,13 @@ def test_arrays_under_another_name_are_arrays(meeting, mode):
     expected = ds.jacobian(lambda x: f(x, HALVES), HALVES, mode=mode)
     for m in (HALVES.view(Named), memoryview(HALVES)):
         np.testing.assert_array_equal(ds.jacobian(lambda x, m=m: f(x, m), HALVES, mode=mode), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=lambda f: f.__name__)
+def test_copies_are_differentiated(copied, mode):
+    f = lambda x: np.sum(copied({"W": x})["W"] ** 2)  # noqa: E731
+    np.testing.assert_array_equal(ds.gradient(f, HALVES, mode=mode), 2 * HALVES)
 
 
 NO_NUMBERS = {
