@@ -549,7 +549,7 @@ def hessian(
     """The Hessian of a real scalar function of a real array: shape x.shape + x.shape.
 
     mode    "auto": forward over "auto" of `gradient`; "forward": forward over forward; "reverse": reverse over reverse
-    chunk   directions carried at a time by the outer forward mode
+    chunk   directions carried at a time by the outer forward mode; one, where several cannot be carried through a tie
 
     Raises ShapeError where f is not scalar or x is a structure, DTypeError for complex x (take `hvp`).
 
@@ -570,7 +570,13 @@ def hessian(
     def slope(x: Any, *args: Any) -> Any:
         return _value_and_gradient("hessian", f, x, args, argnum, mode, None)[1]
 
-    return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=chunk)
+    try:
+        return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=chunk)
+    except DegenerateError:
+        if outer == "reverse" or chunk == 1:
+            raise
+    # no basis of a tie follows several directions; where f is smooth, each may have the one that follows it
+    return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=1)
 
 
 def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
