@@ -158,7 +158,7 @@ class DualArray(Tracer):
     @classmethod
     def borrow(cls, y: Any, dy: Any, operands: Operands, directions: int | None, tag: int) -> Any:
         """y with the partials of an operand, lent if they may be."""
-        if _fit(y, dy, directions) and laid_as(y, dy) is dy:
+        if _is_as_usual(y, dy, directions) and laid_as(y, dy) is dy:
             lenders = [x for x in operands if isinstance(x, DualArray) and x.partials is dy]
             if all(x.hold != VIEWED for x in lenders):
                 for x in lenders:
@@ -171,7 +171,7 @@ class DualArray(Tracer):
         """y with its partials dy, which a rule may leave still to be broadcast over the shape of y."""
         if dy is None:
             return y
-        if not _fit(y, dy, directions):
+        if not _is_as_usual(y, dy, directions):
             dy = spread(dy, y, directions)
         if hold != OWN and not isinstance(primal(y), np.ndarray):
             dy = np.copy(dy)  # of a number that was read: it does not see what is written later
@@ -235,7 +235,7 @@ def laid_as(y: Any, dy: Any) -> Any:
     return np.transpose(np.copy(np.transpose(dy, (0, *(1 + k for k in axes))), order="C"), back)
 
 
-def _fit(y: Any, dy: Any, directions: int | None) -> bool:
+def _is_as_usual(y: Any, dy: Any, directions: int | None) -> bool:
     """Whether dy are the partials of y as nearly all rules leave them: plain, of its dtype and its shape."""
     return type(y) is type(dy) is np.ndarray and dy.shape == (directions, *y.shape) and dy.dtype == y.dtype
 

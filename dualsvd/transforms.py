@@ -1,6 +1,6 @@
 """The transforms: from a function of arrays to its derivatives.
 
-Forward mode runs the function once on DualArrays, a chunk of directions at a time. Reverse mode runs it once on
+Forward mode calls the function on DualArrays once for each chunk of directions. Reverse mode runs it once on
 TapeArrays, and then reads the tape backwards for each output. Everything here seeds, calls, and collects; the
 derivatives themselves are in the rules.
 """
@@ -414,6 +414,8 @@ def value_and_gradient(
 ) -> tuple[Any, Any]:
     """(f(x), gradient), from one pass; a second one where "auto" finds no way in reverse. Arguments as in `gradient`.
 
+    Raises as `gradient`.
+
     >>> value_and_gradient(lambda x: x**3, 2.0)
     (np.float64(8.0), np.float64(12.0))
     """
@@ -506,6 +508,8 @@ def value_and_jacobian(
 ) -> tuple[Any, Any]:
     """(f(x), Jacobian); "auto" learns the shape of f(x) from a pass of its own where it goes forward. Arguments as
     those of `jacobian`.
+
+    Raises as `jacobian`.
 
     >>> import numpy as np
     >>> value_and_jacobian(lambda x: x * x, np.array([3.0]))
@@ -644,6 +648,9 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
 
 def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(f(*primals), push): push(*tangents) is the derivative along them, reusing every factorisation of the value.
+
+    At repeated or zero singular values these follow each direction, while the vectors do not turn, as `jvp` turns them:
+    they keep the basis of the value, and raise DegenerateError where a direction asks for another.
 
     Raises ShapeError where the tangents do not match the primals.
 

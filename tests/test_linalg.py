@@ -152,6 +152,33 @@ def test_scaling_by_a_power_of_two_changes_nothing_but_the_scale(rng, scale):
     np.testing.assert_allclose(moved.Vh.partials * signs[:, None], plain.Vh.partials, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(4, 2), (2, 4), (3, 3)], ids=str)
+@pytest.mark.parametrize("scale", [2.0**-1030, 2.0**-520, 2.0**1000], ids=lambda s: f"2^{int(np.log2(s))}")
+def test_derivatives_from_given_factors_know_no_scale(scale, shape, rng):
+    """A and D scaled alike, thin and full: vectors move as they do, and cotangents are those divided by the scale."""
+    a, d = cases.spectrum(*shape, [3, 2, 1][: min(shape)]), rng.standard_normal(shape)
+    rounding = 1e-13 + 10 * 2.0**-1074 / scale  # of the subnormal numbers that A, S and D are given in, over gaps of 1
+    for full in (False, True):
+        plain, moved = (ds.svd(x * a, full_matrices=full) for x in (1.0, scale))
+        for factor in (0, 2):
+            x, y = (ds.linalg.svd_pushforward(*f, c * d)[factor] for f, c in ((plain, 1.0), (moved, scale)))
+            np.testing.assert_allclose(y, x, rtol=0, atol=rounding * np.abs(x).max())
+        W = rng.standard_normal(plain.U.shape)
+        if full and shape[0] > shape[1]:  # a function of the projector on the free columns
+            W[:, shape[1] :] = W[:, :1] * (W[:, :1].T @ plain.U[:, shape[1] :])
+        x, y = (ds.linalg.svd_pullback(*f, c * W, None, None) for f, c in ((plain, 1.0), (moved, scale)))
+        np.testing.assert_allclose(y, x, rtol=0, atol=rounding * np.abs(x).max())
+
+
+@pytest.mark.parametrize("exponent", [0, 250, 400])
+def test_the_slopes_of_graded_values_keep_their_digits_at_any_size(exponent):
+    """The Jacobian by `svd` is that by `svdvals`, each row right relative to its own size."""
+    a = 2.0**exponent * cases.graded(4, 4, 20, True, True, seed=6)
+    with ds.options(algorithm="jacobi"):
+        by_svd, by_svdvals = (ds.jacobian(f, a) for f in (lambda a: ds.svd(a).S, ds.svdvals))
+    np.testing.assert_allclose(by_svd / by_svdvals, np.ones_like(by_svd), rtol=1e-12)
+
+
 @pytest.mark.parametrize("tangents", ["closed-form", "sweeps"])
 @pytest.mark.parametrize("algorithm", ["auto", "lapack", "jacobi"])
 def test_options_change_the_way_and_not_the_result(X, algorithm, tangents):

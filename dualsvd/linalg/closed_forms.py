@@ -49,19 +49,8 @@ Factored = tuple[Any, ...]
 
 
 def push_thin(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0."""
-    return push_scaled(U, S, Vh, dA, at) if out_of_range(S) else push_in_range(U, S, Vh, dA, at)
-
-
-def push_scaled(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """The same with S and dA brought to order one by powers of two, which is exact."""
-    e, f = largest_exponent(S[..., None]), largest_exponent(dA)
-    dU, dS, dVh = push_in_range(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
-    return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
-
-
-def push_in_range(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """The same by the kernels, block by block, or at once."""
+    """(dU, dS, dVh) by (1)-(5); what a tie or a zero makes singular counts as 0. By the kernels, block by block, or at
+    once."""
     if by_kernels(at, U, Vh, dA):
         return push_fused(U, S, Vh, dA)[0]
     found = block_cuts(U, Vh, dA, directions=len(dA)) if np.ndim(dA) == np.ndim(U) + 1 else []
@@ -104,23 +93,11 @@ def push_products(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, 
 
 
 def pull_thin(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero."""
+    """A_bar by (6)-(7). A cotangent that is None is skipped, not multiplied by zero. By the kernels, block by block, or
+    at once."""
     if U_bar is None and Vh_bar is None:
         fused = by_kernels(at, U, Vh, S_bar)
         return pull_fused(U, S, Vh, None, S_bar, None)[0] if fused else dyads(U, S_bar, Vh)
-    pull = pull_scaled if out_of_range(S) else pull_in_range
-    return pull(U, S, Vh, U_bar, S_bar, Vh_bar, at)
-
-
-def pull_scaled(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """The same with S brought to order one by a power of two, which is exact. S_bar has the units of A_bar."""
-    e = largest_exponent(S[..., None])
-    U_bar, Vh_bar = (None if bar is None else scaled(bar, -e) for bar in (U_bar, Vh_bar))
-    return pull_in_range(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at)
-
-
-def pull_in_range(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """The same by the kernels, block by block, or at once."""
     if by_kernels(at, U, Vh, U_bar, S_bar, Vh_bar):
         return pull_fused(U, S, Vh, U_bar, S_bar, Vh_bar)[0]
     parts = U, S, Vh, U_bar, S_bar, Vh_bar
@@ -164,7 +141,14 @@ def pull_products(parts: Factored, at: Spectrum) -> Any:
 
 
 def push_full(U: Any, S: Any, Vh: Any, dA: Any, at: Spectrum) -> tuple[Any, Any, Any]:
-    """(dU, dS, dVh), the free columns by parallel transport (8)."""
+    """(dU, dS, dVh), the free columns by parallel transport (8).
+
+    Where reciprocals may fail, S and dA are brought to order one by powers of two, which is exact.
+    """
+    if out_of_range(S):
+        e, f = largest_exponent(S[..., None]), largest_exponent(dA)
+        dU, dS, dVh = push_full(U, scaled(S, -e[..., 0]), Vh, scaled(dA, -f), at)
+        return scaled(dU, f - e), scaled(dS, f[..., 0]), scaled(dVh, f - e)
     thin_U, _, thin_Vh, _ = split(U, S, Vh)
     return push_free(U, S, Vh, push_thin(thin_U, S, thin_Vh, dA, at), dA, at)
 
@@ -184,7 +168,11 @@ def push_free(U: Any, S: Any, Vh: Any, thin: tuple[Any, Any, Any], dA: Any, at: 
 
 
 def pull_full(U: Any, S: Any, Vh: Any, U_bar: Any, S_bar: Any, Vh_bar: Any, at: Spectrum) -> Any:
-    """A_bar, the transpose of `push_full`."""
+    """A_bar, the transpose of `push_full`. S_bar has the units of A_bar."""
+    if out_of_range(S) and not (U_bar is None and Vh_bar is None):
+        e = largest_exponent(S[..., None])
+        U_bar, Vh_bar = (None if bar is None else scaled(bar, -e) for bar in (U_bar, Vh_bar))
+        return pull_full(U, scaled(S, -e[..., 0]), Vh, U_bar, S_bar, Vh_bar, at)
     r = np.shape(S)[-1]
     U, U_perp, Vh, Vh_perp = split(U, S, Vh)
     thin_U_bar = None if U_bar is None else U_bar[..., :, :r]

@@ -237,7 +237,8 @@ class Smooth(Family):
         return fine, size * (np.abs(fine - coarse) / np.where(size == 0, 1, size)) ** 1.25
 
     def mean_slope(self, x: Any, nodes: Any, weights: Any) -> Any:
-        """The mean of the p-th derivative over the simplex of x_0 ... x_p, by Gauss-Legendre after Duffy."""
+        """The mean of the p-th derivative over the simplex of x_0 ... x_p, by a one-dimensional rule in each of
+        Duffy's coordinates."""
         p = len(x) - 1
         total = 0.0
         for points in itertools.product(range(len(nodes)), repeat=p):

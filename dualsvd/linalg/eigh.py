@@ -385,8 +385,9 @@ def eigh(a: Any, *, algorithm: str | None = None, ties: str | None = None) -> Ei
 
     Differentiable in both modes where eigenvalues are distinct. At ties forward mode along one direction starts from
     the basis that the direction picks, and is exact for the values and for all that does not depend on a basis within a
-    tie; how single eigenvectors then turn within it no first derivative tells, and that part is left out. Reverse mode
-    raises GaugeError or DegenerateError unless the cotangent allows an answer. Gauge: q_i^H dq_i = 0.
+    tie. How single eigenvectors turn within a tie depends on the second derivative of the path; no first derivative can
+    know it, and that part is left out. Reverse mode raises GaugeError or DegenerateError unless the cotangent allows an
+    answer. Gauge: q_i^H dq_i = 0.
 
     algorithm   "auto" and "lapack": LAPACK; "jacobi": one-sided Jacobi on a + c I, c above the norm of a
     ties        at repeated eigenvalues: "directional" as above, "raise", "warn", or "subspace", by which the caller

@@ -20,7 +20,10 @@ from .refine import refine
 
 
 class SVDResult(NamedTuple):
-    """A = U diag(S) Vh, with S descending and nonnegative."""
+    """A (..., m, n) = U diag(S) Vh, with S descending and nonnegative.
+
+    U (..., m, r), S (..., r), Vh (..., r, n), r = min(m, n); with full_matrices U (..., m, m) and Vh (..., n, n).
+    """
 
     U: Any
     S: Any
@@ -28,7 +31,7 @@ class SVDResult(NamedTuple):
 
 
 class EighResult(NamedTuple):
-    """A = Q diag(w) Q^H, with w ascending."""
+    """A (..., n, n) = Q diag(w) Q^H: the eigenvalues w (..., n), ascending, and the eigenvectors Q (..., n, n)."""
 
     eigenvalues: Any
     eigenvectors: Any

@@ -1,4 +1,4 @@
-"""What the rules say of matrices all the time, traced or not: axes before the last two are a batch."""
+"""Small operations on (stacks of) matrices that the rules share; they take traced arrays too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_square(a: Any, name: str = "a") -> Any:
 
 
 def is_plain(*operands: Any) -> bool:
-    """Whether none of these is traced: the innermost level of all."""
+    """Whether none of these is traced: plain arrays, below every level."""
     return not any(isinstance(x, Tracer) for x in operands)
 
 

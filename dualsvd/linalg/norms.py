@@ -199,7 +199,7 @@ def nonempty(a: Any) -> Any:
     return a
 
 
-def homogeneous(rule: Rule, a: Any, **params: Any) -> Any:
+def norm_in_range(rule: Rule, a: Any, **params: Any) -> Any:
     """A norm by its rule; where a value tells that reciprocals may fail, by that of a matrix brought to range. Where
     the rule may warn it is not tried before."""
     y = None
@@ -240,7 +240,7 @@ def opnorm(
         return np.sum(np.abs(a), axis=(-2, -1))
     if not isinstance(a, Tracer):
         return extreme_value(a, "largest", chosen)
-    return homogeneous(EXTREME, a, which="largest", options=chosen)
+    return norm_in_range(EXTREME, a, which="largest", options=chosen)
 
 
 def smallest_singular_value(a: Any) -> Any:
@@ -248,7 +248,7 @@ def smallest_singular_value(a: Any) -> Any:
     a = nonempty(a)
     if not isinstance(a, Tracer):
         return extreme_value(a, "smallest", get())
-    return homogeneous(EXTREME, a, which="smallest", options=get())
+    return norm_in_range(EXTREME, a, which="smallest", options=get())
 
 
 def nuclear_norm(a: Any) -> Any:
@@ -268,7 +268,7 @@ def nuclear_norm(a: Any) -> Any:
     a = as_matrix(a)
     if not isinstance(a, Tracer):
         return np.sum(singular_values(a, get()), axis=-1)
-    return homogeneous(NUCLEAR, a, options=get())
+    return norm_in_range(NUCLEAR, a, options=get())
 
 
 def schatten_norm(a: Any, p: float) -> Any:
@@ -284,7 +284,7 @@ def schatten_norm(a: Any, p: float) -> Any:
     a, p = as_matrix(a), float(p)
     if not isinstance(a, Tracer):
         return schatten_value(singular_values(a, get()), p)
-    y = homogeneous(SCHATTEN, a, p=p, options=get())
+    y = norm_in_range(SCHATTEN, a, p=p, options=get())
     zero = np.asarray(primal(y)) == 0
     if zero.any():  # where the norm has a kink, it is that of the values' slopes
         y = np.where(zero, np.linalg.norm(svdvals(a), p, axis=-1), y)
@@ -297,7 +297,7 @@ def frobenius_norm(a: Any) -> Any:
     return from_range(VECTOR(np.reshape(a, (*np.shape(a)[:-2], math.prod(np.shape(a)[-2:])))), e, 1)
 
 
-def extreme(moduli: Any, sign: float) -> Any:
+def largest_or_least(moduli: Any, sign: float) -> Any:
     """The largest of the last axis, 0 if there is none, or by a negative sign the smallest."""
     if np.shape(moduli)[-1]:
         return np.max(moduli, axis=-1) if sign > 0 else np.min(moduli, axis=-1)
@@ -310,7 +310,7 @@ def norm(a: Any, ord: Any = None) -> Any:
     """A norm (...) of the matrices a (..., m, n); ord as in NumPy, and ("schatten", p).
 
     2, -2: largest and smallest singular value; "nuc"; "fro" (None means this); 1, -1, inf, -inf: extreme sums of
-    moduli over columns and rows. All have the units of a.
+    moduli over columns and rows; of ("schatten", p) p is a plain number, without a derivative. All have the units of a.
 
     Differentiable: 2, -2 where that value is simple and positive; "nuc" and ("schatten", 1) where all are positive,
     tied or not; "fro" and ("schatten", p), p > 1, but at zero matrices; 1, -1, inf, -inf where one sum is the extreme
@@ -318,9 +318,9 @@ def norm(a: Any, ord: Any = None) -> Any:
     along a direction, reverse mode the subgradient of least norm (of -2 the like); by sums: what `np.max` and `np.abs`
     give at ties and at 0.
 
-    Raises ValueError for another ord; ShapeError (of an empty matrix too for -2, -1 and -inf, where there is no least
-    of anything; the others are 0), DTypeError, NonFiniteError, ConvergenceError; DegenerateError where norms by
-    singular values have a kink under ties="raise".
+    Raises ValueError for another ord, MissingRuleError for a traced p; ShapeError (of an empty matrix too for -2, -1
+    and -inf, where there is no least of anything; the others are 0), DTypeError, NonFiniteError, ConvergenceError;
+    DegenerateError where norms by singular values have a kink under ties="raise".
 
     >>> import numpy as np, dualsvd as ds
     >>> [float(ds.linalg.norm(np.diag([3.0, 4.0]), ord)) for ord in (2, -2, "nuc", "fro", ("schatten", 2))]
@@ -340,7 +340,7 @@ def norm(a: Any, ord: Any = None) -> Any:
     if ord == -2:
         return smallest_singular_value(a)
     if ord in (1, -1, np.inf, -np.inf):
-        return extreme(np.sum(np.abs(finite_or_nan(a)), axis=-2 if abs(ord) == 1 else -1), ord)
+        return largest_or_least(np.sum(np.abs(finite_or_nan(a)), axis=-2 if abs(ord) == 1 else -1), ord)
     raise ValueError(
         f'ord must be None, "fro", "nuc", 1, -1, 2, -2, inf, -inf or ("schatten", p) for matrices, got {ord!r}'
     )
@@ -363,7 +363,7 @@ def vector_norm(x: Any, ord: Any = 2) -> Any:
     if ord is None or ord == 2:
         return VECTOR(x)
     if ord in (np.inf, -np.inf):
-        return extreme(np.abs(x), ord)
+        return largest_or_least(np.abs(x), ord)
     if ord == 0:
         return np.sum(primal(x) != 0, axis=-1).astype(np.abs(primal(x)).dtype)
     if ord == 1:
@@ -425,7 +425,7 @@ def cond_by_values(a: Any, inverted: bool) -> Any:
 
 def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
     """The number (...) of singular values of a (..., m, n) above a tolerance, as in NumPy: an integer, which carries no
-    derivative. tol is in the units of a, rtol in those of s_1.
+    derivative. tol is in the units of a, rtol is relative to s_1.
 
     Raises DTypeError, NonFiniteError.
 

@@ -179,7 +179,7 @@ class Operator:
     def backward(self, U: Array) -> Array:
         """A^H u for every row u of U, by an operator."""
         try:
-            return self._shifted(apply(adjoint(self.operand, self.dtype.kind == "c"), U))
+            return self._shifted(apply(adjoint_operator(self.operand, self.dtype.kind == "c"), U))
         except (TypeError, NotImplementedError) as error:  # SciPy's where there is no rmatvec: 'NoneType' ...
             raise DTypeError(
                 f"expected an operator whose adjoint, by .H or .conj().T, multiplies vectors too; that of "
@@ -235,7 +235,7 @@ def _dtype_of(A: Any) -> np.dtype[Any] | None:
         return None
 
 
-def adjoint(A: Any, complex_: bool) -> Any:
+def adjoint_operator(A: Any, complex_: bool) -> Any:
     """A^H of an operator, by whichever name it has one."""
     if hasattr(A, "H"):
         return A.H

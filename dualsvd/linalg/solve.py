@@ -18,7 +18,7 @@ from .matrices import adjoint, as_square, from_triangle, hermitian_part, is_plai
 
 
 class SlogdetResult(NamedTuple):
-    """det = sign * exp(logabsdet)."""
+    """det = sign * exp(logabsdet), all of the shape (...) of the stack."""
 
     sign: Any
     logabsdet: Any
@@ -145,7 +145,8 @@ def slogdet_pullback(y_bar: Any, y: Any, operands: Any) -> tuple[Any]:
     return (None if c is None else c[..., None, None] * adjoint(slogdet_inverse(operands[0])),)
 
 
-# -- A = L L^H:  dL = L low(L^-1 dA L^-H), low: the lower triangle with half the diagonal
+# -- A = L L^H:  dL = L low(L^-1 dA L^-H),  A_bar = herm(L^-H low(L^H L_bar) L^-1);  low: the lower triangle with half
+#    the diagonal
 
 
 def low(x: Any) -> Any:

@@ -24,13 +24,13 @@ _NOT_GIVEN = object()  # rtol=None means something of its own to NumPy
 
 
 class PolarResult(NamedTuple):
-    """A = unitary @ positive."""
+    """A (..., m, n) = unitary (..., m, n) @ positive (..., n, n)."""
 
     unitary: Any
     positive: Any
 
 
-def homogeneous(a: Any, family: Family, degree: int) -> Any:
+def spectral_in_range(a: Any, family: Family, degree: int) -> Any:
     """F(A) with F(c A) = c^degree F(A), brought to range first."""
     a, e = in_range(a)
     return from_range(SPECTRAL(a, family=family, options=get()), e, degree)
@@ -40,8 +40,9 @@ def spectral_function(a: Any, f: Callable[[Any], Any], df: Callable[[Any], Any])
     """U f(S) V^H (..., m, n) for a function f of the singular values with derivative df, f(0) = 0 where any is zero.
 
     f and df take and return real arrays of values, right relative to the value (expm1(s), not exp(s) - 1): second
-    derivatives divide by its square. Exact through ties, both modes, every order; second derivatives differentiate df,
-    which must then be written with NumPy functions that have rules. Kinks of f are allowed where no value lies.
+    derivatives divide by the square of the value. Exact through ties, both modes, every order; second derivatives
+    differentiate df, which must then be written with NumPy functions that have rules. Kinks of f are allowed where no
+    value lies.
 
     Raises DegenerateError where a derivative is asked for, a value is zero and f(0) is not; DTypeError where f or df
     returns complex numbers; ShapeError, NonFiniteError, ConvergenceError.
@@ -104,7 +105,7 @@ def pinv(a: Any, rcond: Any = None) -> Any:
     """
     a = as_matrix(a)
     family = Kept("inverse") if rcond is None else Kept("inverse", "above", ratio=np.asarray(rcond)[..., None])
-    return adjoint(homogeneous(a, family, -1))
+    return adjoint(spectral_in_range(a, family, -1))
 
 
 def low_rank(a: Any, k: int) -> Any:
@@ -122,7 +123,7 @@ def low_rank(a: Any, k: int) -> Any:
     a = as_matrix(a)
     if of_rank(a, k):
         return finite_or_nan(a) * 1
-    return homogeneous(a, Kept("identity", "first", k=k), 1)
+    return spectral_in_range(a, Kept("identity", "first", k=k), 1)
 
 
 def range_projector(a: Any, k: int) -> Any:
@@ -143,7 +144,7 @@ def range_projector(a: Any, k: int) -> Any:
     of_rank(a, k)
     if k >= np.shape(a)[-2]:
         return whole_space(a)
-    W = homogeneous(a, Kept("one", "first", k=k), 0)
+    W = spectral_in_range(a, Kept("one", "first", k=k), 0)
     return hermitian_part(W @ adjoint(W))
 
 
@@ -156,11 +157,13 @@ def whole_space(a: Any) -> Any:
 
 
 def singular_value_threshold(a: Any, tau: float) -> Any:
-    """U max(S - tau, 0) V^H, the proximal map of tau times the nuclear norm.
+    """U max(S - tau, 0) V^H (..., m, n), the proximal map of tau times the nuclear norm.
 
-    Differentiable where no singular value equals tau; a value at tau counts as below it.
+    Differentiable where no singular value equals tau; a value at tau counts as below it. tau is a plain number: there
+    is no derivative by it.
 
-    Raises ValueError where tau is NaN; ShapeError, DTypeError, NonFiniteError, ConvergenceError.
+    Raises ValueError where tau is NaN, MissingRuleError where it is traced; ShapeError, DTypeError, NonFiniteError,
+    ConvergenceError.
     Source: Cai, Candes and Shen 2010, "A singular value thresholding algorithm".
 
     >>> import numpy as np, dualsvd as ds
@@ -207,8 +210,10 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     The solution has the derivative of `pinv(a, cutoff) @ b`: at a rank-deficient a, that along directions that keep the
     rank. Residuals and singular values have theirs; the rank is a number without one.
 
-    a is one matrix (m, n), b a vector (m,) or a matrix (m, k). Singular values up to rcond * s_1 count as zero; None
-    stands for the rounding unit times max(m, n), and what is not between 0 and 1 for LAPACK's unit of rounding alone.
+    a is one matrix (m, n), b a vector (m,) or a matrix (m, k); x is (n,) or (n, k), the residuals are (1,) or (k,), or
+    (0,) where the rank is below n or m <= n, the singular values (min(m, n),). Singular values up to rcond * s_1 count
+    as zero; None stands for the rounding unit times max(m, n), and what is not between 0 and 1 for LAPACK's unit of
+    rounding alone.
 
     Raises ShapeError, DTypeError, NonFiniteError, ConvergenceError.
 

@@ -21,6 +21,7 @@ from .degeneracy import (
     inverse_gaps,
     inverse_sums,
     inverse_values,
+    largest_part,
     meet_tie,
     out_of_range,
     parted,
@@ -418,11 +419,13 @@ def svd_jacobian(
     if part is None or np.ndim(a) != 2 or np.iscomplexobj(a) or not is_plain(a) or not is_thin(factors):
         return None
     at = spectrum(factors.S, options, tail_of(factors.S, options))
-    if np.any(at.degenerate) or out_of_range(factors.S):
+    if np.any(at.degenerate):
         return None
     U, S, Vh = factors
     if part == 1:
         return graded_dyads(a, S, each_dyad(U, Vh, out), at, options)
+    if out_of_range(S):
+        return None
     shape = (*np.shape(y[part]), *np.shape(a))
     J = np.empty(shape, a.dtype) if out is None else out
     if part == 0:
@@ -489,9 +492,10 @@ def svd(
     Thin by default: U (..., m, r), S (..., r), Vh (..., r, n), r = min(m, n); S descending and >= 0, in the units of a.
     Differentiable in both modes where singular values are distinct and nonzero. Elsewhere forward mode along one
     direction starts from the basis that the direction picks, and is exact for the values and for all that does not
-    depend on a basis within a tie or within zero. How single vectors then turn within it no first derivative tells (it
-    takes the second one of the path): that part is left out. Reverse mode raises GaugeError or DegenerateError unless
-    the cotangent allows an answer. The tangents have the gauge Im(u_i^H du_i + v_i^H dv_i) = 0.
+    depend on a basis within a tie or within zero. How single vectors turn within a tie depends on the second derivative
+    of the path; no first derivative can know it, and that part of their tangent is left out. Reverse mode raises
+    GaugeError or DegenerateError unless the cotangent allows an answer. The tangents have the gauge
+    Im(u_i^H du_i + v_i^H dv_i) = 0.
 
     algorithm   "auto" by size; "lapack"; "jacobi": small values, and their derivatives, to high relative accuracy
                 where rows and columns are badly scaled (derivatives in forward mode and as a Jacobian of the values;
@@ -524,7 +528,9 @@ def svd(
         check_outputs(out, factor_shapes(a, full_matrices))
         return SVDResult(*deliver(svd_factors(a, chosen, full_matrices, out), out))
     refuse_outputs(out)
-    a, e = in_range(a)
+    e = None
+    if not graded_once(a, chosen) or np.any(largest_part(primal(a)) < 1):  # tiny values have few digits for vectors
+        a, e = in_range(a)
     U, S, Vh = SVD(a, full_matrices=full_matrices, options=chosen)
     return SVDResult(from_range(U, e, 0), from_range(S, e, 1), from_range(Vh, e, 0))
 
@@ -563,10 +569,16 @@ def svdvals(
         return deliver((singular_values(a, chosen, out),), (out,))[0]
     refuse_outputs(out)
     e = None
-    if chosen.algorithm != "jacobi" or not is_plain(a.value):  # first slopes divide by nothing, and graded ones lose
+    if not graded_once(a, chosen):
         a, e = in_range(a)
     S = SVDVALS(a, options=chosen)
     return from_range(S, e, 1)
+
+
+def graded_once(a: Any, options: Options) -> bool:
+    """Whether a traced a stays as it is, of whatever size: the slopes of graded values would lose digits on the way to
+    a safe range, and first derivatives do without one (they scale what they divide by themselves)."""
+    return options.algorithm == "jacobi" and is_plain(a.value)
 
 
 def factor_shapes(a: Any, full_matrices: bool) -> dict[str, tuple[tuple[int, ...], Any]]:

@@ -1,8 +1,8 @@
 """Second derivatives of functions of the values alone, where they are tied or null.
 
-G = sum_i w_i u_i v_i^H is the gradient of f(S), w that by the values. Of a smooth f the w of a tie are equal, those of
-null values 0, and the second derivatives of f by the values of one group are a number c and what is the same for all of
-them. So, to first order,
+G = sum_i w_i u_i v_i^H is the gradient of f(S), w that by the values. If f is smooth, that is symmetric in tied values
+and even in null ones, the w of a tie agree, those of null values are 0, and within one group dw_i/ds_j = c delta_ij +
+const. So, to first order,
 
     G = sum_simple w_i u_i v_i^H + sum_ties (w E + c (F - s E)) + c_0 (A - sum_positive s_i u_i v_i^H),              (1)
 
@@ -77,8 +77,9 @@ def tie_mean(x: Any, at: Spectrum) -> Any:
 def kinks(weights: Any, at: Spectrum, change: Any = 0.0) -> tuple[Any, Any]:
     """Where plain weights (..., r) differ within their tie, and where those of null values are not 0: f has a kink.
 
-    Beside the largest of them, `change` (..., 1), by which values of that size, rounded themselves, change them, tells
-    what is noise: weights 2 (s - 1) of values that are all 1 are nothing else.
+    Noise is measured against the largest weight plus `change` (..., 1), by how much the weights would move if the
+    values moved by their own size. That counts where weights cancel: 2 (s - 1) at values that are all 1 is nothing but
+    rounding.
     """
     largest = np.max(np.abs(weights), axis=-1, keepdims=True, initial=0.0)
     noise = tolerance(GAUGE, weights.shape[-1], weights.dtype) * (largest + change)

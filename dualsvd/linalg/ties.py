@@ -367,8 +367,8 @@ def left_by_outer(at: Spectrum, *factors: Any) -> Spectrum:
     while isinstance(factors[0], Tracer) and np.any(at.degenerate):
         if hasattr(factors[0], "partials"):
             moves, top = primal(factors[0].partials), size_of(primal(factors[0]), -1)
-            turning = [size_of(primal(x.partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "partials")]
-            at = refine_groups(at, moves, size_of(moves, (0, -1)) + sum(turning) * top)
+            vector_motions = [size_of(primal(x.partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "partials")]
+            at = refine_groups(at, moves, size_of(moves, (0, -1)) + sum(vector_motions) * top)
         factors = tuple(x.value if isinstance(x, Tracer) else x for x in factors)
     return at
 

@@ -52,9 +52,9 @@ def plus(dy: Any, term: Any, own: bool) -> Any:
 
 
 class OnePass:
-    """What costs memory and nothing else, by kernels that go through it once: the value and the tangents of a product,
-    or of a quotient, of contiguous arrays of real numbers that have one shape and one type. None for all other
-    operands, and where something is not finite: NumPy has warnings to give."""
+    """A product or quotient of large contiguous real arrays of one shape and type: value and tangents by a kernel that
+    reads memory once. Returns None for other operands, and where something is not finite, so that NumPy gives its
+    warnings."""
 
     __slots__ = ("kernels", "name")
 

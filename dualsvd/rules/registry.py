@@ -3,7 +3,8 @@
 A `Rule` is a function together with its derivative in both directions. Called with plain arrays it is the function;
 called with traced arrays it hands itself to the topmost level of differentiation, which unwraps one level and calls
 it again. So nested derivatives need nothing of their own: a rule's pushforward and pullback are written with NumPy
-functions, and those dispatch on whatever level remains.
+functions, and those dispatch on whatever level remains. Topmost and innermost mean the same: the level opened last,
+with the largest tag. "Outer" levels were opened before it, and their numbers are its constants.
 
     a rule                      pushforward(y, operands, tangents, **params) -> dy
                                 pullback(y_bar, y, operands, **params)       -> one cotangent per operand
@@ -119,8 +120,8 @@ def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def in_order(function: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments that NumPy's function takes first, which came by their names, as positions: implementations may call
-    them otherwise."""
+    """Leading arguments given by keyword, turned into positional ones: an implementation may name its parameters
+    otherwise than NumPy."""
     args, kwargs = [], dict(kwargs)
     with contextlib.suppress(ValueError):  # no signature is known
         for name in inspect.signature(function).parameters:
