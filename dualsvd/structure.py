@@ -48,6 +48,21 @@ def _join(children: list[Any], make: Callable[[list[Any]], Any]) -> tuple[list[A
     return [leaf for own, _ in parts for leaf in own], rebuild
 
 
+def places(tree: Any, name: str) -> list[str]:
+    """Where each leaf of a structure of that name stands, in the order of `flatten`.
+
+    >>> places({"W": 1, "layers": [2, (3,)]}, "p")
+    ["p['W']", "p['layers'][0]", "p['layers'][1][0]"]
+    """
+    if isinstance(tree, dict):
+        parts = [(key, tree[key]) for key in sorted(tree, key=repr)]
+    elif isinstance(tree, (tuple, list)):
+        parts = list(enumerate(tree))
+    else:
+        return [name]
+    return [place for key, child in parts for place in places(child, f"{name}[{key!r}]")]
+
+
 def leaves_like(pattern: Any, tree: Any) -> list[Any] | None:
     """The leaves of a structure in the order of those of another one; None where the two do not belong together."""
     if isinstance(pattern, dict):

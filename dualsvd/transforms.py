@@ -21,8 +21,8 @@ from .kernels.memory import PAGES, keep_freed_memory
 from .outputs import check_outputs
 from .reverse import Slot, Tape, TapeArray
 from .rules.levels import NeedsAllDirections, at_new_level, check_open
-from .rules.registry import Tracer, as_inexact, as_numbers, of_dtype, primal
-from .structure import Rebuild, describe, flatten, leaves_like
+from .rules.registry import KNOWN, Tracer, as_inexact, as_numbers, is_foreign, of_dtype, primal, refuse_foreign
+from .structure import Rebuild, describe, flatten, leaves_like, places
 
 MODES = ("auto", "forward", "reverse")
 
@@ -36,6 +36,8 @@ _TANGENTS_ALIVE = 16
 
 def _variable(x: Any, name: str, own: bool = True) -> Any:
     """A leaf that can be differentiated by, as a floating-point array; of its own where f may write into it."""
+    if type(x) not in KNOWN and isinstance(x, np.ndarray) and is_foreign(type(x)):
+        refuse_foreign(type(x), f"{name} is")  # f does other things with it than with an array of its values
     x = as_inexact(x, name)
     if isinstance(x, Tracer):
         return x
@@ -48,7 +50,12 @@ def _variables(tree: Any, name: str, own: bool = True) -> tuple[list[Any], Rebui
     leaves, rebuild = flatten(tree)
     if not leaves:
         raise ShapeError(f"{name} holds no array to differentiate by, got {describe(tree)}")
-    return [_variable(leaf, name, own) for leaf in leaves], rebuild
+    try:
+        return [_variable(leaf, name, own) for leaf in leaves], rebuild
+    except DTypeError:
+        for leaf, place in zip(leaves, places(tree, name)):
+            _variable(leaf, place, own)  # once more, to say which leaf it is
+        raise
 
 
 def _position(argnum: int, arguments: Sequence[Any]) -> int:
@@ -98,14 +105,14 @@ def _single(y: list[Any], whom: str) -> Any:
     return y[0]
 
 
-def _scalar(y: Any) -> Any:
+def _scalar(y: Any, whom: str) -> Any:
     if np.shape(y) != ():
         raise ShapeError(
-            f"gradient takes a function that returns a scalar, got shape {np.shape(y)}. Perhaps you meant jacobian?"
+            f"{whom} takes a function that returns a scalar, got shape {np.shape(y)}. Perhaps you meant jacobian?"
         )
     if np.iscomplexobj(y):
         raise DTypeError(
-            "gradient takes a real function, got a complex value. Perhaps you meant jacobian(holomorphic=True)?"
+            f"{whom} takes a real function, got a complex value. Perhaps you meant jacobian(holomorphic=True)?"
         )
     return y
 
@@ -209,7 +216,7 @@ def _with_progress(items: Sequence[Any], progress: bool) -> Any:
     return tqdm(items, desc="directions", unit="chunk")
 
 
-def _in_one_stroke(f: Callable[..., Any], leaves: Sequence[Any]) -> tuple[Any, Any] | None:
+def _in_one_stroke(f: Callable[..., Any], leaves: Sequence[Any], whom: str) -> tuple[Any, Any] | None:
     """y and J as `_jacobian_forward` gives them, where f is a single rule that offers J whole, and the directions are
     more than may be carried at a time."""
     total = sum(math.prod(np.shape(leaf)) for leaf in leaves)
@@ -219,7 +226,7 @@ def _in_one_stroke(f: Callable[..., Any], leaves: Sequence[Any]) -> tuple[Any, A
         recording = _Recording(f, leaves)
     except MissingRuleError:  # f has a forward mode only
         return None
-    y = _single(recording.y, "jacobian")
+    y = _single(recording.y, whom)
     whole = recording.whole_jacobian(None, least=False)
     return None if whole is None else (y, np.reshape(whole, (*np.shape(y), total)))
 
@@ -231,18 +238,19 @@ def _jacobian_forward(
     progress: bool,
     scale: complex = 1.0 + 0.0j,
     again: bool = False,
+    whom: str = "jacobian",
 ) -> tuple[Any, Any]:
     """(y, J): J has shape y.shape + (number of elements of all leaves,). `again`: the leaves are needed afterwards."""
     ranges = list(_chunks(leaves, chunk)) or [(0, 0)]
 
     def push(start: int, stop: int, partial: bool = False) -> tuple[Any, Any]:
         ys, dots, _ = _push(f, leaves, _seeds(leaves, start, stop, scale), again or len(ranges) > 1, partial)
-        return _single(ys, "jacobian"), dots[0]
+        return _single(ys, whom), dots[0]
 
     try:
         pushed = [push(start, stop, len(ranges) > 1) for start, stop in _with_progress(ranges, progress)]
     except NeedsAllDirections:
-        stroke = _in_one_stroke(f, leaves)
+        stroke = _in_one_stroke(f, leaves, whom)
         if stroke is not None:
             return stroke
         try:
@@ -416,12 +424,19 @@ def value_and_gradient(
     >>> value_and_gradient(lambda x: x**3, 2.0)
     (np.float64(8.0), np.float64(12.0))
     """
+    return _value_and_gradient("gradient", f, x, args, argnum, mode, chunk)
+
+
+def _value_and_gradient(
+    whom: str, f: Callable[..., Any], x: Any, args: tuple[Any, ...], argnum: int, mode: str, chunk: int | None
+) -> tuple[Any, Any]:
+    """For the transform that was called, whose name errors tell."""
     _check(mode, chunk)
     if not _prefers_forward(f, mode):
         of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum, own=False)
         try:
             recording = _Recording(of_leaves, leaves)
-            y = _scalar(_single(recording.y, "gradient"))
+            y = _scalar(_single(recording.y, whom), whom)
             parts = _apart(recording.pull([np.ones((), dtype=primal(y).dtype)]), leaves)
             return _tidy(y), rebuild([_tidy(part) for part in parts])
         except MissingRuleError:
@@ -429,8 +444,8 @@ def value_and_gradient(
                 raise
     of_leaves, leaves, rebuild = _of_argument(f, x, args, argnum)
     is_complex = any(np.iscomplexobj(leaf) for leaf in leaves)
-    y, J = _jacobian_forward(of_leaves, leaves, chunk, False, again=is_complex)
-    _scalar(y)
+    y, J = _jacobian_forward(of_leaves, leaves, chunk, False, again=is_complex, whom=whom)
+    _scalar(y, whom)
     if is_complex:
         # df along 1 is Re G and along i is Im G
         J = J + 1j * _jacobian_forward(of_leaves, leaves, chunk, False, scale=1j)[1]
@@ -543,7 +558,7 @@ def hessian(
     """The Hessian of a real scalar function of a real array: shape x.shape + x.shape.
 
     mode    "auto": forward over "auto" of `gradient`; "forward": forward over forward; "reverse": reverse over reverse
-    chunk   directions carried at a time by the outer forward mode
+    chunk   directions carried at a time by the outer forward mode; one, where several cannot be carried through a tie
 
     Raises ShapeError where f is not scalar or x is a structure, DTypeError for complex x (take `hvp`).
 
@@ -561,10 +576,16 @@ def hessian(
         raise DTypeError("the Hessian is defined here for real variables; for complex ones take hvp along directions")
     outer = "reverse" if mode == "reverse" else "forward"
 
-    def slope(*arguments: Any) -> Any:
-        return gradient(f, *arguments, argnum=argnum, mode=mode)
+    def slope(x: Any, *args: Any) -> Any:
+        return _value_and_gradient("hessian", f, x, args, argnum, mode, None)[1]
 
-    return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=chunk)
+    try:
+        return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=chunk)
+    except DegenerateError:
+        if outer == "reverse" or chunk == 1:
+            raise
+    # no basis of a tie follows several directions; where f is smooth, each may have the one that follows it
+    return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=1)
 
 
 def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:
@@ -665,4 +686,4 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
     >>> hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     array([ 6., 12.])
     """
-    return jvp(lambda z: gradient(f, z), (x,), (v,))[1]
+    return jvp(lambda z: _value_and_gradient("hvp", f, z, (), 0, "auto", None)[1], (x,), (v,))[1]

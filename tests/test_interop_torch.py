@@ -249,6 +249,7 @@ REFUSED = {
     "a sparse tensor": (lambda: torch.eye(2).to_sparse(), ds.DTypeError, r"to_dense"),
     "a vector": (lambda: torch.ones(3), ds.ShapeError, "at least 2 axes"),
     "NaN": (lambda: torch.full((2, 2), torch.nan), ds.NonFiniteError, "must be finite"),
+    "a traced array": (lambda: ds.DualArray(np.eye(2), np.ones((1, 2, 2))), ds.DTypeError, r"dualsvd\.opnorm"),
 }
 
 
@@ -257,6 +258,16 @@ REFUSED = {
 def test_bad_input_is_told(a: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         dst.opnorm(a())
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_traced_array_and_a_tensor_do_not_meet(mode: str) -> None:
+    a, t = np.eye(2), torch.ones(2, 2, dtype=torch.float64)
+    for meet in (lambda x: x * t, lambda x: t - x, lambda x: x @ t, lambda x: np.dot(t, x)):
+        with pytest.raises(ds.DTypeError, match=r"test_interop_torch.*torch\.Tensor.*m\.numpy\(\)"):
+            ds.jacobian(meet, a, mode=mode)
+    with pytest.raises(ds.MissingRuleError, match=r"torch\.as_tensor.*test_interop_torch"):
+        ds.jacobian(lambda x: torch.as_tensor(x), a, mode=mode)
 
 
 RECORDERS: dict[str, Callable[[Any], Any]] = {
@@ -510,6 +521,10 @@ MISUSED = {
     "not a convolution": (lambda: dst.spectral_norm(torch.nn.Linear(2, 2), input_shape=(4, 4)), "goes with a torch"),
     "a number for a size": (lambda: dst.spectral_norm(torch.nn.Conv2d(2, 2, 1), input_shape=5), "got 5"),
     "no padding": (lambda: dst.spectral_norm(torch.nn.Conv2d(2, 2, 3), input_shape=(4, 4)), "keeps the size"),
+    "normalised by a hook": (
+        lambda: dst.spectral_norm(torch.nn.utils.spectral_norm(torch.nn.Linear(2, 2))),
+        "remove_spectral_norm",
+    ),
 }
 
 

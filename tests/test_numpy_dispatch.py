@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -9,6 +10,7 @@ from fractions import Fraction
 import numba
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 from functions import CALLS, COMPOSED, Function
 
 import dualsvd as ds
@@ -542,6 +544,110 @@ def test_a_list_with_traced_numbers_is_an_array(name, mode):
     beside = lambda x: [x[2], 2.0, x[0] * x[1]]  # noqa: E731
     stacked = ds.jacobian(lambda x: f(x, np.stack(beside(x))), x, mode=mode)
     agree(ds.jacobian(lambda x: f(x, beside(x)), x, mode=mode), stacked, VALUE)
+
+
+class Table:
+    """Values with an arithmetic of their own, as a table of pandas, of which NumPy makes an array if it is asked to."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def __sub__(self, other):  # leaves it to what outranks a table, as pandas does
+        return NotImplemented if getattr(other, "__pandas_priority__", 0) > 4000 else Table(self.values - other)
+
+    def __truediv__(self, other):
+        return Table(self.values / other)
+
+    def to_numpy(self):
+        return self.values
+
+
+class Quantity(np.ndarray):
+    """An array that counts in a unit."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return NotImplemented
+
+
+HALVES = np.array([[0.5, 1.5], [2.5, 3.5]])
+FOREIGN = {
+    "a masked array": (np.ma.masked_array(HALVES, HALVES > 3), r"m\.filled"),
+    "a matrix": (HALVES.view(np.matrix), r"numpy\.matrix.*np\.asarray\(m\)"),
+    "a quantity": (HALVES.view(Quantity), r"Quantity.*np\.asarray\(m\)"),
+    "a table": (Table(HALVES), r"Table.*m\.to_numpy\(\)"),
+    "a sparse matrix": (scipy.sparse.csr_matrix(HALVES), r"scipy\.csr_matrix.*m\.toarray\(\)"),
+}
+MEETINGS = {
+    "x - m": lambda x, m: x - m,
+    "x @ m": lambda x, m: x @ m,
+    "x**m": lambda x, m: x**m,
+    "an element times m": lambda x, m: x[0, 0] * m,
+    "a sum in place": lambda x, m: (x * x).__iadd__(m),
+    "multiply": lambda x, m: np.multiply(x, m),
+    "dot": lambda x, m: np.dot(m, x),
+    "einsum": lambda x, m: np.einsum("ij,jk", m, x),
+    "stack": lambda x, m: np.stack([m, x]),
+    "concatenate": lambda x, m: np.concatenate([x, m]),
+    "where": lambda x, m: np.where(HALVES > 1, x, m),
+    "clip": lambda x, m: np.clip(x, m, None),
+    "a list of it": lambda x, m: x * [m, m],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("meeting", MEETINGS)
+@pytest.mark.parametrize("name", FOREIGN)
+def test_arrays_with_operations_of_their_own_are_refused(name, meeting, mode):
+    """Rules would take their values alone, and differentiate another function."""
+    (m, message), f = FOREIGN[name], MEETINGS[meeting]
+    with pytest.raises(ds.DTypeError, match=f"test_numpy_dispatch.*traced array met.*{message}"):
+        ds.jacobian(lambda x: f(x, m), HALVES, mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("meeting", ["x - m", "x @ m", "an element times m"])
+def test_what_is_no_array_at_all_asks_for_a_rule(meeting, mode):
+    operator = scipy.sparse.linalg.aslinearoperator(HALVES)
+    with pytest.raises(ds.DTypeError, match=r"LinearOperator.*rule; make .*custom_rule"):
+        ds.jacobian(lambda x: MEETINGS[meeting](x, operator), HALVES, mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_table_before_a_traced_array_is_refused_too(mode):
+    with pytest.raises(ds.DTypeError, match=r"m\.to_numpy\(\)"):
+        ds.jacobian(lambda x: Table(HALVES) - x, HALVES, mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["a masked array", "a sparse matrix"])
+@pytest.mark.parametrize("f", [lambda x, m: m - x, lambda x, m: m @ x, lambda x, m: m.dot(x)], ids=["-", "@", "dot"])
+def test_those_that_go_first_are_told_where(f, name, mode):
+    with pytest.raises((ds.DTypeError, ds.MissingRuleError), match=r"test_numpy_dispatch.*(filled|toarray)"):
+        ds.jacobian(lambda x: f(x, FOREIGN[name][0]), HALVES, mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("meeting", ["x - m", "x @ m", "x**m", "dot", "stack", "where", "clip"])
+def test_arrays_under_another_name_are_arrays(meeting, mode):
+    """Of a subclass without operations of its own, and what NumPy can only take for an array."""
+
+    class Named(np.ndarray):
+        pass
+
+    f = MEETINGS[meeting]
+    expected = ds.jacobian(lambda x: f(x, HALVES), HALVES, mode=mode)
+    for m in (HALVES.view(Named), memoryview(HALVES)):
+        np.testing.assert_array_equal(ds.jacobian(lambda x, m=m: f(x, m), HALVES, mode=mode), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=lambda f: f.__name__)
+def test_copies_are_differentiated(copied, mode):
+    f = lambda x: np.sum(copied({"W": x})["W"] ** 2)  # noqa: E731
+    np.testing.assert_array_equal(ds.gradient(f, HALVES, mode=mode), 2 * HALVES)
 
 
 NO_NUMBERS = {

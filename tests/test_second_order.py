@@ -629,7 +629,7 @@ def test_smooth_functions_of_the_values_have_their_hessian_by_every_nesting(name
 
 
 @OF_VALUES_AT_TIES
-@pytest.mark.parametrize("mode", ["auto", "reverse"])
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
 def test_whole_hessians_of_smooth_functions_of_the_values(name, a, mode):
     if np.iscomplexobj(a):
         a = np.ascontiguousarray(a.real)

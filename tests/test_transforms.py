@@ -401,13 +401,35 @@ ones = np.ones(2)
 BAD = {
     "gradient of a vector": (lambda: ds.gradient(lambda x: x, ones), ds.ShapeError, "Perhaps you meant jacobian"),
     "derivative of a vector": (lambda: ds.derivative(np.sin, ones), ds.ShapeError, "Perhaps you meant gradient"),
-    "hessian of a vector": (lambda: ds.hessian(lambda x: x, ones), ds.ShapeError, "scalar"),
+    "hessian of a vector": (lambda: ds.hessian(lambda x: x, ones), ds.ShapeError, "hessian takes .* scalar"),
+    "hvp of a vector": (lambda: ds.hvp(lambda x: x, ones, ones), ds.ShapeError, "hvp takes .* scalar"),
+    "gradient of two": (lambda: ds.gradient(lambda x: (x[0], x), ones), ds.ShapeError, "gradient takes .* of 2"),
+    "gradient of two, forward": (
+        lambda: ds.gradient(lambda x: (x[0], x), ones, mode="forward"),
+        ds.ShapeError,
+        "gradient takes .* of 2",
+    ),
     "complex value": (lambda: ds.gradient(lambda x: np.sum(x) * 1j, ones), ds.DTypeError, "real function"),
     "complex jacobian": (lambda: ds.jacobian(np.sin, ones * 1j), ds.DTypeError, "holomorphic=True"),
     "complex hessian": (lambda: ds.hessian(np.sum, ones * 1j), ds.DTypeError, "hvp"),
     "float16": (lambda: ds.gradient(np.sum, ones.astype(np.float16)), ds.DTypeError, "float16"),
     "object": (lambda: ds.gradient(np.sum, np.array([1, None])), ds.DTypeError, "object"),
     "strings": (lambda: ds.gradient(np.sum, np.array(["a"])), ds.DTypeError, "<U1"),
+    "None among parameters": (
+        lambda: ds.gradient(lambda p: np.sum(p["W"]), {"W": ones, "b": [ones, None]}),
+        ds.DTypeError,
+        r"argument 0\['b'\]\[1\] must hold .* got a NoneType; give",
+    ),
+    "a name among parameters": (
+        lambda: ds.gradient(lambda p: np.sum(p["W"]), {"W": ones, "act": "relu"}),
+        ds.DTypeError,
+        r"argument 0\['act'\] must hold .* got a str; give",
+    ),
+    "a matrix whose * is another": (
+        lambda: ds.gradient(lambda x: np.sum(x * x), np.eye(2).view(np.matrix)),
+        ds.DTypeError,
+        r"argument 0 is a numpy\.matrix.*np\.asarray",
+    ),
     "wrong tangent shape": (lambda: ds.jvp(np.sin, (ones,), (np.ones(3),)), ds.ShapeError, r"\(2,\).*\(3,\)"),
     "wrong tangent structure": (
         lambda: ds.jvp(np.sin, (ones,), (ones, ones)),

@@ -27,6 +27,7 @@ from .. import linalg, spectral
 from ..errors import BackendError, DTypeError, ShapeError
 from ..linalg.factorise import SVDResult
 from ..linalg.spectral_functions import PolarResult
+from ..rules.registry import Tracer
 from ..spectral.normalization import quotient
 from . import engine
 from .maps import Map, Memory, Tangent, Transpose, public, remembering
@@ -112,6 +113,11 @@ def apply(function: Callable[..., Any], a: Tensor, **params: Any) -> tuple[Tenso
 def matrix(a: Tensor) -> Tensor:
     """A tensor that NumPy can see, or an error that says why not."""
     if not isinstance(a, torch.Tensor):
+        if isinstance(a, Tracer):
+            raise DTypeError(
+                f"dualsvd.interop.torch takes tensors, got a {type(a).__name__}; to a function that dualsvd "
+                "differentiates give dualsvd's own function of that name (dualsvd.opnorm, ...)"
+            )
         a = torch.as_tensor(a)
     if a.device.type != "cpu":
         raise BackendError(
@@ -238,6 +244,12 @@ def spectral_norm(
     if not isinstance(W, torch.Tensor) or W.ndim < 2:
         what = "nothing" if W is None else f"{type(W).__name__} of shape {tuple(getattr(W, 'shape', ()))}"
         raise ShapeError(f"spectral_norm takes a weight with at least 2 axes, got {what} by the name {name!r}")
+    if name not in dict(module.named_parameters(recurse=False)) and not parametrize.is_parametrized(module, name):
+        raise ShapeError(
+            f"spectral_norm takes a parameter, but {name!r} is computed before each call, as by "
+            "torch.nn.utils.spectral_norm or weight_norm; take that off first, with "
+            "torch.nn.utils.remove_spectral_norm or remove_weight_norm"
+        )
     if input_shape is None:
         transposed = isinstance(module, torch.nn.modules.conv._ConvTransposeNd)
         normaliser = SpectralNorm(coeff, 1 if transposed else 0)

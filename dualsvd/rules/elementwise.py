@@ -445,8 +445,8 @@ def _install_operators() -> None:
     Tracer.__neg__ = lambda self: ELEMENTWISE["negative"](self)  # type: ignore[attr-defined, operator]
     Tracer.__pos__ = lambda self: ELEMENTWISE["positive"](self)  # type: ignore[attr-defined, operator]
     Tracer.__abs__ = lambda self: absolute(self)  # type: ignore[attr-defined, operator]
-    Tracer.__matmul__ = lambda self, other: np.matmul(self, other)  # type: ignore[attr-defined, operator]
-    Tracer.__rmatmul__ = lambda self, other: np.matmul(other, self)  # type: ignore[attr-defined, operator]
+    Tracer.__matmul__ = lambda self, other: NUMPY[np.matmul](self, other)  # type: ignore[attr-defined, operator]
+    Tracer.__rmatmul__ = lambda self, other: NUMPY[np.matmul](other, self)  # type: ignore[attr-defined, operator]
 
 
 _COMPARISON_UFUNCS = {

@@ -149,12 +149,15 @@ def need_all_directions(tangents: Any) -> None:
         raise NeedsAllDirections
 
 
+_LIBRARIES = ("dualsvd", "numpy", "numba", "scipy", "pandas", "torch", "jax", "contextlib", "functools")
+
+
 def caller() -> str:
-    """File and line of the innermost frame that is neither dualsvd's nor NumPy's nor Numba's."""
+    """File and line of the innermost frame that is neither dualsvd's nor of a library that it is called by."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module not in ("dualsvd", "numpy", "numba", "contextlib", "functools"):
+        if module not in _LIBRARIES:
             break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

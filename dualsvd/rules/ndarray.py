@@ -245,5 +245,6 @@ for _name, _attribute in {
     "__round__": lambda self, digits=0: np.round(self, digits or 0),
     "__contains__": lambda self, x: x in primal(self),
     "__copy__": lambda self: np.copy(self),
+    "__deepcopy__": lambda self, memo: np.copy(self),
 }.items():
     setattr(Tracer, _name, _attribute)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
+from ..dual import Dual
 from ..elementary import BY_NAME, is_of_scipy
 from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError, TagError
 from .levels import caller
@@ -217,15 +218,20 @@ def as_inexact(x: Any, name: str = "x") -> Any:
     if isinstance(x, Tracer):
         return x.astype(np.float64) if x.dtype.kind in "iub" else x
     if isinstance(x, np.ma.MaskedArray):
-        raise DTypeError(f"{name} is a masked array, whose mask has no derivative rule; take {name}.filled(0.0)")
-    x = np.asarray(x)
+        refuse_foreign(type(x), f"{name} is")
+    given, x = type(x), np.asarray(x)
     kind = x.dtype.kind
     if kind in "iub":
         return x.astype(np.float64)
     if kind not in "fc" or x.dtype.char not in "fdFD":
+        got, remedy = f"{x.dtype}", f"convert it with .astype(np.{'complex128' if kind == 'c' else 'float64'})"
+        if not x.ndim and not issubclass(given, (np.ndarray, np.generic)):  # an object that NumPy could only box
+            if is_foreign(given):
+                refuse_foreign(given, f"{name} is")
+            got, remedy = f"a {given.__name__}", "give an array of numbers"
         raise DTypeError(
             f"{name} must hold float32, float64, complex64 or complex128 numbers (integers become float64), "
-            f"got {x.dtype}; convert it with {name}.astype(np.{'complex128' if kind == 'c' else 'float64'})"
+            f"got {got}; {remedy}"
         )
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
@@ -246,6 +252,10 @@ def as_numbers(x: Any, whose: str) -> Any:
 # ---------------------------------------------------------------------------------------------------------------------
 # Traced arrays
 
+OF_PYTHON = frozenset((bool, int, float, complex))
+#: the types that operations take as they are; those of traced arrays enrol themselves
+KNOWN: set[type] = {*OF_PYTHON, np.ndarray, np.float64}
+
 
 @functools.cache
 def _typing() -> Any:
@@ -256,11 +266,15 @@ class Tracer:
     """Base of DualArray and TapeArray: looks like an ndarray, sends every operation to its rule."""
 
     __slots__ = ("tag", "value")
-    __array_priority__ = 1000.0
+    # above those of other arrays: what they do not know how to do with a traced one is then for us to do, or to refuse
+    __array_priority__ = __pandas_priority__ = 10_000
     value: Any
     tag: int
     #: what a level does with a rule: (rule, operands, params, tag) -> the traced result
     apply: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls) -> None:
+        KNOWN.add(cls)
 
     def refresh(self) -> None:
         """See what has been written elsewhere since, where memory is not shared."""
@@ -320,7 +334,7 @@ class Tracer:
     # -- NumPy's dispatch
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        if (type(inputs[0]) in _SEQUENCES or type(inputs[-1]) in _SEQUENCES) and method == "__call__":
+        if not (type(inputs[0]) in KNOWN and type(inputs[-1]) in KNOWN) and method == "__call__":
             inputs = tuple(map(as_operand, inputs))
         if out is None and not kwargs and method == "__call__" and ufunc in NUMPY:  # what nearly all calls are
             return NUMPY[ufunc](*inputs)
@@ -338,6 +352,9 @@ class Tracer:
         return written if len(written) > 1 else written[0]
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        for kind in types:
+            if kind not in KNOWN:
+                check_kind(kind)
         implementation = NUMPY.get(function)
         if implementation is None:
             module = getattr(function, "__module__", "numpy")
@@ -394,11 +411,20 @@ class Tracer:
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise MissingRuleError(
             leaving(
-                "making a plain array of x (np.array, np.asarray, out[i] = x into an array of np.zeros)",
+                "making a plain array of x (np.array, np.asarray, out[i] = x into an array of np.zeros, y.dot(x), an "
+                "operation of a masked or sparse array y)",
                 "use np.stack([...]) to build arrays, np.zeros_like(x) (np.zeros_like(x, shape=...)) for arrays to "
-                "write into, or take plain numbers from x.value",
+                "write into, y @ x for y.dot(x), y.filled(0.0) or y.toarray() for a masked or sparse y, or take plain "
+                "numbers from x.value",
             )
         )
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        raise MissingRuleError(
+            leaving("giving x to another library (torch.as_tensor(x))", "use NumPy's functions and those of dualsvd")
+        )
+
+    __dlpack_device__ = __dlpack__
 
     def item(self, *index: Any) -> Any:
         raise MissingRuleError(leaving("x.item()", "use x[...] with indices, which stays differentiable"))
@@ -425,20 +451,50 @@ def by_name(ufunc: Any, method: str) -> Callable[..., Any] | None:
     return NUMPY.get(ufunc.__name__) if method == "__call__" and is_of_scipy(ufunc) else None
 
 
-OF_PYTHON = frozenset((bool, int, float, complex))
-_AS_THEY_ARE = OF_PYTHON | {np.ndarray, np.float64}
-_SEQUENCES = frozenset((list, tuple))
-
-
 def as_operand(x: Any) -> Any:
-    """A Python list beside a traced array is an array, as NumPy has it; a Fraction is no number of NumPy's."""
-    if type(x) in _AS_THEY_ARE or isinstance(x, Tracer):
+    """What stands beside a traced array: a Python list is an array, as NumPy has it; a Fraction is no number of
+    NumPy's, and other libraries' arrays have operations of their own."""
+    kind = type(x)
+    if kind in KNOWN or isinstance(x, np.generic):
         return x
     if isinstance(x, (list, tuple)):
         return np.stack([as_operand(i) for i in x]) if x else np.asarray(x)
-    if isinstance(x, numbers.Number) and not isinstance(x, (np.generic, *OF_PYTHON)):
+    if isinstance(x, numbers.Number):
         refuse_objects()
+    check_kind(kind)
     return x
+
+
+def check_kind(kind: type) -> None:
+    """Raise if a traced array met an array of a foreign type."""
+    if is_foreign(kind):
+        refuse_foreign(kind, f"at {caller()} a traced array met")
+
+
+def is_foreign(kind: type) -> bool:
+    """Whether arrays of a type do other things than NumPy's under the same operators: heed a mask or labels, multiply
+    matrices by `*`. Rules, which know values alone, would differentiate another function."""
+    if issubclass(kind, Dual):
+        return False
+    if issubclass(kind, np.ndarray):
+        own = kind.__array_ufunc__ is not np.ndarray.__array_ufunc__
+        return own or issubclass(kind, (np.ma.MaskedArray, np.matrix))
+    return hasattr(kind, "__array_ufunc__") or hasattr(kind, "__truediv__")
+
+
+def refuse_foreign(kind: type, whose: str) -> NoReturn:
+    """Raise for such a type, and say how to get an array of NumPy's instead."""
+    if issubclass(kind, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{whose} a masked array, whose mask has no derivative rule; take its values as m.filled(0.0), and "
+            "np.where(m.mask, 0.0, ...) of what is computed with them"
+        )
+    ways = {"toarray": "m.toarray()", "to_numpy": "m.to_numpy()", "numpy": "m.numpy()", "__array__": "np.asarray(m)"}
+    way = next((f"take {way}, or " for method, way in ways.items() if hasattr(kind, method)), "")
+    raise DTypeError(
+        f"{whose} a {kind.__module__.partition('.')[0]}.{kind.__qualname__}, whose operations are not those of NumPy's "
+        f"arrays and have no derivative rule; {way}make what is done with it a dualsvd.custom_rule"
+    )
 
 
 def with_arguments(

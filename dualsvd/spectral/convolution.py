@@ -142,6 +142,9 @@ def conv_opnorm(
     derivative is that of `opnorm` of the map's matrix: exact along one direction, in reverse the mean over all vectors
     of the tie. Where a large image (beyond 4 million entries of that matrix) is padded with zeros, the norm is found by
     products with the convolution; its gradient at a tie is then one of the legal ones, with a DegeneracyWarning.
+    Where a stride divides one side of a circular image and not the other, the largest value may stand twice whatever
+    the kernel, for a frequency and its conjugate: take second derivatives by `hvp` or `hessian` there, for reverse mode
+    over `jvp` raises DegenerateError.
 
     Raises ShapeError, DTypeError, NonFiniteError, ValueError for another padding; ConvergenceError where a large
     convolution's top values are too close, MissingRuleError for its second derivative; DegenerateError at ties under
