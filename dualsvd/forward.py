@@ -107,9 +107,8 @@ class DualArray(Tracer):
 
     @partials.setter
     def partials(self, partials: Any) -> None:
-        changed = DualArray(self.value, partials, self.tag)
-        self._replace(changed.value, changed._partials)
-        self.hold = VIEWED
+        given = DualArray(self.value, partials, self.tag)  # which checks them
+        self.views()._replace(self.value, given._partials)
 
     @property
     def directions(self) -> int:

@@ -1069,6 +1069,13 @@ def test_partials_can_be_given_anew():
     x.partials = np.ones((1, 3))
     np.testing.assert_array_equal((x * x).partials, [[2, 2, 2]])
     np.testing.assert_array_equal((y * y).partials, 8 * np.eye(3))
+
+    def f(x):
+        x.partials = np.full((1, 3), 5.0)
+        x[0] = 7.0
+        return x
+
+    np.testing.assert_array_equal(ds.jvp(f, (np.ones(3),), (np.ones(3),)), [[7, 1, 1], [0, 5, 5]])
     with pytest.raises(ds.ShapeError, match=r"\(N, 3\), got \(3,\)"):
         x.partials = np.ones(3)
 
