@@ -458,6 +458,25 @@ def test_third_derivatives_of_fused_functions_by_nesting(p, order):
     assert total(0.0) == pytest.approx(ds.norm(a, ("schatten", p)), rel=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("f", "df"), [(np.sqrt, lambda s: 0.5 / np.sqrt(s)), (np.log, lambda s: 1 / s)], ids=["square root", "logarithm"]
+)
+def test_third_derivatives_at_full_rank_do_not_need_a_slope_at_zero(f, df, shape):
+    """Matrices of full rank that are not square have a null space, but no singular value in it."""
+    a, d = cases.normal(*shape, seed=1), cases.normal(*shape, seed=2)
+
+    def by_vectors(x: Any) -> Any:
+        U, S, Vh = ds.svd(x)
+        return U * f(S)[..., None, :] @ Vh
+
+    third, expected = (
+        along(lambda x, F=F: along(lambda y: along(F, y, d), x, d), a, d)
+        for F in (lambda x: ds.spectral_function(x, f, df), by_vectors)
+    )
+    np.testing.assert_allclose(third, expected, rtol=1e-9, atol=1e-10 * abs(expected).max())
+
+
 @pytest.mark.parametrize("exponent", [-365, -329, 329])
 def test_second_derivatives_of_an_inverse_of_any_size(exponent):
     """pinv(c A) = pinv(A) / c."""

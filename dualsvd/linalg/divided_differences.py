@@ -371,7 +371,9 @@ class DividedDifferences:
         unsure = family.one_piece and len(chosen) > 2
         if unsure:  # f may vary on another scale than its arguments: all that lose more than those at NEAR
             near |= error > eps / NEAR * abs(y)
-        near[np.isin(chosen, self.zero).sum(axis=0) > self.points // 2] = False  # no path passes 0 twice in a row
+        twice = np.isin(chosen, self.zero).sum(axis=0) > 1
+        if self.points < 4:  # no path passes 0 twice
+            near[twice] = False
         if near.any():  # by whichever is more exact: f may bend or jump
             window = np.stack([x[i][near] for i in chosen])
             value, its_error = family.local(window, piece[low][near])
@@ -380,8 +382,12 @@ class DividedDifferences:
             if unsure:
                 far = gap[near] > eps**0.5 * np.max(abs(window), axis=0)
                 better &= ~far | (abs(value - quotient) <= CANCELLED * bound)
+            # Without null values F does not depend on f near 0: where its slope there is infinite, 0 stands in for it.
+            free = np.zeros_like(near)
+            free[twice] = np.count_nonzero(x == 0, axis=0) == 1
+            better &= np.isfinite(its_error) | ~free[near]
             y[near] = np.where(better, value, quotient)
-            error[near] = np.where(better, its_error + eps * abs(value), bound)
+            error[near] = np.where(better, its_error + eps * abs(value), np.where(free[near] & ~apart[near], 0, bound))
         return y, error
 
 
