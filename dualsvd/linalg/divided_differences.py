@@ -59,16 +59,14 @@ class Nodes:
     piece: Any
     tail: Any = None
 
-    def __getitem__(self, index: Any) -> Nodes:
-        return Nodes(self.x[index], self.piece[index], None if self.tail is None else self.tail[index])
+    def symmetric(self, zero: bool) -> Nodes:
+        """These, which descend in the last axis, their opposites and perhaps 0: ascending in the first axis."""
 
-    def __neg__(self) -> Nodes:
-        return Nodes(-self.x, -self.piece, None if self.tail is None else -self.tail)
+        def line(y: Any) -> Any:
+            y = np.moveaxis(y, -1, 0)
+            return np.concatenate([-y, *([np.zeros_like(y[:1])] if zero else []), y[::-1]])
 
-    def and_opposite(self) -> Nodes:
-        """These and, behind them in the last axis, their opposites."""
-        both = (None if y is None else np.concatenate([y, -y], axis=-1) for y in (self.x, self.piece, self.tail))
-        return Nodes(*both)
+        return Nodes(line(self.x), line(self.piece), None if self.tail is None else line(self.tail))
 
 
 class Family:
@@ -77,8 +75,8 @@ class Family:
     pieces     a label per singular value: values of different labels lie on different pieces; on 0 f is zero
     nodes      the values at which f is taken: zeros of the factorisation as exact zeros
     value      f at nonnegative values of one piece
-    local      the divided difference of x (p + 1, ...) within one piece, and its error; asked where `near` says so,
-               from second differences on everywhere if the line is `one_piece`
+    local      the divided difference of x (p + 1, ...) within one piece, and its error; asked where `near` says so and,
+               if the line is `one_piece`, from second differences on where the quotient is less exact than at NEAR
     """
 
     one_piece = False  # whether f may be analytic on the whole line, or have kinks anywhere
@@ -233,8 +231,8 @@ class Smooth(Family):
         """By quadrature; its error rho^10, as far as the coarse rule differs from it, by rho^8."""
         with np.errstate(divide="ignore", invalid="ignore"):  # a node may fall on 0
             fine, coarse = self.mean_slope(x, *QUADRATURE), self.mean_slope(x, *COARSE)
-        size = np.maximum(np.abs(fine), np.abs(coarse))
-        return fine, size * (np.abs(fine - coarse) / np.where(size == 0, 1, size)) ** 1.25
+            size = np.maximum(np.abs(fine), np.abs(coarse))
+            return fine, size * (np.abs(fine - coarse) / np.where(size == 0, 1, size)) ** 1.25
 
     def mean_slope(self, x: Any, nodes: Any, weights: Any) -> Any:
         """The mean of the p-th derivative over the simplex of x_0 ... x_p, by a one-dimensional rule in each of
@@ -316,41 +314,109 @@ class UserFunction(Smooth):
         )
 
 
-def divided_differences(family: Family, *nodes: Nodes) -> Any:
-    """f[x_0 ... x_p] of broadcast arguments."""
-    X = np.stack(np.broadcast_arrays(*(node.x for node in nodes)))
-    P = np.stack(np.broadcast_arrays(*(node.piece for node in nodes)))
-    order = np.argsort(X, axis=0, kind="stable")
-    T = None
-    if any(node.tail is not None for node in nodes):
-        tails = np.broadcast_arrays(*(np.zeros_like(node.x) if node.tail is None else node.tail for node in nodes))
-        T = np.take_along_axis(np.stack(tails), order, axis=0)
-    X, P = np.take_along_axis(X, order, axis=0), np.take_along_axis(P, order, axis=0)
-    sign = np.where(P != 0, np.sign(P), np.sign(X))
-    size = abs(X)
-    if family.one_piece:  # f need not be defined at the 0 of a null space
-        size = np.where(sign == 0, size.max(axis=0), size)
-    column = sign * family.value(size, abs(P))
-    eps = np.finfo(X.dtype).eps
-    error = eps * abs(column)
-    for p in range(1, len(X)):
-        low, high = X[:-p], X[p:]
-        near = (P[:-p] == P[p:]) & family.near(low, high)
-        gap = high - low if T is None else (high - low) + (T[p:] - T[:-p])
+# ---------------------------------------------------------------------------------------------------------------------
+# The recursion
+
+
+class DividedDifferences:
+    """f[x_0 ... x_p] of all choices of p + 1 `points` among the nodes s, -s and, if asked for, 0.
+
+    `plus`, `minus` and `zero` are the places of these nodes in ascending order, listed in the order of s. Indexed by
+    p + 1 arrays of places, which broadcast, this gives the divided differences there, the axes of a stack behind.
+
+    The order of the nodes does not matter, and f is odd: f[-x_0 ... -x_p] = (-1)^(p+1) f[x_0 ... x_p]. So only one is
+    computed of all choices that differ in order or in every sign, and each serves all those of one node more.
+    """
+
+    def __init__(self, family: Family, nodes: Nodes, points: int, *, zero: bool = False) -> None:
+        self.line, r = nodes.symmetric(zero), nodes.x.shape[-1]
+        self.n, self.points = len(self.line.x), points
+        self.plus, self.minus, self.zero = self.n - 1 - np.arange(r), np.arange(r), np.arange(r, self.n - r)
+        values = self.of_one_node(family)
+        errors = np.finfo(values.dtype).eps * abs(values)
+        chosen = np.arange(self.n)[None]
+        for p in range(1, points):
+            chosen, first = with_one_more(chosen, self.n)
+            half = np.flatnonzero(chosen[0] + chosen[-1] >= self.n - 1)
+            opposite = rank(self.n - 1 - chosen[::-1, half], self.n)
+            y, its_error = self.one_order_up(family, values, errors, chosen[:, half], first[half])
+            values, errors = np.empty((2, chosen.shape[1], *y.shape[1:]), y.dtype)
+            values[opposite], values[half] = (y if p % 2 else -y), y
+            errors[opposite] = errors[half] = its_error
+        self.values = values
+
+    def __getitem__(self, places: Any) -> Any:
+        return self.values[rank(ascending(places), self.n)]
+
+    def of_one_node(self, family: Family) -> Any:
+        x, piece = self.line.x, self.line.piece
+        sign = np.where(piece != 0, np.sign(piece), np.sign(x))
+        size = abs(x)
+        if family.one_piece:  # f need not be defined at the 0 of a null space
+            size = np.where(sign == 0, size.max(axis=0, initial=0), size)
+        return (sign * family.value(size, abs(piece))).astype(x.dtype, copy=False)
+
+    def one_order_up(self, family: Family, values: Any, errors: Any, chosen: Any, first: Any) -> tuple[Any, Any]:
+        """Divided differences of the `chosen` places, which ascend, and their errors, from those of one node less:
+        `first` is the rank of all but the last."""
+        x, piece, tail = self.line.x, self.line.piece, self.line.tail
+        low, high, last, eps = chosen[0], chosen[-1], rank(chosen[1:], self.n), np.finfo(x.dtype).eps
+        gap = x[high] - x[low]
+        if tail is not None:
+            gap += tail[high] - tail[low]
         apart = gap > 0
-        safe = np.where(apart, gap, 1.0)
-        column = np.where(apart, (column[1:] - column[:-1]) / safe, 0.0)
-        error = np.where(apart, (error[1:] + error[:-1]) / safe, np.where(near, np.inf, 0.0))
-        unsure = family.one_piece and p > 1
-        asked = np.ones_like(near) if unsure else near
-        if asked.any():  # by whichever is more exact: f may vary on another scale than its arguments, bend or jump
-            window = np.stack([X[i : len(X) - p + i][asked] for i in range(p + 1)])
-            value, its_error = family.local(window, P[:-p][asked])
-            quotient, bound = column[asked], error[asked]
+        safe = np.where(apart, gap, 1)
+        y = np.where(apart, (values[last] - values[first]) / safe, 0)
+        near = (piece[low] == piece[high]) & family.near(x[low], x[high])
+        error = np.where(apart, (errors[last] + errors[first]) / safe, np.where(near, np.inf, 0))
+        unsure = family.one_piece and len(chosen) > 2
+        if unsure:  # f may vary on another scale than its arguments: all that lose more than those at NEAR
+            near |= error > eps / NEAR * abs(y)
+        twice = np.isin(chosen, self.zero).sum(axis=0) > 1
+        if self.points < 4:  # no path passes 0 twice
+            near[twice] = False
+        if near.any():  # by whichever is more exact: f may bend or jump
+            window = np.stack([x[i][near] for i in chosen])
+            value, its_error = family.local(window, piece[low][near])
+            quotient, bound = y[near], error[near]
             better = ~(its_error > bound)
             if unsure:
-                far = gap[asked] > eps**0.5 * np.max(abs(window), axis=0)
+                far = gap[near] > eps**0.5 * np.max(abs(window), axis=0)
                 better &= ~far | (abs(value - quotient) <= CANCELLED * bound)
-            column[asked] = np.where(better, value, quotient)
-            error[asked] = np.where(better, its_error + eps * abs(value), bound)
-    return column[0]
+            # Without null values F does not depend on f near 0: where its slope there is infinite, 0 stands in for it.
+            free = np.zeros_like(near)
+            free[twice] = np.count_nonzero(x == 0, axis=0) == 1
+            better &= np.isfinite(its_error) | ~free[near]
+            y[near] = np.where(better, value, quotient)
+            error[near] = np.where(better, its_error + eps * abs(value), np.where(free[near] & ~apart[near], 0, bound))
+        return y, error
+
+
+def with_one_more(chosen: Any, n: int) -> tuple[Any, Any]:
+    """All choices of one place more, below n, and the rank of each without its last place: those of q places that end
+    at k or before come first, C(k + q, q) of them."""
+    q = len(chosen)
+    counts = np.array([math.comb(k + q, q) for k in range(n)], dtype=int)
+    last = np.repeat(np.arange(n), counts)
+    first = np.arange(len(last)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.vstack([chosen[:, first], last]), first
+
+
+def rank(chosen: Any, n: int) -> Any:
+    """Where a choice i_0 <= i_1 <= ... stands in the list of all those of places below n, which is sorted by the last
+    place, then by the last but one, and so on: i_0 + C(i_1 + 1, 2) + C(i_2 + 2, 3) + ..."""
+    total, below = 0, np.arange(n)
+    for i in chosen:
+        total = total + below[i]
+        below = np.cumsum(below)
+    return total
+
+
+def ascending(places: Any) -> list[Any]:
+    """Arrays that broadcast, sorted element by element: a bubble sort, in which most steps see two small arrays."""
+    places = list(places)
+    for end in range(len(places) - 1, 0, -1):
+        for i in range(end):
+            low, high = places[i : i + 2]
+            places[i : i + 2] = np.minimum(low, high), np.maximum(low, high)
+    return places

@@ -28,15 +28,15 @@ from ..rules.registry import Rule
 from ..rules.structural import align
 from ..settings import Options, get
 from .degeneracy import largest_exponent, object_to, scaled, spectrum
-from .divided_differences import Family, Kept, Nodes, UserFunction, Weighted, divided_differences
+from .divided_differences import DividedDifferences, Family, Kept, Nodes, UserFunction, Weighted
 from .factorise import SVDResult, recall, remember, svd_factors, tail_of
 from .matrices import adjoint, dyads, matrix_examples
 from .tops import Tops, moved_dyads, top_dyads
 
 #: Directions whose largest entries lie within 2^8 of one need no scaling, which is exact but takes time.
 ORDER_ONE = 8
-#: the eigenvalue of H in the null space beyond the singular vectors
-ZERO = Nodes(np.zeros(1, dtype=np.int8), np.zeros(1, dtype=np.int8))
+#: Coefficients of a path are gathered and summed over in slabs of about so many numbers, which stay in the cache.
+SLAB = 1 << 18
 
 
 def spectral_function_of(
@@ -76,15 +76,14 @@ def first_derivative(factors: SVDResult, nodes: Nodes, directions: Any, family: 
     (D,) = directions
     m, r = U.shape[-2:]
     n = Vh.shape[-1]
-    rows, columns, dtype = nodes[..., :, None], nodes[..., None, :], nodes.x.dtype
-    same = divided_differences(family, rows, columns).astype(dtype)
-    opposite = divided_differences(family, rows, -columns).astype(dtype)
+    f = DividedDifferences(family, nodes, 2, zero=m != n)
+    same, opposite = (np.moveaxis(f[f.plus[:, None], other], (0, 1), (-2, -1)) for other in (f.plus, f.minus))
     UhD = adjoint(U) @ D
     M = UhD @ adjoint(Vh)
     half, flipped = M * 0.5, adjoint(M) * 0.5
     dF = U @ ((half + flipped) * same + (half - flipped) * opposite)
     if m != r or n != r:
-        outer = divided_differences(family, nodes, ZERO).astype(dtype)
+        outer = np.moveaxis(f[f.plus, f.zero], 0, -1)
         if m > r:
             dF = dF + (D @ adjoint(Vh) - U @ M) * outer[..., None, :]
         else:
@@ -112,15 +111,15 @@ def sum_over_paths(factors: SVDResult, nodes: Nodes, directions: Any, family: Fa
     U, _, Vh = factors
     (m, r), n = U.shape[-2:], Vh.shape[-1]
     edges = [edge_blocks(U, Vh, D) for D in directions]
-    both = nodes.and_opposite()
+    f = DividedDifferences(family, nodes, len(directions) + 1, zero=m != n)
     ends = [("r", "r")] + ([("p", "r")] if m > r else [("r", "p")] if n > r else [])
     total: Any = 0.0
     for first, last in ends:
         G: Any = 0.0
         for middle in itertools.product("rp" if m != n else "r", repeat=len(directions) - 1):
-            path = (first, *middle, last)
-            if ("p", "p") not in itertools.pairwise(path):
-                G = G + sum_over_path(path, edges, both, family)
+            path = "".join((first, *middle, last))
+            if "pp" not in path:
+                G = G + sum_over_path(path, edges, f)
         plus, minus = (slice(None, r), slice(r, None))
         if first == last:
             crossed = G[..., plus, minus]  # G[..., minus, plus] is its adjoint: what grows as 1 / s_r cancels exactly
@@ -134,7 +133,10 @@ def sum_over_paths(factors: SVDResult, nodes: Nodes, directions: Any, family: Fa
 
 
 def edge_blocks(U: Any, Vh: Any, D: Any) -> dict[str, Any]:
-    """[[0, D], [D^H, 0]] between the eigenvectors of H ("rr"), and from them to the null space ("pr" and "rp")."""
+    """[[0, D], [D^H, 0]] between the eigenvectors of H ("rr"), and from them to the null space ("pr" and "rp").
+
+    The axes of the stack are behind, so that sums over the others run through memory in order.
+    """
     V, r = adjoint(Vh), U.shape[-1]
     M = adjoint(U) @ D @ V
     Sy, Sk = (M + adjoint(M)) * 0.5, (M - adjoint(M)) * 0.5
@@ -148,27 +150,26 @@ def edge_blocks(U: Any, Vh: Any, D: Any) -> dict[str, Any]:
         blocks["pr"] = np.sqrt(0.5) * np.concatenate([R, R], axis=-1)
     if "pr" in blocks:
         blocks["rp"] = adjoint(blocks["pr"])
-    return blocks
+    return {name: np.ascontiguousarray(np.moveaxis(block, (-2, -1), (0, 1))) for name, block in blocks.items()}
 
 
-def sum_over_path(path: tuple[str, ...], edges: list[dict[str, Any]], nodes: Nodes, family: Family) -> Any:
+def sum_over_path(path: str, edges: list[dict[str, Any]], f: DividedDifferences) -> Any:
     """sum over the inner nodes of f[x_0 ... x_k] (D_1)_01 (D_2)_12 ... , and over the orders of the directions."""
-    k = len(path) - 1
+    k, both = len(path) - 1, np.concatenate([f.plus, f.minus])
     letters = "abcdefghij"[: k + 1]
-    regular = [i for i, kind in enumerate(path) if kind == "r"]
-    arguments = []
-    for position, kind in enumerate(path):
-        axes = [slice(None) if i == position else None for i in regular]
-        arguments.append(ZERO if kind == "p" else nodes[(..., *axes)])
-    f = divided_differences(family, *arguments).astype(nodes.x.dtype)
-    subscripts = ["..." + "".join(letters[i] for i in regular)]
-    subscripts += ["..." + letters[i : i + 2] for i in range(k)]
-    expression = ",".join(subscripts) + "->..." + letters[0] + letters[-1]
-    total = 0.0
-    for order in itertools.permutations(edges):
-        blocks = [block["".join(path[i : i + 2])] for i, block in enumerate(order)]
-        total = total + np.einsum(expression, f, *blocks)
-    return total
+    regular = [letter for letter, kind in zip(letters, path) if kind == "r"]
+    subscripts = ["".join(regular), *(letters[i : i + 2] for i in range(k))]
+    expression = ",".join(x + "..." for x in subscripts) + f"->{letters[0]}{letters[-1]}..."
+    orders = [[block[path[i : i + 2]] for i, block in enumerate(order)] for order in itertools.permutations(edges)]
+    slabs = [slice(None)]
+    if path[0] == "r" and f.values.size:
+        step = SLAB // (len(both) ** (len(regular) - 1) * f.values[0].size) + 1
+        slabs = [slice(i, i + step) for i in range(0, len(both), step)]
+    G = []
+    for rows in slabs:
+        coefficients = f[*np.ix_(both[rows], *[both] * (len(regular) - 1)), *[f.zero] * path.count("p")]
+        G.append(sum(np.einsum(expression, coefficients, first[rows], *others) for first, *others in orders))
+    return np.moveaxis(np.concatenate(G), (0, 1), (-2, -1))
 
 
 def spectral_pushforward(
