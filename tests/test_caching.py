@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
 import time
+
+import numba
 
 PROCESSES = 6
 
@@ -38,12 +41,17 @@ COMPILE = """
 """
 
 
-def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
-    (tmp_path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
-    environment = os.environ | {
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+def with_a_kernel(path):
+    """The environment of processes that import the kernel, and keep its code beside it."""
+    (path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
+    return os.environ | {
+        "NUMBA_CACHE_DIR": str(path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(path), *filter(None, sys.path)]),
     }
+
+
+def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
+    environment = with_a_kernel(tmp_path)
 
     def run(start: float) -> list[str]:
         command = [sys.executable, "-c", textwrap.dedent(COMPILE)]
@@ -56,3 +64,19 @@ def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
     expected = [float(k * (k + 1)) for k in range(PROCESSES)]
     assert run(time.time() + 4) == [f"{x} 0" for x in expected]
     assert run(0.0) == [f"{x} 1" for x in expected]
+
+
+def test_an_index_that_other_rules_have_left_is_not_read(tmp_path):
+    """Numba's list of what is there holds types, which cannot be loaded where one of them has moved since."""
+    environment = with_a_kernel(tmp_path)
+
+    def run() -> str:
+        code = "from a_kernel import kernel; print(kernel((1.0, 2.0)), sum(kernel.stats.cache_hits.values()))"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        return done.stdout.strip()
+
+    assert run() == "3.0 0"
+    (index,) = tmp_path.glob("cache/**/*.nbi")
+    index.write_bytes(pickle.dumps(numba.__version__) + b"cdualsvd.kernels.scalars\nATypeThatWas\n.")
+    assert run() == "3.0 0"
+    assert run() == "3.0 1"
