@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
 import time
 
+import numba
 import pytest
 
 PROCESSES = 6
@@ -40,12 +42,17 @@ COMPILE = """
 """
 
 
-def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
-    (tmp_path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
-    environment = os.environ | {
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+def with_a_kernel(path):
+    """The environment of processes that import the kernel, and keep its code beside it."""
+    (path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
+    return os.environ | {
+        "NUMBA_CACHE_DIR": str(path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(path), *filter(None, sys.path)]),
     }
+
+
+def test_processes_that_compile_at_once_keep_each_others_code(tmp_path):
+    environment = with_a_kernel(tmp_path)
 
     def run(start: float) -> list[str]:
         command = [sys.executable, "-c", textwrap.dedent(COMPILE)]
@@ -82,11 +89,23 @@ OBSTACLES = {
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_what_cannot_be_kept_is_compiled_all_the_same(tmp_path, obstacle):
-    (tmp_path / "a_kernel.py").write_text(textwrap.dedent(MODULE))
-    environment = os.environ | {
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
-    }
+    environment = with_a_kernel(tmp_path)
     code = textwrap.dedent(OBSTACLES[obstacle]) + "\nfrom a_kernel import kernel; print(kernel((1.0, 2.0)))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["3.0"], done.stderr
+
+
+def test_an_index_that_other_rules_have_left_is_not_read(tmp_path):
+    """Numba's list of what is there holds types, which cannot be loaded where one of them has moved since."""
+    environment = with_a_kernel(tmp_path)
+
+    def run() -> str:
+        code = "from a_kernel import kernel; print(kernel((1.0, 2.0)), sum(kernel.stats.cache_hits.values()))"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        return done.stdout.strip()
+
+    assert run() == "3.0 0"
+    (index,) = tmp_path.glob("cache/**/*.nbi")
+    index.write_bytes(pickle.dumps(numba.__version__) + b"cdualsvd.kernels.scalars\nATypeThatWas\n.")
+    assert run() == "3.0 0"
+    assert run() == "3.0 1"

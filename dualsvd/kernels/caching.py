@@ -99,7 +99,11 @@ def _cache_of(function: Callable[..., Any]) -> Any:
                 with _alone(Path(self.cache_path) / "dualsvd.lock"):
                     super().save_overload(sig, data)
 
-    return Cache(function)
+    cache = Cache(function)
+    # Numba reads no index of another version. Nor must one be read that other rules have left: it holds their types,
+    # and fails to load where one of these has another place by now.
+    cache._cache_file._version += f" {FINGERPRINT}"
+    return cache
 
 
 @contextlib.contextmanager
