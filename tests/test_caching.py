@@ -76,7 +76,9 @@ OBSTACLES = {
     """,
     "the lock belongs to another user": """
         import pathlib
-        def open_it(self, *arguments): raise PermissionError(13, "Permission denied")
+        def open_it(self, *arguments, open_one=pathlib.Path.open, **options):
+            if self.name == "dualsvd.lock": raise PermissionError(13, "Permission denied")
+            return open_one(self, *arguments, **options)
         pathlib.Path.open = open_it
     """,
     "a full disk": """

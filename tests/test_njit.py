@@ -1171,7 +1171,7 @@ def test_kernels_compile_where_no_cache_can_be_written():
 
 def test_the_type_of_an_array_is_found_once():
     x = normal(3)
-    assert arrays.array_type(x) is arrays.array_type(x) is x.numba_type
+    assert arrays.array_type(x) is arrays.array_type(x) is x.numba_type.type
     assert boxing.type_of(X2) is boxing.type_of(Dual(3.0, (0.0, 1.0)))
 
 

@@ -366,12 +366,13 @@ class DividedDifferences:
             gap += tail[high] - tail[low]
         apart = gap > 0
         safe = np.where(apart, gap, 1)
-        y = np.where(apart, (values[last] - values[first]) / safe, 0)
         near = (piece[low] == piece[high]) & family.near(x[low], x[high])
-        error = np.where(apart, (errors[last] + errors[first]) / safe, np.where(near, np.inf, 0))
+        with np.errstate(over="ignore"):  # rounding over a gap below the normal range may be infinite, in the error too
+            y = np.where(apart, (values[last] - values[first]) / safe, 0)
+            error = np.where(apart, (errors[last] + errors[first]) / safe, np.where(near, np.inf, 0))
         unsure = family.one_piece and len(chosen) > 2
         if unsure:  # f may vary on another scale than its arguments: all that lose more than those at NEAR
-            near |= error > eps / NEAR * abs(y)
+            near |= (error > eps / NEAR * abs(y)) | np.isinf(error)
         twice = np.isin(chosen, self.zero).sum(axis=0) > 1
         if self.points < 4:  # no path passes 0 twice
             near[twice] = False
