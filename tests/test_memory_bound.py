@@ -132,10 +132,12 @@ def test_without_a_compiler_numpy_does_it() -> None:
     code += "; print(ds.jacobian(ds.svdvals, np.diag(np.arange(80.0, 0, -1))).sum())"
     code += "; print(ds.svd(np.ones((9, 3, 3))).S.sum().round(9))"
     code += "; print(ds.opnorm(np.diag(np.arange(300.0, 0, -1))).round(9))"
+    code += "; report = ds.cross_validate(ds.svdvals, np.diag([3.0, 2.0, 1.0]))"
+    code += "; print(report.passed, 'through the sweeps does not apply' in str(report))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
     )
-    assert done.stdout.split() == ["80000.0", "80.0", "27.0", "300.0"], done.stderr
+    assert done.stdout.split() == ["80000.0", "80.0", "27.0", "300.0", "True", "True"], done.stderr
 
 
 @pytest.mark.parametrize(

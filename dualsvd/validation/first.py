@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DegenerateError, DualSVDError, GaugeError, MissingRuleError, in_one_line
+from ..errors import BackendError, DegenerateError, DualSVDError, GaugeError, MissingRuleError, in_one_line
 from ..reverse import Tape
 from ..rules.levels import at_new_level
 from ..settings import options
@@ -293,9 +293,13 @@ class FirstOrder:
         if swept == "no":
             return
         value, worst, same = Worst(), Worst(), True
-        with options(tangents="sweeps"):
-            results = [self._push(direction) for direction in self.directions]
-            change = self._change([dy for _, dy in results])
+        try:
+            with options(tangents="sweeps"):
+                results = [self._push(direction) for direction in self.directions]
+                change = self._change([dy for _, dy in results])
+        except BackendError as error:  # no compiler
+            self.refuse("forward mode through the sweeps", error)
+            return
         allowed = self.allowed(AGREEMENT_SWEEPS, change if change <= ILL_POSED else 0.0)
         for (y, dy), expected in zip(results, tangents):
             for v, u, a, b, scale in zip(self.y, y, dy, expected, self.y_scales):
