@@ -59,7 +59,7 @@ FROM_ABOVE = {
     ("kernels.scalars", "kernels.arrays"): "whoever compiles a Dual compiles arrays of them too",
     (
         "kernels.boxing",
-        "rules.registry",
+        "rules.levels",
     ): "a number in compiled code knows the level of its derivative, one outside its tag",
     ("kernels.boxing", "forward"): "a number that compiled code returns to a running derivative is a DualArray",
     ("rules.custom", "forward"): "a Dual that is given to a custom rule is a DualArray of one number",

@@ -1192,6 +1192,11 @@ def test_parts_that_were_replaced_are_seen():
     np.testing.assert_array_equal(twice(d).value, [0, 4, 8])
     d.value, d.partials = np.ones(3), np.full((1, 3), 3.0)
     np.testing.assert_array_equal(twice(d).partials, [[6, 6, 6]])
+    v = DualArray(np.ones((2, 2)), np.ones((1, 2, 2)))
+    nested = DualArray(v, np.zeros((1, 2, 2)))
+    twice(nested)
+    v.partials = np.asfortranarray([[[1.0, 2.0], [3.0, 4.0]]])
+    np.testing.assert_array_equal(twice(nested).value.partials, [[[2, 4], [6, 8]]])
     write(d)
     d.value.flags.writeable = False
     with pytest.raises(DTypeError, match="read-only"):

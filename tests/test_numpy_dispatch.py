@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -641,6 +642,25 @@ def test_arrays_under_another_name_are_arrays(meeting, mode):
     expected = ds.jacobian(lambda x: f(x, HALVES), HALVES, mode=mode)
     for m in (HALVES.view(Named), memoryview(HALVES)):
         np.testing.assert_array_equal(ds.jacobian(lambda x, m=m: f(x, m), HALVES, mode=mode), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("meeting", ["x - m", "x**m", "stack", "where", "clip"])
+def test_numbers_under_another_name_are_numbers(meeting, mode):
+    """Those derived from Python's, as the members of an IntEnum are."""
+
+    class Rate(float):
+        pass
+
+    class Order(enum.IntEnum):
+        TWO = 2
+
+    f = MEETINGS[meeting]
+    for m, plain in ((Rate(1.5), 1.5), (Order.TWO, 2), ([[Order.TWO, Rate(1.5)], [3.0, 1]], [[2, 1.5], [3.0, 1]])):
+        if meeting == "stack" and not isinstance(m, list):
+            continue
+        expected, actual = (ds.jacobian(lambda x, m=m: f(x, m), HALVES, mode=mode) for m in (plain, m))
+        np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -37,7 +37,7 @@ def type_of(x: Dual) -> DualType:
 
 def _classes(x: Dual) -> tuple[Any, ...]:
     """The level, and the classes of the value and the partials: all that the type depends on."""
-    level = _registry().depth_of(x.tag) if x.tag else 0
+    level = _levels().depth_of(x.tag) if x.tag else 0
     classes = (level, type(x.value), *map(type, x.partials))
     if Dual in classes:
         return (level, *(_classes(p) if isinstance(p, Dual) else type(p) for p in (x.value, *x.partials)))
@@ -50,8 +50,8 @@ def _typeof_dual(x: Dual, context: Any) -> DualType:
 
 
 @functools.cache
-def _registry() -> Any:
-    return importlib.import_module("dualsvd.rules.registry")
+def _levels() -> Any:
+    return importlib.import_module("dualsvd.rules.levels")
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def _dual_array() -> Any:
 
 
 def _tag_at(level: int) -> int:
-    return _registry().tag_at(level) if level else 0
+    return _levels().tag_at(level) if level else 0
 
 
 def leaves(x: Any, levels: tuple[tuple[int, int], ...]) -> tuple[Any, ...]:

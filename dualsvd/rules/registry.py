@@ -32,8 +32,6 @@ from ..dual import Dual
 from ..elementary import BY_NAME, is_of_scipy
 from ..errors import DegenerateError, DTypeError, MissingRuleError, ShapeError, TagError
 from .levels import caller
-from .levels import depth_of as depth_of  # compiled code knows the levels of its numbers by these two
-from .levels import tag_at as tag_at
 
 Operands = tuple[Any, ...]
 Examples = Callable[[np.random.Generator], Iterable[tuple[Operands, dict[str, Any]]]]
@@ -142,6 +140,8 @@ def topmost(operands: Iterable[Any]) -> Tracer | None:
 
 def fit(cotangent: Any, operand: Any) -> Any:
     """Bring a cotangent to its operand's shape and dtype: sum what was broadcast, keep a real one real."""
+    if type(cotangent) in OF_PYTHON:  # 1j times a number of NumPy's is one of Python's, without axes
+        cotangent = np.asarray(cotangent)[()]
     shape = np.shape(operand)
     if np.shape(cotangent) != shape:
         extra = np.ndim(cotangent) - len(shape)
@@ -455,14 +455,23 @@ def as_operand(x: Any) -> Any:
     """What stands beside a traced array: a Python list is an array, as NumPy has it; a Fraction is no number of
     NumPy's, and other libraries' arrays have operations of their own."""
     kind = type(x)
-    if kind in KNOWN or isinstance(x, np.generic):
+    if kind in KNOWN or isinstance(x, _NUMBERS):
         return x
     if isinstance(x, (list, tuple)):
-        return np.stack([as_operand(i) for i in x]) if x else np.asarray(x)
+        return np.asarray(x) if _is_of_numbers(x) else np.stack([as_operand(i) for i in x])
     if isinstance(x, numbers.Number):
         refuse_objects()
     check_kind(kind)
     return x
+
+
+#: with those derived from them, as the members of an IntEnum are
+_NUMBERS = (np.generic, int, float, complex)
+
+
+def _is_of_numbers(x: Any) -> bool:
+    """Whether a list, and all lists in it, hold numbers alone: NumPy makes an array of those many times faster."""
+    return all(_is_of_numbers(i) if type(i) in (list, tuple) else isinstance(i, _NUMBERS) for i in x)
 
 
 def check_kind(kind: type) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numba
@@ -30,7 +30,8 @@ from numba.np.numpy_support import as_dtype, from_dtype
 from ... import dual as rules
 from ...errors import DTypeError, MissingRuleError, ShapeError, TagError
 from ...forward import VIEWED, DualArray
-from ...rules.registry import Tracer, caller, depth_of, tag_at
+from ...rules.levels import caller, depth_of, tag_at
+from ...rules.registry import Tracer
 from ..number_types import DualType, ScalarType, Versioned, is_complex_type, join, levels_of
 from ..scalars import refusal
 from ..staging import Emitter
@@ -147,30 +148,37 @@ def array_type(x: DualArray) -> types.Type:
     """
     level = depth_of(x.tag)  # also refuses a number of a derivative that is over
     known = getattr(x, "numba_type", None)
-    if known is not None and known.value is x.value and known.partials is x.partials and known.flags == _flags(x):
+    if known is not None and known.holds(x):
         return known.type
     if not x.value.shape:
         return _number_type(x, level)
     x.views(own=True)
     value, partials = (array_type(p) if isinstance(p, DualArray) else numba.typeof(p) for p in (x.value, x.partials))
     t = DualArrayType(value, partials, x.directions, level)
-    x.numba_type = Known(x.value, x.partials, _flags(x), t)
+    x.numba_type = Known(tuple(_arrays_of(x)), t)
     return t
 
 
 class Known(NamedTuple):
-    """Numba's type of a DualArray, as long as it has these parts with these flags."""
+    """Numba's type of a DualArray, as long as it is made of these arrays, which may be written to or not."""
 
-    value: Any
-    partials: Any
-    flags: Any
+    arrays: tuple[tuple[np.ndarray, bool], ...]
     type: DualArrayType
 
+    def holds(self, x: DualArray) -> bool:
+        now = tuple(_arrays_of(x))
+        return len(now) == len(self.arrays) and all(
+            a is b and may is might for (a, may), (b, might) in zip(now, self.arrays)
+        )
 
-def _flags(x: DualArray) -> tuple[bool, ...]:
-    """Which of the arrays in x may be written to."""
-    parts = (x.value, x.partials)
-    return tuple(f for p in parts for f in (_flags(p) if isinstance(p, DualArray) else (p.flags.writeable,)))
+
+def _arrays_of(x: DualArray) -> Iterator[tuple[np.ndarray, bool]]:
+    """The arrays that x is made of, at all its levels, and whether each may be written to."""
+    for part in (x.value, x._partials):
+        if isinstance(part, DualArray):
+            yield from _arrays_of(part)
+        else:
+            yield part, part.flags.writeable
 
 
 _NUMBER_TYPES: dict[Any, DualType] = {}
