@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable
@@ -307,6 +308,13 @@ class Dual:
         rule = _ARRAY_FUNCTIONS.get(function)
         if rule is None:
             raise MissingRuleError(f"np.{function.__name__} has no rule for a Dual number; a DualArray may have one")
+        try:
+            inspect.signature(rule).bind(*args, **kwargs)
+        except TypeError as error:
+            raise MissingRuleError(
+                f"np.{function.__name__} has no rule for a Dual number with these arguments ({error}); a DualArray may "
+                "have one"
+            ) from None
         return rule(*args, **kwargs)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 
 import cases
 import numpy as np
 import pytest
 
+import dualsvd as ds
 from dualsvd.kernels import cpu
 from dualsvd.kernels.compiled import FAR_APART, NEAR_BY
 
@@ -151,6 +153,19 @@ def test_what_is_fetched_ahead_changes_no_bit(rng):
             np.testing.assert_array_equal(x[half], y)
         near = cpu.svd_pullback(*(x[half] for x in (*factors, *bars)))[0]
         np.testing.assert_array_equal(a_bar[half], near)
+
+
+def test_threads_that_cannot_start_are_an_error(monkeypatch, rng):
+    """The pool has queued the part by then, and another thread may be at work on it: it must not be done twice."""
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    cpu._pool.cache_clear()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with ds.options(threads=2), pytest.raises(RuntimeError, match="start new thread"):
+        ds.svd(rng.standard_normal((100_000, 4, 4)))
+    cpu._pool.cache_clear()
 
 
 @pytest.mark.parametrize("batch", [50, 200_000], ids=["one thread", "both"])

@@ -26,8 +26,7 @@ from .validation import cross_validate_device as cross_validate_device
 def __getattr__(name: str) -> Any:
     if name in PIECES:
         return getattr(importlib.import_module("dualsvd.kernels"), name)
-    if (
-        name == "Dual"
-    ):  # `cuda.jit` does not load Numba's extensions, as `njit` does: whoever asks here has this one loaded
+    if name == "Dual":
+        # `cuda.jit` does not load Numba's extensions, as `njit` does: whoever asks here has this one loaded
         return importlib.import_module("dualsvd.kernels.buffers").Dual
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

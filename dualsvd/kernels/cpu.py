@@ -483,7 +483,9 @@ def _begin(threads: int, entry: Any, *arguments: Any) -> Callable[[], Any]:
     threads take no more work, and the part is left for then."""
     try:
         return _pool(threads).submit(entry, *arguments).result
-    except RuntimeError:
+    except RuntimeError as error:
+        if "shutdown" not in str(error):  # other failures come when the part is queued already, and may be at work
+            raise
         return functools.partial(entry, *arguments)
 
 

@@ -241,10 +241,10 @@ def settle_nested(A, V, S0, m, n, tie):
 
 def follow(A, V, S, U0, S0, m, n, phases):
     """Steps 3 and 4 on duals: A, which holds A V and whose primal is U_0 S_0, becomes U, and S the values."""
-    follow_beyond(A, V, S, U0, S0, m, n, S0[0] * like(S0[0], tie_tolerance(eps_of(S0[0]), n)), phases)
+    follow_at_tie(A, V, S, U0, S0, m, n, S0[0] * like(S0[0], tie_tolerance(eps_of(S0[0]), n)), phases)
 
 
-def follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
+def follow_at_tie(A, V, S, U0, S0, m, n, tie, phases):
     """The same with the tie given, which `lift`'s callers know already.
 
     `phases` (for complex numbers) brings the result to the symmetric gauge, Im(u^H du + v^H dv) = 0.
@@ -256,7 +256,7 @@ def follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
 
 
 def follow_first(A, V, S, U0, S0, m, n, tie, phases):
-    """`follow_beyond` at first order: infinitesimal rotations."""
+    """`follow_at_tie` at first order: infinitesimal rotations."""
     slopes(A, S, U0, S0, m, n)
     settle(A, V, S0, m, n, tie)
     unit_columns(A, S, U0, S0, m, n, tie)
@@ -265,7 +265,7 @@ def follow_first(A, V, S, U0, S0, m, n, tie, phases):
 
 
 def follow_nested(A, V, S, U0, S0, m, n, tie, phases):
-    """`follow_beyond` at any order: whole rotations whose primal is the identity."""
+    """`follow_at_tie` at any order: whole rotations whose primal is the identity."""
     for _ in range(order(A[0])):
         settle_nested(A, V, S0, m, n, tie)
     lengths(A, S, U0, S0, m, n, tie)
@@ -333,7 +333,7 @@ def lift(A, V, S, U0, V0, S0, row, m, n, tie, phases):
             A[i] = rebase(A[i], U0[i] * S0[p])
     for i in range(n * n):
         V[i] = zero + V0[i]
-    follow_beyond(A, V, S, U0, S0, m, n, tie, phases)
+    follow_at_tie(A, V, S, U0, S0, m, n, tie, phases)
 
 
 def times(A, first, W, row, m, n):

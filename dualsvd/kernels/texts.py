@@ -116,12 +116,12 @@ for _module in (jacobi, dual_svd, derivatives, qr, householder, bidiagonal):
     for _function in _own(_module):
         if _function in STAGED:
             compile_rule(_function)
-        elif _function is not dual_svd.follow_beyond:
+        elif _function is not dual_svd.follow_at_tie:
             register_jitable(**TEXT, **(INLINED if _function in HOT else {}))(_function)
 
 
-@overload(dual_svd.follow_beyond, jit_options=TEXT, strict=False)
-def _follow_beyond(A, V, S, U0, S0, m, n, tie, phases):
+@overload(dual_svd.follow_at_tie, jit_options=TEXT, strict=False)
+def _follow_at_tie(A, V, S, U0, S0, m, n, tie, phases):
     """By the order of the derivatives, so that the other way is not compiled."""
     return dual_svd.follow_first if order_of(A.number) == 1 else dual_svd.follow_nested
 
