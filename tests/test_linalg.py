@@ -15,6 +15,7 @@ import pytest
 
 import dualsvd as ds
 from dualsvd.linalg.factorise import SVDResult
+from dualsvd.linalg.solve import products_of_others
 from dualsvd.linalg.spectral_rule import SPECTRAL
 from dualsvd.linalg.svd import SVD, SVDVALS
 from dualsvd.rules.registry import RULES, Rule
@@ -1412,6 +1413,34 @@ def test_the_gradient_of_a_determinant_of_large_and_small_values():
     for mode in ("forward", "reverse"):
         gradient = ds.gradient(ds.linalg.det, a, mode=mode)
         np.testing.assert_allclose(np.diag(gradient), [1e-200, 1e-200, 1e200, 1e200], rtol=1e-14)
+
+
+def test_the_gradient_of_a_large_determinant():
+    """Products of more mantissas than the range of single precision, or double, has powers of two."""
+    n = 200
+    a = np.eye(n, dtype=np.float32)
+    np.testing.assert_array_equal(ds.gradient(ds.linalg.det, a), a)
+    assert ds.jvp(ds.linalg.det, (a,), (a,))[1] == n
+    P, e = products_of_others(np.full(1100, 1.5), 1)
+    np.testing.assert_allclose(np.log2(P) + e, 1099 * np.log2(1.5), rtol=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize(
+    "w",
+    [
+        pytest.param(ds.linalg.det, id="det"),
+        pytest.param(lambda x: np.vdot(x, x), id="vdot"),
+        pytest.param(lambda x: x[0] @ x[1], id="product"),
+        pytest.param(lambda x: np.linalg.norm(x) + 0j, id="norm"),
+    ],
+)
+def test_gradients_through_the_parts_of_one_complex_number(w, mode, rng):
+    """Their cotangents are Python's numbers by rights: 1j times one of NumPy's is one."""
+    a, d = (rng.standard_normal((3, 3)) + 1j * rng.standard_normal((3, 3)) for _ in range(2))
+    f = lambda x: (lambda y: np.real(y) + 2 * np.imag(y))(w(x))  # noqa: E731
+    slope = (f(a + 1e-6 * d) - f(a - 1e-6 * d)) / 2e-6  # to 1e-12 for its own error, 1e-10 for rounding
+    np.testing.assert_allclose(np.sum(np.real(np.conj(ds.gradient(f, a, mode=mode)) * d)), slope, rtol=1e-8)
 
 
 @pytest.mark.parametrize("n", [64, 190])

@@ -110,8 +110,9 @@ def adjugate_function(a: Any, *directions: Any) -> Any:
     U, S, Vh = svd_factors(B, get())
     P, e = products_of_others(S, len(parts))
     G = sum_over_permutations(P, [adjoint(U) @ D @ adjoint(Vh) for D in moved])
-    phase = np.linalg.det(U) * np.linalg.det(Vh)
-    G = phase[..., None, None] * (adjoint(Vh) @ G @ adjoint(U))
+    with np.errstate(invalid="ignore"):  # what is not finite stays so, where that is allowed
+        phase = np.linalg.det(U) * np.linalg.det(Vh)
+        G = phase[..., None, None] * (adjoint(Vh) @ G @ adjoint(U))
     e = e[..., None, None] + (n - len(parts)) * sizes[0] + sum(sizes[1:])
     e = e + np.sum(rows, axis=-2, keepdims=True) + np.sum(columns, axis=-1, keepdims=True)
     return scaled(G, e - np.swapaxes(rows, -1, -2) - np.swapaxes(columns, -1, -2))
@@ -143,14 +144,25 @@ def products_of_others(S: Any, count: int) -> tuple[Any, Any]:
     others, e = np.frexp(S)
     for _ in range(1, count):  # each index but the last puts 1 in place of its value
         others, e = np.where(eye, 1, others[..., None, :]), np.where(eye, 0, e[..., None, :])
-    one = np.ones_like(others[..., :1])
-    before = np.cumprod(np.concatenate([one, others[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([one, others[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    P, exponent = np.frexp(np.where(different, before * after, 0))
-    exponent = np.where(P == 0, NOTHING, exponent + np.sum(e, axis=-1, keepdims=True) - e)
+    (before, low), (after, high) = products_before(others), products_before(others[..., ::-1])
+    P, exponent = np.frexp(np.where(different, before * after[..., ::-1], 0))
+    exponent = exponent + low + high[..., ::-1] + np.sum(e, axis=-1, keepdims=True) - e
+    exponent = np.where(P == 0, NOTHING, exponent)
     axes = tuple(range(-count, 0))
     top = np.max(exponent, axis=axes, keepdims=True, initial=NOTHING)
     return np.ldexp(P, exponent - top), np.where(top > NOTHING, top, 0).reshape(S.shape[:-1])
+
+
+def products_before(x: Any) -> tuple[Any, Any]:
+    """The products of all entries before each, along the last axis, as y 2^e: even those of mantissas leave the range
+    of single precision after 150."""
+    y, e = np.empty_like(x), np.empty(x.shape, dtype=int)
+    product, exponent = np.ones_like(x[..., 0:1].sum(axis=-1)), 0
+    for i in range(x.shape[-1]):
+        y[..., i], e[..., i] = product, exponent
+        product, more = np.frexp(product * x[..., i])
+        exponent = exponent + more
+    return y, e
 
 
 def sum_over_permutations(P: Any, M: list[Any]) -> Any:
