@@ -414,7 +414,7 @@ def test_what_the_pullback_of_svd_can_answer_at_a_tie():
 def test_complex_phases_and_free_columns_are_gauges_too(rng):
     a = rng.standard_normal((4, 2)) + 1j * rng.standard_normal((4, 2))
     W = rng.standard_normal((4, 4))
-    with pytest.raises(ds.GaugeError, match="phase of the singular vectors 1"):
+    with pytest.raises(ds.GaugeError, match="phase of the pair of singular vectors 1"):
         ds.gradient(lambda x: np.sum(np.real(W[:, :2] * ds.svd(x).U)), a, mode="reverse")
     with pytest.raises(ds.GaugeError, match="free columns of U"):
         ds.gradient(lambda x: np.sum(W * ds.svd(x, True).U), a.real, mode="reverse")
@@ -797,3 +797,22 @@ def test_a_projector_on_null_vectors_has_no_derivative(a, k, mode):
     with pytest.raises(ds.DegenerateError, match=f"sigma_{k} is zero"):
         ds.jacobian(lambda x: ds.linalg.range_projector(x, k), a, mode=mode)
     assert np.linalg.matrix_rank(ds.linalg.range_projector(a, k)) == np.linalg.matrix_rank(a)  # left out
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [(1e70, "d"), (1e-70, "d"), (1e300, "d"), (1e-300, "d"), (1e10, "f"), (1e-10, "f"), (1e-36, "f")],
+)
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+def test_the_jacobian_of_tied_values_is_the_same_at_every_scale(mode, scale, dtype):
+    a = np.diag([2.0, 1.0, 1.0]).astype(dtype)
+    expected, actual = (ds.jacobian(ds.svdvals, x, mode=mode) for x in (a, a * a.dtype.type(scale)))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 3), (3, 5)])
+def test_smooth_functions_of_values_that_come_with_vectors_where_some_are_zero_to_rounding(shape, rng):
+    """|A|^2 / 2: the cotangent of a value of 1e-16 is 1e-16, which is nothing beside that of the largest."""
+    a = rng.standard_normal((shape[0], 2)) @ rng.standard_normal((2, shape[1]))
+    f = lambda x: np.sum(ds.svd(x).S ** 2) / 2  # noqa: E731
+    np.testing.assert_allclose(ds.gradient(f, a, mode="reverse"), a, atol=1e-13)

@@ -78,7 +78,7 @@ def admit_phases(
     sizes: Any,
     limit: float,
     options: Options,
-    vectors: str = "the singular vectors",
+    vectors: str = "the pair of singular vectors",
     product: str = "u^H u_bar + v^H v_bar",
     change: str = "u and v are multiplied by a common phase (u v^H, |u|, singular values)",
 ) -> None:
@@ -111,7 +111,8 @@ def admit_ties(y: SVDResult, S_bar: Any, skew: Any, sizes: Any, limit: float, at
             if not null:
                 admit_basis(what, skew[i][g, g], size, limit, options)
             if S_bar is not None:
-                admit_values(what, S_bar[i][g], size, null, limit, options)
+                scale = max(float(np.max(np.abs(S_bar[i]))), float(np.max(size)))
+                admit_values(what, S_bar[i][g], scale, null, limit, options)
             if np.any(size > limit * np.max(sizes[i])):
                 object_to(
                     DegenerateError,
@@ -139,11 +140,10 @@ def admit_basis(what: str, skew: Any, sizes: Any, limit: float, options: Options
         )
 
 
-def admit_values(what: str, s_bar: Any, sizes: Any, null: bool, limit: float, options: Options) -> None:
-    """The values of one tie must have equal cotangents, those of zeros none."""
-    largest = float(np.max(np.abs(s_bar)))
-    spread = largest if null else float(np.max(s_bar) - np.min(s_bar))
-    if spread > limit * max(largest, float(np.max(sizes))):
+def admit_values(what: str, s_bar: Any, scale: float, null: bool, limit: float, options: Options) -> None:
+    """The values of one tie must have equal cotangents, those of zeros none, to rounding of the `scale`."""
+    spread = float(np.max(np.abs(s_bar)) if null else np.max(s_bar) - np.min(s_bar))
+    if spread > limit * scale:
         object_to(
             DegenerateError,
             f"the ordered singular values are not differentiable at {what}, and their cotangents "

@@ -54,8 +54,8 @@ def in_range(a: Any, options: Options | None = None, *, order_one: bool = False)
     All that is made of it must come back by `from_range`. It is brought no further than to the nearer end of the range,
     as tangents go with it and may be of any size, unless `order_one` asks for it: where it will be multiplied by
     cotangents. Entries that underflow on the way lie far below the rounding of the largest, and do not count. Only
-    singular values that `options` have by algorithm="jacobi" are right to their own rounding: there it goes as far as
-    no entry underflows.
+    the singular values of algorithm="jacobi" are right to their own rounding: there it goes as far as no entry
+    underflows.
     """
     if all_in_range(primal(a)):
         return a, None

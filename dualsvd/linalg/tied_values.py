@@ -44,7 +44,7 @@ ASYMMETRIC = (
 )
 NO_THIRD = (
     "functions of singular values or eigenvalues have no third derivative by reverse mode where these are repeated or "
-    f"zero; nest jvp, or take {SMOOTH}"
+    f"zero; take {SMOOTH}"
 )
 HVP = "take hvp, or hessian without a mode, which go forward over reverse"
 
@@ -443,7 +443,7 @@ def along_pullback(
     """(2), and dA_bar = sum_i mu_bar_i u_i v_i^H, in the basis that follows dA."""
     (a, dA), (S_bar, mu_bar) = operands, y_bar
     if not is_plain(a, dA):
-        along_pushforward(y, operands, None)
+        raise DegenerateError(NO_THIRD)
     total: Any = 0.0
     left, message = left_along(factors, dA, at)
     if S_bar is not None:
