@@ -102,13 +102,17 @@ class DualArray(Tracer):
 
     @property
     def partials(self) -> Any:
-        """The partial derivatives, in memory that no other array shares: whoever asks may write there."""
+        """The partial derivatives. Whoever asks may write there, which only views of this array see, and what it is a
+        view of; partials that are set anew are its own, and so is then its value."""
         return self.views()._partials
 
     @partials.setter
     def partials(self, partials: Any) -> None:
+        if partials is self._partials:  # x.partials *= 2 has written there
+            return
         given = DualArray(self.value, partials, self.tag)  # which checks them
-        self.views()._replace(self.value, given._partials)
+        self._replace(np.copy(self.value), given._partials)
+        self.hold = VIEWED
 
     @property
     def directions(self) -> int:
@@ -125,7 +129,8 @@ class DualArray(Tracer):
     @classmethod
     def apply(cls, rule: Rule, operands: Operands, params: dict[str, Any], tag: int) -> Any:
         level = check_open(tag)
-        if level.partial and level is not innermost.get():  # its ties start it again, also in threads not told of it
+        here = innermost.get()
+        if level is not here and (level.partial or here.partial):  # its ties start it again, it alone, in any thread
             return within(level, cls.apply, rule, operands, params, tag)
         values: list[Any] = []
         tangents: list[Any] = []

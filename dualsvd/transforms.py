@@ -411,7 +411,7 @@ def gradient(
     array([[1., 0.],
            [0., 0.]])
     """
-    return value_and_gradient(f, x, *args, argnum=argnum, mode=mode, chunk=chunk)[1]
+    return _value_and_gradient("gradient", f, x, args, argnum, mode, chunk)[1]
 
 
 def value_and_gradient(
@@ -424,7 +424,7 @@ def value_and_gradient(
     >>> value_and_gradient(lambda x: x**3, 2.0)
     (np.float64(8.0), np.float64(12.0))
     """
-    return _value_and_gradient("gradient", f, x, args, argnum, mode, chunk)
+    return _value_and_gradient("value_and_gradient", f, x, args, argnum, mode, chunk)
 
 
 def _value_and_gradient(
@@ -560,7 +560,8 @@ def hessian(
     mode    "auto": forward over "auto" of `gradient`; "forward": forward over forward; "reverse": reverse over reverse
     chunk   directions carried at a time by the outer forward mode; one, where several cannot be carried through a tie
 
-    Raises ShapeError where f is not scalar or x is a structure, DTypeError for complex x (take `hvp`).
+    Raises ShapeError where f is not scalar or x is a structure, DTypeError for complex x (take `hvp`), DegenerateError
+    where f has none, as functions that are not symmetric in singular values have none where these are repeated.
 
     >>> import numpy as np
     >>> hessian(lambda x: x[0] ** 2 * x[1], np.array([1.0, 2.0]))
@@ -584,8 +585,18 @@ def hessian(
     except DegenerateError:
         if outer == "reverse" or chunk == 1:
             raise
-    # no basis of a tie follows several directions; where f is smooth, each may have the one that follows it
-    return jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=1)
+        # no basis of a tie follows several directions; where f is smooth, each may have the one that follows it
+        H = jacobian(slope, x, *args, argnum=argnum, mode=outer, chunk=1)
+        if not _is_symmetric(primal(H)):
+            raise
+        return H
+
+
+def _is_symmetric(H: Any) -> bool:
+    """Whether a Hessian is symmetric to half of the digits, as that of a smooth function is to nearly all: where there
+    is none, second derivatives by one direction at a time differ by as much as they are."""
+    H = H.reshape(math.isqrt(H.size), -1)
+    return bool(np.all(np.abs(H - H.T) <= np.finfo(H.dtype).eps ** 0.5 * np.max(np.abs(H), initial=0.0)))
 
 
 def _matching(primals: Any, tangents: Any, what: str) -> list[Any]:

@@ -699,6 +699,14 @@ def test_functions_that_only_look_symmetric_to_first_order_have_no_second_deriva
         ds.vjp(lambda z: along(lambda x: ds.svdvals(x)[0] ** 2, z, np.ones((3, 3))), np.eye(3))[1](1.0)
 
 
+@pytest.mark.parametrize("values", [(2.0, 2, 1), (2.0, 2, 2, 1)], ids=str)
+def test_one_value_of_a_tie_has_no_hessian_in_forward_mode(values):
+    """One direction at a time gives numbers, which are not symmetric."""
+    a = cases.spectrum(len(values), len(values), values)
+    with pytest.raises(ds.DegenerateError, match="directions at once"):
+        ds.hessian(lambda x: ds.svdvals(x)[0], a, mode="forward")
+
+
 @pytest.mark.parametrize("name", ["identity", "3 1 1", "2 1 0", "two zeros, tall", "complex", "complex tied and zero"])
 def test_parts_of_a_gradient_that_another_engine_puts_together(name):
     """Cotangents are variables beside the matrix there: they tell how they move, but not what they depend on."""

@@ -1070,6 +1070,15 @@ def test_partials_can_be_given_anew():
     np.testing.assert_array_equal((x * x).partials, [[2, 2, 2]])
     np.testing.assert_array_equal((y * y).partials, 8 * np.eye(3))
 
+    row = (whole := ds.DualArray(np.ones((2, 3)), np.zeros((1, 2, 3))))[0]
+    row.partials += 1
+    row *= 2
+    np.testing.assert_array_equal(whole.partials, [[[2, 2, 2], [0, 0, 0]]])
+    row.partials = np.ones((1, 3))  # from here on the row stands by itself, value and partials
+    row[...] = row * 5
+    np.testing.assert_array_equal(whole.value[0], [2, 2, 2])
+    np.testing.assert_array_equal([row.value, row.partials[0]], [[10, 10, 10], [5, 5, 5]])
+
     def f(x):
         x.partials = np.full((1, 3), 5.0)
         x[0] = 7.0
