@@ -532,3 +532,18 @@ MISUSED = {
 def test_misuse_is_told(call: Callable[[], Any], match: str) -> None:
     with pytest.raises(ds.ShapeError, match=match):
         call()
+
+
+@pytest.mark.parametrize("kind", ["a buffer", "a parameter of two names"])
+def test_a_module_s_own_weights_of_any_kind_are_normalised(kind: str) -> None:
+    layer = torch.nn.Linear(4, 3)
+    name = "weight"
+    if kind == "a buffer":
+        weight = layer.weight.detach()
+        del layer.weight
+        layer.register_buffer("weight", weight)
+    else:
+        name = "other"
+        layer.other = layer.weight
+    dst.spectral_norm(layer, name)
+    assert dst.opnorm(getattr(layer, name)).item() == pytest.approx(1, rel=1e-5)

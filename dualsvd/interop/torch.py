@@ -244,7 +244,8 @@ def spectral_norm(
     if not isinstance(W, torch.Tensor) or W.ndim < 2:
         what = "nothing" if W is None else f"{type(W).__name__} of shape {tuple(getattr(W, 'shape', ()))}"
         raise ShapeError(f"spectral_norm takes a weight with at least 2 axes, got {what} by the name {name!r}")
-    if name not in dict(module.named_parameters(recurse=False)) and not parametrize.is_parametrized(module, name):
+    own = {**module._parameters, **module._buffers}
+    if name not in own and not parametrize.is_parametrized(module, name):
         raise ShapeError(
             f"spectral_norm takes a parameter, but {name!r} is computed before each call, as by "
             "torch.nn.utils.spectral_norm or weight_norm; take that off first, with "

@@ -1,7 +1,7 @@
 """The spectral norm of a convolution, as a linear map of images.
 
 It is not the norm of the kernel reshaped to (out, in kh kw), but up to sqrt(kh kw) times as much, and never less where
-the whole kernel finds a place inside the image. Three ways to it:
+some output reads through the whole kernel inside the image. Three ways to it:
 
     circular, the stride divides the image   the Fourier transform makes the map block diagonal: a small matrix for
                                              every frequency of the output (Sedghi, Gupta and Long, ICLR 2019)

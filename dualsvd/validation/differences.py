@@ -37,7 +37,8 @@ DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class Slope(NamedTuple):
-    """The slope of one output along one direction, by values alone; every field is an array of the output's shape.
+    """The slope of an output, or of some of its elements, along one direction, by values alone. Every field is an array
+    of the shape of these, or a number that stands for all.
 
     central                0 where there is a kink
     right, left            one-sided
