@@ -28,9 +28,9 @@ from .threads import THREADS, thread_dual, thread_pullback, thread_pushforward, 
 #: registers spill (tests/gpu/test_resources.py holds the table).
 THREAD_BYTES = 288
 
-#: The largest matrix that a thread takes for the others, as reals of A and V with their partials: up to here the
-#: kernels were seen to stay in 255 registers without local memory.
-THREAD_NUMBERS = {"pushforward": 36, "pullback": 36, "dual": 64}
+#: The largest matrix that a thread takes for the others, as reals of A and V with their partials, and one more for each
+#: direction: up to here the kernels were seen to stay in 255 registers without local memory.
+THREAD_NUMBERS = {"pushforward": 36, "pullback": 36, "dual": 66}
 
 #: The most rows of a matrix of duals that a thread takes. It matters for one column along one direction alone: of 29
 #: rows 252 registers are taken, and of 30 they spill.
@@ -142,8 +142,10 @@ def for_threads(operation: str, rows: int, cols: int, parts: int, itemsize: int 
     """Whether a thread takes a matrix of numbers with so many real parts."""
     if operation in ("svd", "svdvals"):
         return rows * cols * parts * itemsize <= THREAD_BYTES
-    fits = (rows + cols) * cols * parts <= THREAD_NUMBERS[operation]
-    return fits and (operation != "dual" or rows <= DUAL_ROWS)
+    numbers = (rows + cols) * cols * parts
+    if operation == "dual":
+        return numbers + parts - 1 <= THREAD_NUMBERS["dual"] and rows <= DUAL_ROWS
+    return numbers <= THREAD_NUMBERS[operation]
 
 
 def chunk(m: int, n: int) -> int:
