@@ -309,13 +309,16 @@ class Dual:
         if rule is None:
             raise MissingRuleError(f"np.{function.__name__} has no rule for a Dual number; a DualArray may have one")
         try:
-            inspect.signature(rule).bind(*args, **kwargs)
-        except TypeError as error:
-            raise MissingRuleError(
-                f"np.{function.__name__} has no rule for a Dual number with these arguments ({error}); a DualArray may "
-                "have one"
-            ) from None
-        return rule(*args, **kwargs)
+            return rule(*args, **kwargs)
+        except TypeError:
+            try:
+                inspect.signature(rule).bind(*args, **kwargs)
+            except TypeError as error:
+                raise MissingRuleError(
+                    f"np.{function.__name__} has no rule for a Dual number with these arguments ({error}); a DualArray "
+                    "may have one"
+                ) from None
+            raise
 
 
 @functools.cache
