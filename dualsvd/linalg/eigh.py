@@ -173,19 +173,19 @@ def eigh_jvp(operands: Any, tangents: Any, *, options: Options | None = None) ->
 
 def eigh_pushforward(y: Any, operands: Any, tangents: Any, *, options: Options | None = None) -> tuple[Any, Any]:
     """Tangents of factors that are given and cannot turn."""
-    y, dA = EighResult(*y), hermitian_part(tangents[0])
+    y, (a,), dA, options = EighResult(*y), operands, hermitian_part(tangents[0]), options or get()
     at = eigh_left_tied(y)
-    dw, dQ = eigh_push(y, dA, at)
-    if np.any(at.tied):
-        eigh_meet_tie(y.eigenvalues, at, options or get())
-        given = dw
-        if on_tape(operands[0]):
-            dw = eigenvalues_along(operands[0], dA, y.eigenvalues, options or get())[1]
-        else:
-            dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
-        lost = other_slopes(dw, given, dA).any(axis=0)  # the values took another order than the vectors
-        if lost.any():
-            dQ = masked(dQ, lost[..., None, :], unfollowed("eigenvectors", tie_of(primal(y.eigenvalues), at), len(dA)))
+    given, dQ = eigh_push(y, dA, at)
+    if not np.any(at.tied):
+        return given, dQ
+    eigh_meet_tie(y.eigenvalues, at, options)
+    if on_tape(a):
+        dw = eigenvalues_along(a, dA, y.eigenvalues, options)[1]
+    else:
+        dw = eigh_push(eigh_turned(y, dA, at), dA, at)[0]
+    lost = other_slopes(dw, given, dA).any(axis=0)  # the values took another order than the vectors
+    if lost.any():
+        dQ = masked(dQ, lost[..., None, :], unfollowed("eigenvectors", tie_of(primal(y.eigenvalues), at), len(dA)))
     return dw, dQ
 
 

@@ -157,7 +157,7 @@ def products_before(x: Any) -> tuple[Any, Any]:
     """The products of all entries before each, along the last axis, as y 2^e: even those of mantissas leave the range
     of single precision after 150."""
     y, e = np.empty_like(x), np.empty(x.shape, dtype=int)
-    product, exponent = np.ones_like(x[..., 0:1].sum(axis=-1)), 0
+    product, exponent = np.ones(x.shape[:-1], x.dtype), 0
     for i in range(x.shape[-1]):
         y[..., i], e[..., i] = product, exponent
         product, more = np.frexp(product * x[..., i])
