@@ -247,6 +247,15 @@ def test_taylor_with_one_sided_derivatives(a):
     assert (coarse <= 1e-10 * (1 + np.linalg.norm(d)) ** 3 / min(1, S[S > 1e-9].min(initial=1)) ** 2).all()
 
 
+def second_differences(a: Any, d: Any, digits: int, step: int) -> list[float]:
+    """(s(A + h D) - 2 s(A) + s(A - h D)) / h^2 of the ordered singular values, h = 10^-step, with so many digits."""
+    with mpmath.workdps(digits):
+        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
+        h = mpmath.mpf(10) ** -step
+        low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
+        return [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
+
+
 @pytest.mark.parametrize(
     ("digits", "rows", "columns", "bound"),
     [(8, True, False, 1e-12), (30, True, False, 1e-12), (8, False, True, 2e-2), (30, False, True, 10)],
@@ -258,12 +267,7 @@ def test_second_derivatives_of_graded_matrices_are_of_the_size_of_each_value(dig
     a, d = (cases.normal(4, 4, seed=seed) * down[:, None] * across for seed in (0, 1))
     with ds.options(algorithm="jacobi"):
         actual = ds.linalg.svdvals_second(a, d)
-    with mpmath.workdps(300):
-        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
-        h = mpmath.mpf(10) ** -90
-        low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
-        expected = [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
-    np.testing.assert_allclose(actual, expected, rtol=bound)
+    np.testing.assert_allclose(actual, second_differences(a, d, digits=300, step=90), rtol=bound)
 
 
 @pytest.mark.parametrize("values", [[2, 1 + 1e-9, 1], [1 + 1e-11, 1, 0.5]], ids=str)
@@ -272,12 +276,7 @@ def test_second_derivatives_of_refined_values_close_to_each_other(values):
     a, d = cases.spectrum(4, 3, values), cases.direction((4, 3), 1)
     with ds.options(refine=2):
         actual = ds.linalg.svdvals_second(a, d)
-    with mpmath.workdps(120):
-        A, D = (mpmath.matrix(x.tolist()) for x in (a, d))
-        h = mpmath.mpf(10) ** -40
-        low, mid, high = (sorted(mpmath.svd_r(A + t * D, compute_uv=False), reverse=True) for t in (-h, 0, h))
-        expected = [float((x - 2 * y + z) / h**2) for x, y, z in zip(low, mid, high)]
-    np.testing.assert_allclose(actual, expected, rtol=1e-13)
+    np.testing.assert_allclose(actual, second_differences(a, d, digits=120, step=40), rtol=1e-13)
 
 
 def test_second_derivatives_of_a_stack_are_one_by_one(rng):
