@@ -330,17 +330,18 @@ class DividedDifferences:
 
     def __init__(self, family: Family, nodes: Nodes, points: int, *, zero: bool = False) -> None:
         self.line, r = nodes.symmetric(zero), nodes.x.shape[-1]
-        self.n, self.points = len(self.line.x), points
+        self.n = len(self.line.x)
         self.plus, self.minus, self.zero = self.n - 1 - np.arange(r), np.arange(r), np.arange(r, self.n - r)
         values = self.of_one_node(family)
         errors = np.finfo(values.dtype).eps * abs(values)
         chosen = np.arange(self.n)[None]
         for p in range(1, points):
             chosen, first = with_one_more(chosen, self.n)
-            half = np.flatnonzero(chosen[0] + chosen[-1] >= self.n - 1)
+            taken = np.isin(chosen, self.zero).sum(axis=0) <= points // 2  # no path passes 0 twice in a row
+            half = np.flatnonzero(taken & (chosen[0] + chosen[-1] >= self.n - 1))
             opposite = rank(self.n - 1 - chosen[::-1, half], self.n)
             y, its_error = self.one_order_up(family, values, errors, chosen[:, half], first[half])
-            values, errors = np.empty((2, chosen.shape[1], *y.shape[1:]), y.dtype)
+            values, errors = np.zeros((2, chosen.shape[1], *y.shape[1:]), y.dtype)
             values[opposite], values[half] = (y if p % 2 else -y), y
             errors[opposite] = errors[half] = its_error
         self.values = values
@@ -373,9 +374,6 @@ class DividedDifferences:
         unsure = family.one_piece and len(chosen) > 2
         if unsure:  # f may vary on another scale than its arguments: all that lose more than those at NEAR
             near |= (error > eps / NEAR * abs(y)) | np.isinf(error)
-        twice = np.isin(chosen, self.zero).sum(axis=0) > 1
-        if self.points < 4:  # no path passes 0 twice
-            near[twice] = False
         if near.any():  # by whichever is more exact: f may bend or jump
             window = np.stack([x[i][near] for i in chosen])
             value, its_error = family.local(window, piece[low][near])
@@ -386,7 +384,7 @@ class DividedDifferences:
                 better &= ~far | (abs(value - quotient) <= CANCELLED * bound)
             # Without null values F does not depend on f near 0: where its slope there is infinite, 0 stands in for it.
             free = np.zeros_like(near)
-            free[twice] = np.count_nonzero(x == 0, axis=0) == 1
+            free[np.isin(chosen, self.zero).sum(axis=0) > 1] = np.count_nonzero(x == 0, axis=0) == 1
             better &= np.isfinite(its_error) | ~free[near]
             y[near] = np.where(better, value, quotient)
             error[near] = np.where(better, its_error + eps * abs(value), np.where(free[near] & ~apart[near], 0, bound))
