@@ -39,7 +39,7 @@ class DualArray(Tracer):
     """
 
     __slots__ = ("_partials", "hold", "numba_type")
-    _partials: Any  # the partials, which other arrays may share
+    _partials: Any  # the partials, which other arrays may share: what rules read, and never write to
     hold: int  # OWN, VIEWED or LENT
     numba_type: Any  # what Numba takes it for, remembered by `kernels.arrays`; None: to be found again
 

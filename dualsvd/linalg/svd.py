@@ -345,7 +345,7 @@ def traced_dyads(a: Any, S: Any, S_bar: Any, at: Spectrum, factors: SVDResult | 
     if c is not None or on_tape(a):
         return smooth_dyads(a, S, weights, c, at, factors, options)
     total = np.zeros(np.shape(a), dtype=primal(a).dtype)
-    moving, dA = weights * at.null, a.partials
+    moving, dA = weights * at.null, a._partials
     if not vanishes(moving):
         if not is_plain(a.value, dA) or len(dA) > 1:
             raise DegenerateError(

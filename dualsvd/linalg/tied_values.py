@@ -53,7 +53,7 @@ def vanishes(x: Any) -> bool:
     """Whether x is zero, and so are its tangents at every level that carries some, and theirs; what a tape may yet ask
     is not."""
     while isinstance(x, Tracer):
-        if not hasattr(x, "partials") or on_tape(x.partials) or not vanishes(x.partials):
+        if not hasattr(x, "_partials") or on_tape(x._partials) or not vanishes(x._partials):
             return False
         x = x.value
     return not np.any(x)
@@ -98,9 +98,9 @@ def change_by(x: Any, a: Any, S: Any) -> Any:
     """(..., 1): by how much x (..., r) changes as a does by its norm, by the levels of forward mode that trace a."""
     top, change = size_of(primal(S), -1), 0.0
     while isinstance(a, Tracer):
-        dx = motions(x, a.tag) if hasattr(a, "partials") else None
+        dx = motions(x, a.tag) if hasattr(a, "_partials") else None
         if dx is not None:
-            change = np.maximum(change, per_norm(size_of(dx, (0, -1)), primal(a.partials), top))
+            change = np.maximum(change, per_norm(size_of(dx, (0, -1)), primal(a._partials), top))
         a = a.value
     return change
 
@@ -159,7 +159,7 @@ def sum_of_dyads(weights: Any, at: Spectrum, term: Callable[[Family], Any], fact
 
 def of_first_order(*operands: Any) -> bool:
     """Whether each is plain, or traced once."""
-    return all(is_plain(x) or is_plain(x.value, getattr(x, "partials", None)) for x in operands)
+    return all(is_plain(x) or is_plain(x.value, getattr(x, "_partials", None)) for x in operands)
 
 
 class Curvature(NamedTuple):
@@ -237,9 +237,9 @@ def pulled_to(y: Any, x: Any, x_bar: Any) -> tuple[Any, bool]:
 def curvature_along(S: Any, weights: Any, a: Any, at: Spectrum) -> Curvature | None:
     """c of (1) from the tangents that values and weights have along the directions of a; None where they are
     not of that form."""
-    if getattr(weights, "tag", None) != a.tag or not is_plain(weights.value, weights.partials, S.partials):
+    if getattr(weights, "tag", None) != a.tag or not is_plain(weights.value, weights._partials, S._partials):
         return None
-    return quotient(S.partials, weights.partials, a.partials, S.value, weights.value, at)
+    return quotient(S._partials, weights._partials, a._partials, S.value, weights.value, at)
 
 
 def quotient(ds: Any, dw: Any, dA: Any, S: Any, weights: Any, at: Spectrum) -> Curvature | None:
@@ -263,11 +263,11 @@ def known_curvature(S: Any, weights: Any, a: Any, at: Spectrum) -> Curvature | N
     none = Curvature(np.zeros_like(primal(weights)), 0)
     if is_plain(weights):
         return none
-    if isinstance(a.value, Tracer) or (hasattr(a, "partials") and not is_plain(a.partials)):
+    if isinstance(a.value, Tracer) or (hasattr(a, "_partials") and not is_plain(a._partials)):
         if not on_tape(a):
             return None
         raise DegenerateError(NO_THIRD)
-    if hasattr(a, "partials"):
+    if hasattr(a, "_partials"):
         return curvature_along(S, weights, a, at)
     return curvature(S, weights, at) if getattr(weights, "tape", None) is a.tape else none
 

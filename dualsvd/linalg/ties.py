@@ -235,8 +235,8 @@ def with_motions(dA: Any) -> Any:
     direction leaves tied or null follows its motion."""
     plain, several = primal(dA), [primal(dA)]
     while isinstance(dA, Tracer):
-        if hasattr(dA, "partials"):
-            several.append(np.reshape(primal(dA.partials), (-1, *plain.shape[1:])))
+        if hasattr(dA, "_partials"):
+            several.append(np.reshape(primal(dA._partials), (-1, *plain.shape[1:])))
         dA = dA.value
     return np.concatenate(several)
 
@@ -255,7 +255,7 @@ def with_sign(S: Any, turn_U: Any, turn_V: Any, at: Spectrum) -> Any:
 def left_null(y: SVDResult, U: Any, Vh: Any, dA: Any, at: Spectrum) -> Spectrum | None:
     """What is null along all of dA, which plain U, Vh follow, and along the directions of an outer level of forward
     mode; None where no such level traces null values."""
-    if not np.any(at.null) or not hasattr(y.S, "partials"):
+    if not np.any(at.null) or not hasattr(y.S, "_partials"):
         return None
     still = left_on_block(at, adjoint(U) @ dA @ adjoint(Vh))
     if is_plain(y.S.value):
@@ -275,7 +275,7 @@ def follow_null_motion(y: SVDResult, U: Any, Vh: Any, dA: Any, still: Spectrum) 
     the inverse of the rest; and that moves by -P (E A^+ D + D A^+ E) V_0 along D.
     """
     S, (left, _, right, _) = primal(y.S), split(*y)
-    moved: Any = primal(((left * y.S[..., None, :]) @ right).partials)
+    moved: Any = primal(((left * y.S[..., None, :]) @ right)._partials)
     along: Any = np.broadcast_to(dA, (len(dA), *moved.shape[1:]))
     positive = still.noise < S
     for index in np.argwhere(still.null[..., -1]).tolist():
@@ -314,14 +314,14 @@ def second_turn(M: Any, at: Spectrum) -> Any:
     Values that leave s along A + t D only as t^2 nu / 2 have t nu for slopes there: nu are the eigenvalues of the
     derivative of the block of M by t, and the vectors start from its eigenvectors.
     """
-    if not hasattr(M, "partials"):
+    if not hasattr(M, "_partials"):
         return None
     plain = primal(M)
     left = left_on_block(at, plain)
     if not np.any(left.tied):
         return None
     turn = np.broadcast_to(np.eye(plain.shape[-1], dtype=plain.dtype), plain.shape[1:]).copy()
-    moves: Any = np.reshape(primal(M.partials), (-1, *plain.shape[1:]))
+    moves: Any = np.reshape(primal(M._partials), (-1, *plain.shape[1:]))
     for index in np.argwhere(left.tied).tolist():
         i = tuple(index)
         for g in groups_of(left.group[i]):
@@ -365,9 +365,9 @@ def svd_spectrum(y: SVDResult, options: Options) -> Spectrum:
 def left_by_outer(at: Spectrum, *factors: Any) -> Spectrum:
     """What is left of the ties `at` of values, the first of these factors, when outer derivatives have split some."""
     while isinstance(factors[0], Tracer) and np.any(at.degenerate):
-        if hasattr(factors[0], "partials"):
-            moves, top = primal(factors[0].partials), size_of(primal(factors[0]), -1)
-            vector_motions = [size_of(primal(x.partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "partials")]
+        if hasattr(factors[0], "_partials"):
+            moves, top = primal(factors[0]._partials), size_of(primal(factors[0]), -1)
+            vector_motions = [size_of(primal(x._partials), (0, -2, -1)) for x in factors[1:] if hasattr(x, "_partials")]
             at = refine_groups(at, moves, size_of(moves, (0, -1)) + sum(vector_motions) * top)
         factors = tuple(x.value if isinstance(x, Tracer) else x for x in factors)
     return at
@@ -470,7 +470,7 @@ def motions(x: Any, tag: int) -> Any:
     """The plain partials of x at that level of forward mode, or None."""
     while isinstance(x, Tracer):
         if x.tag == tag:
-            return primal(x.partials)
+            return primal(x._partials)
         x = x.value
     return None
 
@@ -485,7 +485,7 @@ def turning(y: SVDResult, dA: Any, at: Spectrum) -> Any:
     M, lost = adjoint(U) @ dA @ adjoint(Vh), np.zeros(np.shape(y.S), dtype=bool)
     rest, level = outside(U, Vh, dA, M), M
     while isinstance(level, Tracer):
-        if hasattr(level, "partials"):
+        if hasattr(level, "_partials"):
             dM, dR, *parts = (motions(x, level.tag) for x in (M, rest, dA, U, Vh))
             size = turning_noise(primal(dA), *parts)
             dM, dR = (None if x is None else x.reshape(-1, *x.shape[2:]) for x in (dM, dR))

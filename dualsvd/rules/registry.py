@@ -202,7 +202,7 @@ def primal(x: Any) -> Any:
 def refuse_second(x: Any, kink: Any, message: str) -> None:
     """Called by a rule whose derivative at x jumps where `kink` says so: raise if an outer derivative moves x there."""
     while isinstance(x, Tracer):
-        partials = getattr(x, "partials", None)
+        partials = getattr(x, "_partials", None)
         if np.any(kink if partials is None else kink & (primal(partials) != 0)):
             raise DegenerateError(message)
         x = x.value
